@@ -1,0 +1,35 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything installs into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check simulate bench clean
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) torch
+	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-deps german-nouns
+	touch $@
+
+demo: .venv/.installed ## train two networks, certify both, draw the pictures into demo/
+	$(BIN)/recert demo --out demo
+
+test: .venv/.installed ## every test but the long simulations
+	$(BIN)/python -m pytest -n 2
+
+simulate: .venv/.installed ## the long simulations of coverage
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.installed ## lint, format, types, one-way imports, the built wheel
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+	$(BIN)/python tests/check_wheel.py
+
+bench: .venv/.installed ## speed, as ratios to a baseline in the same run
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,31 @@
+"""What can go wrong, as types. Every message says what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class RecertError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InputError(RecertError, ValueError):
+    """A value from outside is unusable: wrong shape, not finite, out of range, empty."""
+
+
+class UnsupportedModelError(RecertError):
+    """A part of a model is not covered, so no certificate can speak of it."""
+
+
+class ParityError(RecertError):
+    """The Network read from a model does not compute what the model computes."""
+
+
+class FileError(RecertError):
+    """A file is missing, truncated, of the wrong kind, or cannot be written."""
+
+
+class MissingDependencyError(RecertError, ImportError):
+    """An optional library is needed for what was asked; the message names the extra."""
+
+
+class DoesNotApplyError(RecertError):
+    """A statement's hypotheses are not met, so it says nothing here."""
