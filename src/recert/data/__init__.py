@@ -1,0 +1,7 @@
+"""Real and synthetic sequence sets, behind one small value, `SequenceData`."""
+
+from recert.data.catalogue import DataInfo, info, list_data, load
+from recert.data.dataset import PADDING, SequenceData
+from recert.data.synthetic import SyntheticLanguage
+
+__all__ = ["PADDING", "DataInfo", "SequenceData", "SyntheticLanguage", "info", "list_data", "load"]

@@ -1,0 +1,25 @@
+"""One file per certified statement; the menu is this explicit tuple."""
+
+from __future__ import annotations
+
+from recert.theorems.base import Setting, Theorem
+from recert.theorems.gaussian import GaussianBall
+from recert.theorems.held_out import HeldOut
+from recert.theorems.l1_cover import L1Cover, L1Entropy
+from recert.theorems.margin_ball import MarginBall, MarginCover
+from recert.theorems.rademacher import SingleScale, Theorem2
+
+THEOREMS: tuple[Theorem, ...] = (
+    Theorem2(clipped=False),
+    Theorem2(clipped=True),
+    SingleScale(),
+    L1Entropy(),
+    L1Cover(),
+    GaussianBall(paper=True),
+    GaussianBall(),
+    MarginCover(),
+    MarginBall(),
+    HeldOut(),
+)
+
+__all__ = ["THEOREMS", "Setting", "Theorem"]

@@ -1,0 +1,44 @@
+"""Powers of a non-negative affine map, in logarithms, by squaring."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def log_matmul(A: Array, B: Array) -> Array:
+    """log(exp(A) exp(B)) for (…, n, n) stacks; −inf stands for 0."""
+    return np.logaddexp.reduce(A[..., :, :, None] + B[..., None, :, :], axis=-2)
+
+
+def log_matvec(A: Array, v: Array) -> Array:
+    """log(exp(A) exp(v)) for (…, n, n) and (…, n)."""
+    return np.logaddexp.reduce(A + v[..., None, :], axis=-1)
+
+
+def affine_last(M: Array, v: Array, steps: int) -> Array:
+    """log(exp(M)^steps exp(v)), in O(log steps) products; (…, n, n), (…, n) → (…, n)."""
+    while steps:
+        if steps & 1:
+            v = log_matvec(M, v)
+        steps >>= 1
+        if steps:
+            M = log_matmul(M, M)
+    return v
+
+
+def affine_orbit(M: Array, v: Array, steps: int) -> Array:
+    """log(exp(M)^i exp(v)) for i = 1..steps; (…, n, n), (…, n) → (…, steps, n).
+
+    The orbit doubles: with M^k at hand, the first k members give the next k.
+    """
+    orbit = log_matvec(M, v)[..., None, :]
+    power = M
+    while orbit.shape[-2] < steps:
+        count = min(orbit.shape[-2], steps - orbit.shape[-2])
+        more = log_matvec(power[..., None, :, :], orbit[..., :count, :])
+        orbit = np.concatenate([orbit, more], axis=-2)
+        power = log_matmul(power, power)
+    return orbit

@@ -1,0 +1,307 @@
+"""Certificate, Bound, Assumption: frozen values, and their JSON.
+
+A ``Bound`` is one statement evaluated; an ``Assumption`` is one row of the ledger of hypotheses; a
+``Certificate`` holds both, for one network on one sample. A bound's kind is
+
+* ``certificate``: every hypothesis it needs is proved, enforced or declared;
+* ``estimate``: one is estimated from the sample, or violated; the number proves nothing;
+* ``order``: the paper's formula as printed, without constants;
+* ``not applicable``: the statement says nothing here, for the reason given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from recert import __version__, files
+from recert.choices import Cost
+from recert.errors import FileError, InputError
+
+SCHEMA = "recert-certificate-1"
+Kind = Literal["certificate", "estimate", "order", "not applicable"]
+Status = Literal["proved", "enforced", "declared", "estimated", "violated"]
+SOUND: tuple[Status, ...] = ("proved", "enforced", "declared")
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One hypothesis: what is supposed, how far it is known, and on what evidence."""
+
+    id: str
+    statement: str
+    status: Status
+    evidence: str
+
+    @property
+    def sound(self) -> bool:
+        """Whether a certificate may rest on it."""
+        return self.status in SOUND
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One statement evaluated on one network and one sample.
+
+    ``log10`` is log10 of the value, None when the bound is not applicable. ``terms`` are the
+    parts that the value is made of, ``choices`` what was chosen (γ, radii, scales), ``cost`` what
+    each choice costs in nats, ``delta`` the failure probability spent on this bound.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    log10: float | None
+    reference: str
+    needs: tuple[str, ...] = ()
+    delta: float | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    cost: tuple[Cost, ...] = ()
+    reason: str = ""
+
+    @property
+    def value(self) -> float:
+        """The bound on the risk; NaN when not applicable, inf when too large for a float."""
+        if self.log10 is None:
+            return math.nan
+        if "value" in self.terms:
+            return self.terms["value"]
+        return 10.0**self.log10 if self.log10 < 308 else math.inf
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the bound says no more than "the error is at most 1"."""
+        return self.log10 is None or self.value >= 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        value = self.value
+        return {
+            "name": self.name,
+            "title": self.title,
+            "kind": self.kind,
+            "value": value if math.isfinite(value) else None,
+            "log10": self.log10,
+            "vacuous": self.vacuous,
+            "delta": self.delta,
+            "needs": list(self.needs),
+            "terms": dict(self.terms),
+            "choices": dict(self.choices),
+            "cost": [
+                {"what": c.what, "index": c.index, "value": c.value, "nats": c.nats}
+                for c in self.cost
+            ],
+            "reference": self.reference,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Bound:
+        """The inverse of ``to_json``."""
+        terms = dict(data["terms"])
+        return cls(
+            name=data["name"],
+            title=data["title"],
+            kind=data["kind"],
+            log10=data["log10"],
+            reference=data["reference"],
+            needs=tuple(data["needs"]),
+            delta=data["delta"],
+            terms=terms,
+            choices=dict(data["choices"]),
+            cost=tuple(Cost(c["what"], c["index"], c["value"], c["nats"]) for c in data["cost"]),
+            reason=data["reason"],
+        )
+
+
+@dataclass(frozen=True)
+class ListStatement:
+    """A certificate read for a finite list, of which the sample was drawn without replacement.
+
+    ``value`` bounds the error on the whole list, ``unseen`` the error on the part not sampled;
+    ``trivial`` says that the list bound is no better than calling every unseen unit wrong.
+    """
+
+    bound: str
+    population: int
+    value: float
+    unseen: float
+    threshold: float
+
+    @property
+    def trivial(self) -> bool:
+        """Whether the value is above (m·R̂ + N − m)/N."""
+        return self.value >= self.threshold
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Everything that was concluded about one network from one sample.
+
+    ``network`` and ``sample`` are plain JSON values (structure, norms, digests). ``bounds`` holds
+    every bound on the menu, applicable or not.
+    """
+
+    network: Mapping[str, Any]
+    sample: Mapping[str, Any]
+    at: str | int
+    delta: float
+    assumptions: tuple[Assumption, ...]
+    bounds: tuple[Bound, ...]
+    finite_list: tuple[ListStatement, ...] = ()
+    created: str = ""
+
+    def __getitem__(self, name: str) -> Bound:
+        """The bound of that name."""
+        for bound in self.bounds:
+            if bound.name == name:
+                return bound
+        known = ", ".join(b.name for b in self.bounds)
+        raise InputError(f"the certificate has no bound {name!r}; it has {known}")
+
+    @property
+    def best(self) -> Bound | None:
+        """The smallest certificate; without one, the smallest estimate; without that, None."""
+        for kind in ("certificate", "estimate"):
+            found = [b for b in self.bounds if b.kind == kind]
+            if found:
+                return min(found, key=lambda b: b.value)
+        return None
+
+    @property
+    def risk_bound(self) -> float:
+        """The best bound on the error, at most 1."""
+        return 1.0 if self.best is None else min(1.0, self.best.value)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the best bound."""
+        return "not applicable" if self.best is None else self.best.kind
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether nothing below 1 was concluded."""
+        return self.risk_bound >= 1.0
+
+    def assumption(self, id: str) -> Assumption:
+        """The row of the ledger with that id."""
+        for row in self.assumptions:
+            if row.id == id:
+                return row
+        raise InputError(f"the ledger has no row {id!r}")
+
+    def rests_on(self, bound: Bound) -> list[Assumption]:
+        """The rows of the ledger that a bound needs."""
+        return [row for row in self.assumptions if row.id in bound.needs]
+
+    def statement(self) -> str:
+        """One paragraph in plain words."""
+        best = self.best
+        if best is None:
+            return "No bound on the menu applies to this network and sample."
+        m, unit = self.sample["m"], self.sample["unit"]
+        percent = f"{100 * self.risk_bound:.2f}%"
+        if best.kind != "certificate":
+            weak = [row for row in self.rests_on(best) if not row.sound]
+            because = "; ".join(f"{row.id}: {row.evidence}" for row in weak)
+            return (
+                f"This is an estimate, not a certificate ({because}). Were every hypothesis met, "
+                f"the error on new draws would be at most {percent}."
+            )
+        return (
+            f"With probability at least {100 * (1 - self.delta):g}% over the draw of {m} units "
+            f"(each a {unit}), the error on a new draw is at most {percent} ({best.title}), "
+            "provided that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, in the layout of ``schemas/certificate.json``."""
+        best = self.best
+        return {
+            "schema": SCHEMA,
+            "recert": __version__,
+            "created": self.created,
+            "network": dict(self.network),
+            "sample": dict(self.sample),
+            "at": self.at,
+            "delta": self.delta,
+            "statement": self.statement(),
+            "assumptions": [
+                {"id": a.id, "statement": a.statement, "status": a.status, "evidence": a.evidence}
+                for a in self.assumptions
+            ],
+            "bounds": [bound.to_json() for bound in self.bounds],
+            "finite_list": [
+                {
+                    "bound": row.bound,
+                    "population": row.population,
+                    "value": row.value,
+                    "unseen": row.unseen,
+                    "threshold": row.threshold,
+                    "trivial": row.trivial,
+                }
+                for row in self.finite_list
+            ],
+            "best": None if best is None else best.name,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write JSON to ``path``, through a temporary name. FileError if it cannot be written."""
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
+        return files.write_text(path, text + "\n")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Certificate:
+        """The inverse of ``to_json``; InputError if the data are not of this schema."""
+        try:
+            if data["schema"] != SCHEMA:
+                raise InputError(
+                    f"certificate has schema {data['schema']!r}; this version reads {SCHEMA!r}"
+                )
+            return cls(
+                network=dict(data["network"]),
+                sample=dict(data["sample"]),
+                at=data["at"],
+                delta=data["delta"],
+                assumptions=tuple(
+                    Assumption(a["id"], a["statement"], a["status"], a["evidence"])
+                    for a in data["assumptions"]
+                ),
+                bounds=tuple(Bound.from_json(b) for b in data["bounds"]),
+                finite_list=tuple(
+                    ListStatement(
+                        r["bound"], r["population"], r["value"], r["unseen"], r["threshold"]
+                    )
+                    for r in data["finite_list"]
+                ),
+                created=data["created"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"not a certificate: {error!r} while reading it") from None
+
+    def to_frame(self) -> Any:
+        """The bounds as a pandas DataFrame, one row per bound (needs pandas)."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise files.missing("pandas", "pandas", "to_frame") from None
+        return pd.DataFrame([bound.to_json() for bound in self.bounds]).set_index("name")
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the ladder of bounds (log axis, the line at 1) to a PNG, SVG or PDF file."""
+        from recert import plots
+
+        return plots.ladder([(self, "")], path)
+
+
+def load_certificate(path: str | Path) -> Certificate:
+    """Read a certificate file; FileError if it is missing, truncated or of another schema."""
+    try:
+        return Certificate.from_json(files.read_json(path))
+    except InputError as error:
+        raise FileError(f"{path}: {error}; pass a file that `recert certify` wrote") from None

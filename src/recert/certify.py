@@ -1,0 +1,309 @@
+"""The pipeline: a trained network and its sample in, a certificate out."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recert import adapters, ledger, norms
+from recert.certificate import Assumption, Bound, Certificate, ListStatement
+from recert.choices import Cost, FiniteChoice, split_delta
+from recert.errors import InputError
+from recert.margins import MarginTable, margin_table
+from recert.network import Block, Network
+from recert.orders import order_bounds
+from recert.predict import network_predictor
+from recert.sample import At, Enforced, Reading, Sample
+from recert.sensitivity import Cap, complete_caps
+from recert.theorems import THEOREMS, Setting, Theorem
+from recert.theorems.base import measured_cap
+
+# Statements that hold for a finite list sampled without replacement (theory, section 6).
+LIST_STATEMENTS = ("margin_ball", "theorem_3_gaussian", "theorem_3_gaussian_paper")
+
+
+def certify(
+    model: Any,
+    sequences: Any,
+    labels: Any = None,
+    *,
+    delta: float = 0.01,
+    at: At = "last",
+    lengths: Any = None,
+    groups: Any = None,
+    input_bound: float | Enforced | None = None,
+    max_length: int | None = None,
+    caps: Mapping[str, Cap | float] | None = None,
+    margin: float | None = None,
+    initial: Any = None,
+    holdout: Sequence[Any] | None = None,
+    population: int | None = None,
+    tried: int = 1,
+    bounds: str | Sequence[str] = "all",
+    progress: Any = None,
+    recurrent: Any = None,
+    head: Any = None,
+    embedding: Any = None,
+) -> Certificate:
+    """Bounds on the error of a trained recurrent network on new sequences.
+
+    Args:
+        model: a torch module, a ``Network``, or the path of a network on disk.
+        sequences: (m, T, d_x) real or (m, T) integer tokens, numpy or torch, padded on the right
+            (tokens with −1), or an iterable of batches.
+        labels: (m,) classes 0..K−1, or (m, T) for losses at a step or averaged over steps.
+        delta: failure probability of the whole certificate, split over its bounds.
+        at: ``"last"`` valid step, ``"average"`` over valid steps, or a step 1..T.
+        lengths: (m,) valid steps of padded sequences.
+        groups: (m,) ids; sequences of one id (a document) are one independent unit.
+        input_bound: B_x, declared before looking; ``Enforced(B)`` scales inputs into the ball as
+            part of the model; None estimates it from the sample, which is no certificate.
+        max_length: T, declared; longer sequences are cut as part of the model.
+        caps: block name → ``Cap`` or norm, declared before training; None measures and pays.
+        margin: γ, declared before looking; None chooses it on a grid and pays.
+        initial: the network before training, as the centre of Gaussian priors.
+        holdout: ``(sequences, labels)`` or ``(sequences, labels, lengths)`` used for nothing else.
+        population: N when the sample is drawn without replacement from a list of N units.
+        tried: number of recipes among which this one was chosen on this sample.
+        bounds: ``"all"`` or names of certified statements; δ is split over these.
+        progress: called with the number of sequences done, for progress bars.
+        recurrent, head, embedding: parts of a torch model, where they cannot be found.
+
+    Raises:
+        InputError, UnsupportedModelError, ParityError, FileError: with one line that says what is
+        wrong, where, and what to do.
+
+    Source: theory, sections 4 to 7.
+    """
+    theorems = _menu(bounds)
+    if not 0.0 < delta < 1.0:
+        raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise InputError(f"margin is {margin}; γ must be finite and > 0")
+    network = adapters.as_network(
+        model, sequences, lengths=lengths, at=at, recurrent=recurrent, head=head,
+        embedding=embedding,
+    )  # fmt: skip
+    reading = _reading(network, at, max_length, input_bound)
+    sample = Sample(sequences, labels, reading, lengths=lengths)
+    predictor = network_predictor(network)
+    table = margin_table(sample, predictor, groups=groups, progress=progress)
+    held = None if holdout is None else _holdout(holdout, reading, predictor, sample)
+    choice_costs = _tried(tried)
+
+    B_x, input_row = ledger.input_bound_row(network, sample, input_bound)
+    T, horizon_row = ledger.horizon_row(sample, at, max_length)
+    form = network.margin_form()
+    declared_caps = None if caps is None else complete_caps(form, caps)
+    class_caps, cap_costs, l1_costs = _class(form, declared_caps)
+    B_x = B_x if network.input_kind == "onehot" else B_x * ledger.HELD
+    table = table.with_slack(ledger.rounding_slack(network, T, B_x))
+    start = None if initial is None else _initial(initial, network)
+    declared = ledger.Declared(
+        input_bound, max_length, declared_caps, margin, tried, initial is not None
+    )
+    scale = float(np.abs(table.sorted_margins[[0, -1]]).max())
+    rows = [
+        input_row,
+        horizon_row,
+        ledger.caps_row(network, form, declared_caps),
+        *ledger.common_rows(sample, declared, table.slack, scale),
+    ]
+    setting = Setting(
+        form, table, T, B_x, class_caps, cap_costs, l1_costs, choice_costs, margin, start, held
+    )
+    found = evaluate_menu(theorems, setting, delta, rows)
+    gamma = _reported_margin(found, setting)
+    found += order_bounds(
+        network, table, steps=T, input_bound=B_x, gamma=gamma, delta=delta
+    )
+    return Certificate(
+        network=_describe(network),
+        sample=_describe_sample(sample, table, T, B_x, input_row, held),
+        at=at,
+        delta=delta,
+        assumptions=tuple(rows),
+        bounds=tuple(found),
+        finite_list=_finite_list(found, table, population),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def evaluate_menu(
+    theorems: Sequence[Theorem], setting: Setting, delta: float, rows: list[Assumption]
+) -> list[Bound]:
+    """Every statement that applies, each at its share of δ; the others with their reasons."""
+    reasons = {theorem.name: theorem.supports(setting) for theorem in theorems}
+    applicable = [name for name, reason in reasons.items() if not reason]
+    shares = split_delta(delta, applicable) if applicable else {}
+    found = []
+    for theorem in theorems:
+        if reasons[theorem.name]:
+            found.append(
+                Bound(
+                    theorem.name, theorem.title, "not applicable", None, theorem.reference,
+                    needs=theorem.needs, reason=reasons[theorem.name],
+                )
+            )  # fmt: skip
+            continue
+        bound = theorem.bound(setting, shares[theorem.name])
+        found.append(replace(bound, kind=ledger.grade(bound, rows)))
+    return found
+
+
+def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
+    if bounds == "all":
+        return list(THEOREMS)
+    wanted = [bounds] if isinstance(bounds, str) else list(bounds)
+    known = {theorem.name: theorem for theorem in THEOREMS}
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise InputError(f"unknown bounds {unknown}; the menu is {', '.join(known)}")
+    return [known[name] for name in known if name in wanted]
+
+
+def _reading(
+    network: Network, at: At, max_length: int | None, input_bound: float | Enforced | None
+) -> Reading:
+    if isinstance(at, bool) or not (at in ("last", "average") or isinstance(at, int)):
+        raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
+    if isinstance(at, int) and at < 1:
+        raise InputError(f"at is {at}; steps are counted from 1")
+    if max_length is not None and (isinstance(max_length, bool) or max_length < 1):
+        raise InputError(f"max_length is {max_length}; T must be at least 1")
+    if isinstance(at, int):
+        max_length = min(at, max_length or at)
+        if max_length < at:
+            raise InputError(f"at is step {at}, beyond max_length = {max_length}")
+    radius = input_bound.value if isinstance(input_bound, Enforced) else input_bound
+    if radius is not None and not (math.isfinite(radius) and radius > 0):
+        raise InputError(f"input_bound is {radius}; B_x must be finite and > 0")
+    enforce = radius if isinstance(input_bound, Enforced) else None
+    return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)
+
+
+def _holdout(
+    holdout: Sequence[Any], reading: Reading, predictor: Any, sample: Sample
+) -> MarginTable:
+    if not isinstance(holdout, (tuple, list)) or len(holdout) not in (2, 3):
+        raise InputError("holdout must be (sequences, labels) or (sequences, labels, lengths)")
+    lengths = holdout[2] if len(holdout) == 3 else None
+    held = Sample(holdout[0], holdout[1], reading, lengths=lengths, what="held-out sequences")
+    table = margin_table(held, predictor)
+    if held.digest == sample.digest:
+        raise InputError("the held-out units are the training units; hold out others")
+    return table
+
+
+def _tried(tried: int) -> tuple[Cost, ...]:
+    if tried == 1:
+        return ()
+    return (Cost("recipes tried on this sample", None, float(tried), FiniteChoice(tried).cost()),)
+
+
+def _class(
+    form: Network, declared: dict[str, Cap] | None
+) -> tuple[dict[str, Cap], tuple[Cost, ...], tuple[Cost, ...]]:
+    """The class of networks: declared caps, or measured ones with their prices; ℓ1 caps always."""
+    caps, cap_costs, l1_costs = {}, [], []
+    for block in form.blocks():
+        cap = None if declared is None else declared[block.name]
+        if cap is None:
+            norm, cost = measured_cap("cap", block.name, block.norm_bound() * ledger.HELD)
+            cap_costs.append(cost)
+            cap = Cap(norm)
+        else:
+            cap = Cap(
+                cap.norm * ledger.HELD,
+                None if cap.row is None else cap.row * ledger.HELD,
+                None if cap.l1 is None else cap.l1 * ledger.HELD,
+            )
+        if cap.l1 is None:
+            measured = norms.l1_norm_bound(block.value.reshape(block.rows, -1), name=block.name)
+            l1, cost = measured_cap("l1 cap", block.name, measured * ledger.HELD)
+            l1_costs.append(cost)
+            cap = replace(cap, l1=l1)
+        caps[block.name] = cap
+    return caps, tuple(cap_costs), tuple(l1_costs)
+
+
+def _initial(initial: Any, network: Network) -> dict[str, Any]:
+    start = adapters.as_network(initial)
+    if start.description() != network.description():
+        raise InputError("the initial network has another architecture than the trained one")
+    return {block.name: block.value for block in start.margin_form().blocks()}
+
+
+def _reported_margin(found: list[Bound], setting: Setting) -> float:
+    """The γ at which the printed orders are evaluated: that of the best certified statement."""
+    with_gamma = [bound for bound in found if "gamma" in bound.choices]
+    if not with_gamma:
+        return setting.margin or float(np.median(np.abs(setting.table.margins))) or 1.0
+    return float(min(with_gamma, key=lambda bound: bound.value).choices["gamma"])
+
+
+def _finite_list(
+    found: list[Bound], table: MarginTable, population: int | None
+) -> tuple[ListStatement, ...]:
+    if population is None:
+        return ()
+    if population < table.m:
+        raise InputError(f"population is {population}, smaller than the sample of {table.m}")
+    N, m = population, table.m
+    seen = max(0.0, table.error - 1e-12)
+    threshold = (m * table.error + N - m) / N
+    rows = []
+    for bound in found:
+        if bound.name in LIST_STATEMENTS and bound.kind == "certificate":
+            unseen = (N * bound.value - m * seen) / (N - m) if N > m else 0.0
+            rows.append(ListStatement(bound.name, N, bound.value, min(1.0, unseen), threshold))
+    return tuple(rows)
+
+
+def _describe(network: Network) -> dict[str, Any]:
+    return {
+        **network.description(),
+        "dims": {"d_x": network.d_x, "d_h": network.d_h, "d_y": network.K},
+        "parameters": sum(block.parameters for block in network.blocks()),
+        "blocks": [_describe_block(block) for block in network.blocks()],
+        "digest": network.digest,
+    }
+
+
+def _describe_block(block: Block) -> dict[str, Any]:
+    found = norms.norm_bounds(block.value.reshape(block.rows, -1), name=block.name)
+    return {
+        "name": block.name,
+        "shape": list(block.shape),
+        "parameters": block.parameters,
+        "norm": block.norm,
+        "norms": {
+            what: getattr(found, what)
+            for what in ("spectral", "frobenius", "two_one", "row_sum", "column", "l1")
+        },
+    }
+
+
+def _describe_sample(
+    sample: Sample,
+    table: MarginTable,
+    T: int,
+    B_x: float,
+    input_row: Assumption,
+    held: MarginTable | None,
+) -> dict[str, Any]:
+    return {
+        "m": table.m,
+        "unit": table.unit,
+        "T": T,
+        "digest": sample.digest,
+        "input_bound": {"value": B_x, "status": input_row.status},
+        "training_error": table.error,
+        "holdout": None if held is None else {"m": held.m, "error": held.error},
+        "float_slack": table.slack if math.isfinite(table.slack) else None,
+    }

@@ -1,0 +1,123 @@
+"""The data sets by name: what there is, what each is, and how to load it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recert.data import german_nouns, idx, synthetic, text
+from recert.data.dataset import SequenceData
+from recert.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What `recert data info NAME` says about a data set.
+
+    Attributes:
+        name: as given to `load`.
+        summary: one line.
+        unit: what counts as independent.
+        inputs: what a step is.
+        classes: what is predicted.
+        source: where the data come from and on what terms.
+        loader: the function behind `load`; its docstring explains the options.
+
+    """
+
+    name: str
+    summary: str
+    unit: str
+    inputs: str
+    classes: str
+    source: str
+    loader: Callable[..., SequenceData]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of `load`: name to default, or "required"."""
+        parameters = inspect.signature(self.loader).parameters.values()
+        return {
+            p.name: "required" if p.default is inspect.Parameter.empty else repr(p.default)
+            for p in parameters
+        }
+
+
+_CATALOGUE: tuple[DataInfo, ...] = (
+    DataInfo(
+        name="german-nouns",
+        summary="the grammatical gender of about 86,000 German nouns, from their letters",
+        unit="noun",
+        inputs=f"one of {len(german_nouns.ALPHABET)} letters; the last {german_nouns.MAX_LENGTH}",
+        classes="f, m, n, at the last letter",
+        source="nouns.csv of the PyPI package german-nouns (German Wiktionary, CC BY-SA 4.0)",
+        loader=german_nouns.load,
+    ),
+    DataInfo(
+        name="text",
+        summary="next-symbol prediction on any plain text file",
+        unit="document: a paragraph, a line or an article",
+        inputs=f"one of {len(text.CHARACTERS)} characters, or {text.WORD_BITS} hash bits of a word",
+        classes="the next character, or the next word's hash bucket, at every step",
+        source="a file of yours, by path",
+        loader=text.load,
+    ),
+    DataInfo(
+        name="idx",
+        summary="images in MNIST's format, read row by row",
+        unit="image",
+        inputs="a row of pixels in [0, 1], or half a row",
+        classes="the ten labels, at the last row",
+        source="files of yours, by path (Debian's dataset-fashion-mnist has such files)",
+        loader=idx.load,
+    ),
+    DataInfo(
+        name="synthetic",
+        summary="strings of independent letters whose true risk is known exactly",
+        unit="sentence",
+        inputs="one of a few letters",
+        classes="the first, last or most frequent letter, with label noise, at the last letter",
+        source="drawn on the spot from a seed",
+        loader=synthetic.load,
+    ),
+)
+
+
+def list_data() -> tuple[DataInfo, ...]:
+    """All data sets, the default first."""
+    return _CATALOGUE
+
+
+def info(name: str) -> DataInfo:
+    """The description of one data set.
+
+    Raises:
+        InputError: no data set has that name.
+
+    """
+    for entry in _CATALOGUE:
+        if entry.name == name:
+            return entry
+    names = ", ".join(entry.name for entry in _CATALOGUE)
+    raise InputError(f"there is no data set {name!r}; choose one of {names}")
+
+
+def load(name: str, **options: object) -> SequenceData:
+    """Load a data set by name; the options are those that `info(name).options` lists.
+
+    Raises:
+        InputError: unknown name, unknown or missing option, or an option out of range.
+        FileError: a file is missing or damaged.
+        MissingDependencyError: the data come with a package that is not installed.
+
+    """
+    entry = info(name)
+    known = entry.options
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InputError(f"data {name!r} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    missing = [o for o, default in known.items() if default == "required" and o not in options]
+    if missing:
+        raise InputError(f"data {name!r} needs the option {missing[0]!r}")
+    return entry.loader(**options)

@@ -1,0 +1,168 @@
+"""Any plain text file as next-symbol prediction, the paper's language-modelling set-up.
+
+Windows of one text are not independent of each other. They are therefore grouped by document
+(paragraph, line, or article under a heading), and the document is the unit of the sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from recert.data.dataset import PADDING, SequenceData
+from recert.errors import FileError, InputError
+
+CHARACTERS = (*" abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()@<>=", "other")
+"""The fixed alphabet; text is put into lower case, whatever is left over becomes "other"."""
+
+WORD_BITS = 14
+"""A word's input is 14 bits of its hash: x in [0, 1]^14, as in the paper's experiment."""
+
+SPLITS = ("paragraph", "line", "article")
+ENCODINGS = ("characters", "words")
+
+_HEADING = re.compile(r"^ *= (?!=).* = *$")
+_OTHER = len(CHARACTERS) - 1
+_INDEX = {character: i for i, character in enumerate(CHARACTERS[:-1])}
+
+
+def load(
+    path: str | Path,
+    *,
+    encoding: str = "characters",
+    split: str = "paragraph",
+    max_length: int = 56,
+    word_classes: int = 64,
+) -> SequenceData:
+    """Windows of at most `max_length` steps; the label at a step is the next symbol's class.
+
+    Args:
+        path: a UTF-8 text file.
+        encoding: "characters", tokens over `CHARACTERS` whose label is the next character; or
+            "words", 14 hash bits per word, whose label is the next word's hash bucket.
+        split: what a document is: "paragraph" (between blank lines), "line", or "article" (from one
+            heading "= Title =" to the next, as in WikiText).
+        max_length: T; windows do not overlap, the last one of a document may be shorter.
+        word_classes: number of buckets K for "words", fixed beforehand.
+
+    Returns:
+        Documents of at least two symbols, in the file's order; groups number the documents.
+
+    Raises:
+        FileError: the file is missing, not UTF-8, or holds no document of two symbols.
+        InputError: an option out of range.
+
+    """
+    _check_options(encoding, split, max_length, word_classes)
+    documents = split_documents(read_text(Path(path)), split)
+    to_codes: Callable[[str], np.ndarray] = (
+        character_codes if encoding == "characters" else word_codes
+    )
+    coded = [codes for codes in map(to_codes, documents) if len(codes) >= 2]
+    if not coded:
+        raise FileError(f"{path} holds no {split} of two {encoding}; give a longer text")
+    inputs, targets, lengths, groups = windows(coded, max_length)
+    characters = encoding == "characters"
+    if not characters:
+        targets = np.where(targets == PADDING, PADDING, targets % word_classes)
+    return SequenceData(
+        name="text",
+        sequences=inputs if characters else bits(inputs),
+        labels=targets,
+        lengths=lengths,
+        classes=CHARACTERS if characters else tuple(f"bucket {k}" for k in range(word_classes)),
+        alphabet=CHARACTERS if characters else None,
+        max_length=max_length,
+        input_kind="tokens" if characters else "real",
+        unit="document",
+        population=None,
+        source=f"{Path(path).name}, {encoding}, a document is one {split}",
+        groups=groups,
+        input_bound=1.0 if characters else math.sqrt(WORD_BITS),
+    )
+
+
+def read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises:
+        FileError: missing, unreadable, not UTF-8, or empty.
+
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot read the text {path}: {error}") from error
+    if not text.strip():
+        raise FileError(f"the text {path} is empty")
+    return text
+
+
+def split_documents(text: str, split: str) -> list[str]:
+    """The text's non-blank documents, in order, whitespace inside each reduced to single spaces."""
+    documents: list[list[str]] = [[]]
+    for line in text.splitlines():
+        blank = not line.strip()
+        ends_before = split == "line" or (split == "article" and _HEADING.match(line) is not None)
+        if ends_before or (split == "paragraph" and blank):
+            documents.append([])
+        documents[-1].append(line)
+    joined = (" ".join(" ".join(lines).split()) for lines in documents)
+    return [document for document in joined if document]
+
+
+def character_codes(document: str) -> np.ndarray:
+    """The document's characters as indices into `CHARACTERS`."""
+    return np.array(
+        [_INDEX.get(character, _OTHER) for character in document.lower()], dtype=np.int32
+    )
+
+
+def word_codes(document: str) -> np.ndarray:
+    """The document's words as the first 14 bits of their BLAKE2b hash: a code fixed beforehand."""
+    return np.array([_word_code(word) for word in document.lower().split()], dtype=np.int32)
+
+
+def bits(codes: np.ndarray) -> np.ndarray:
+    """Integer codes (m, T) as their binary digits (m, T, 14), zero where the code is padding."""
+    digits = (np.maximum(codes, 0)[..., None] >> np.arange(WORD_BITS)) & 1
+    return digits.astype(np.float32)
+
+
+def windows(
+    coded: list[np.ndarray], max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs and next-symbol targets (n, T) padded with −1, lengths (n,), document numbers (n,)."""
+    pieces = [
+        (codes[start : start + max_length + 1], document)
+        for document, codes in enumerate(coded)
+        for start in range(0, len(codes) - 1, max_length)
+    ]
+    lengths = np.array([len(piece) - 1 for piece, _ in pieces], dtype=np.int64)
+    valid = np.arange(max_length)[None, :] < lengths[:, None]
+    inputs = np.full(valid.shape, PADDING, dtype=np.int32)
+    targets = np.full(valid.shape, PADDING, dtype=np.int64)
+    inputs[valid] = np.concatenate([piece[:-1] for piece, _ in pieces])
+    targets[valid] = np.concatenate([piece[1:] for piece, _ in pieces])
+    return inputs, targets, lengths, np.array([document for _, document in pieces], dtype=np.int64)
+
+
+def _word_code(word: str) -> int:
+    digest = hashlib.blake2b(word.encode("utf-8"), digest_size=4).digest()
+    return int.from_bytes(digest, "little") % (1 << WORD_BITS)
+
+
+def _check_options(encoding: str, split: str, max_length: int, word_classes: int) -> None:
+    if encoding not in ENCODINGS:
+        raise InputError(f"text encoding is {encoding!r}; use one of {', '.join(ENCODINGS)}")
+    if split not in SPLITS:
+        raise InputError(f"text split is {split!r}; use one of {', '.join(SPLITS)}")
+    if max_length < 1:
+        raise InputError(f"max_length is {max_length}; a window has at least 1 step")
+    if not 2 <= word_classes <= 1 << WORD_BITS:
+        raise InputError(f"word_classes is {word_classes}; use 2 to {1 << WORD_BITS}")

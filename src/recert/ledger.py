@@ -1,0 +1,206 @@
+"""The ledger: every hypothesis that some statement uses, with its status and the evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert import norms
+from recert.certificate import SOUND, Assumption, Bound, Kind, Status
+from recert.errors import InputError
+from recert.network import Network
+from recert.sample import Enforced, Sample
+from recert.sensitivity import Cap, sensitivity
+
+# Computed norms carry roundings: caps and input bounds are held up to this factor, and every
+# statement is evaluated with caps and input bounds larger by it.
+HELD = 1.0 + 1e-12
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user declared before looking at the sample; None where nothing was declared."""
+
+    input_bound: float | Enforced | None
+    max_length: int | None
+    caps: Mapping[str, Cap] | None
+    margin: float | None
+    tried: int
+    initial: bool
+
+
+def input_bound_row(
+    network: Network, sample: Sample, declared: float | Enforced | None
+) -> tuple[float, Assumption]:
+    """B_x and how far it is known."""
+    if network.input_kind == "onehot":
+        if declared is not None and not (isinstance(declared, (int, float)) and declared == 1):
+            raise InputError(
+                f"input_bound is {declared}; tokens are one-hot vectors of norm 1, leave it out"
+            )
+        return 1.0, _input_row(1.0, "proved", "tokens are one-hot vectors of norm 1")
+    seen = sample.largest_norm
+    if declared is None:
+        evidence = f"largest norm seen is {seen:.6g}; declare input_bound to have a certificate"
+        return seen, _input_row(seen, "estimated", evidence)
+    if isinstance(declared, Enforced):
+        return declared.value, _input_row(
+            declared.value, "enforced", "inputs are scaled into the ball as part of the model"
+        )
+    if seen > declared * HELD:
+        return declared, _input_row(
+            declared, "violated", f"the sample holds an input of norm {seen:.6g}"
+        )
+    return declared, _input_row(
+        declared, "declared", f"declared; largest norm seen is {seen:.6g}"
+    )
+
+
+def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
+    return Assumption(
+        "input_bound", f"every input has Euclidean norm at most {bound:.6g}", status, evidence
+    )
+
+
+def horizon_row(sample: Sample, at: object, max_length: int | None) -> tuple[int, Assumption]:
+    """T and how far it is known."""
+    status: Status
+    if isinstance(at, int):
+        T, status, evidence = at, "declared", f"the loss is read at step {at}, nothing later counts"
+    elif max_length is None:
+        T, status = sample.longest, "estimated"
+        evidence = f"longest sequence seen has {T} steps; declare max_length to have a certificate"
+    elif sample.truncated:
+        T, status = max_length, "enforced"
+        evidence = f"{sample.truncated} longer sequences were cut, as part of the model"
+    else:
+        T, status = max_length, "enforced"
+        evidence = f"longer inputs are cut as part of the model; longest seen {sample.longest}"
+    return T, Assumption(
+        "horizon", f"the network reads at most {T} steps of a sequence", status, evidence
+    )
+
+
+def caps_row(network: Network, form: Network, caps: Mapping[str, Cap] | None) -> Assumption:
+    """Whether the trained network lies within the class, and whether the class was paid for."""
+    statement = "the norms of the weights are at most the caps"
+    if caps is None:
+        return Assumption(
+            "caps", statement, "proved", "measured, rounded up to a grid, and paid for"
+        )
+    broken = []
+    for raw, block in zip(network.blocks(), form.blocks(), strict=True):
+        held = min(raw.norm_bound(), block.norm_bound())
+        cap = caps[block.name]
+        if held > cap.norm * HELD:
+            broken.append(f"{block.name} has norm {held:.6g} > {cap.norm:.6g}")
+        for what in ("row", "l1"):
+            limit = getattr(cap, what)
+            if limit is not None and (norm := _other_norm(block.value, what)) > limit * HELD:
+                broken.append(f"{block.name} has {what} norm {norm:.6g} > {limit:.6g}")
+    if broken:
+        return Assumption("caps", statement, "violated", "; ".join(broken))
+    return Assumption("caps", statement, "declared", "declared before training; all hold")
+
+
+def _other_norm(value: NDArray[np.float64], what: str) -> float:
+    bound = norms.row_sum_norm_bound if what == "row" else norms.l1_norm_bound
+    return bound(value.reshape(len(value), -1))
+
+
+def common_rows(sample: Sample, declared: Declared, slack: float, scale: float) -> list[Assumption]:
+    """The rows that do not depend on norms."""
+    tried = (
+        "the architecture and training recipe were fixed before looking at the sample"
+        if declared.tried == 1
+        else f"the recipe was one of {declared.tried} fixed beforehand; the choice is paid for"
+    )
+    margin = (
+        ("proved", "chosen on a grid after looking, and paid for")
+        if declared.margin is None
+        else ("declared", f"γ = {declared.margin:g} was declared before looking")
+    )
+    rows = [
+        Assumption(
+            "iid",
+            "the units of the sample are independent draws from the distribution of new units",
+            "declared",
+            "declared by the user; no test can prove it",
+        ),
+        Assumption(
+            "encoding",
+            "the encoding of inputs was fixed before looking at the sample",
+            "declared",
+            "declared by the user",
+        ),
+        Assumption(
+            "architecture",
+            "the architecture was fixed beforehand, or its choice is paid for",
+            "declared",
+            tried,
+        ),
+        Assumption("margin", "the margin γ was fixed, or its choice is paid for", *margin),
+        Assumption(
+            "prior",
+            "the prior's centre was fixed before looking at the sample",
+            "declared" if declared.initial else "proved",
+            "the initial weights, as declared" if declared.initial else "the centre is zero",
+        ),
+        Assumption(
+            "l1_caps",
+            "the entrywise l1 norms of the weights are at most their caps",
+            "proved",
+            "measured, rounded up to a grid, and paid for, where not declared",
+        ),
+    ]
+    return [*rows, _floats_row(slack, scale), *_holdout_rows()]
+
+
+def _floats_row(slack: float, scale: float) -> Assumption:
+    statement = "margins of the real-number network differ from the float64 ones by at most η"
+    if not math.isfinite(slack) or slack > scale:
+        return Assumption(
+            "floats",
+            statement,
+            "proved",
+            "η exceeds the largest margin: float64 cannot tell this network's margins apart, "
+            "and every unit is counted as an error",
+        )
+    return Assumption(
+        "floats", statement, "proved", f"η = {slack:.3g}, a forward-error bound, added to γ"
+    )
+
+
+def _holdout_rows() -> list[Assumption]:
+    return [
+        Assumption(
+            "holdout",
+            "the held-out units are independent draws that were used for nothing else",
+            "declared",
+            "declared by the user",
+        )
+    ]
+
+
+def grade(bound: Bound, rows: list[Assumption]) -> Kind:
+    """``certificate`` only if every hypothesis that the bound needs is sound."""
+    status = {row.id: row.status for row in rows}
+    return "certificate" if all(status[need] in SOUND for need in bound.needs) else "estimate"
+
+
+def rounding_slack(network: Network, steps: int, input_bound: float) -> float:
+    """η ≥ |computed margin − exact margin|: √2·‖ỹ − y‖, from the same walk as sensitivities.
+
+    The local errors were charged at twice the exact norms, which holds while errors stay below
+    the norms themselves; beyond (against the norm after one step, the smallest) η is infinite.
+    """
+    end = sensitivity(network, steps=steps, input_bound=input_bound)
+    start = sensitivity(network, steps=1, input_bound=input_bound)
+    log_error = float(end.log_rounding)
+    if log_error > float(start.log_norm) - math.log(1e3):
+        return math.inf
+    return math.sqrt(2.0) * math.exp(log_error) * 1.01

@@ -1,0 +1,174 @@
+"""From a network and sequences to the margins of every unit, streamed, and their risks.
+
+A unit is one sequence, or one group of sequences (a document). A unit's loss is read at one step,
+at the last valid step, or averaged over valid steps, then averaged over the unit's sequences.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recert.errors import InputError
+from recert.predict import Predictor, chunked, margins_of
+from recert.sample import Batch, Sample
+
+Array = NDArray[np.float64]
+# Sums of at most 2^40 weights lose less than this; added to every weighted mean.
+SUM_ERROR = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class MarginTable:
+    """Margins and the weight that each has in the mean over units.
+
+    Args:
+        margins: (n,) float64, every entry that a unit's loss reads.
+        m: number of units.
+        unit: what a unit is, for people.
+        weights: (n,) with sum 1, or None when every entry weighs 1/m.
+        slack: η ≥ |computed margin − margin of the real-number network|, in the margin's units.
+    """
+
+    margins: Array
+    m: int
+    unit: str = "sequence"
+    weights: Array | None = None
+    slack: float = 0.0
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.argsort(self.margins, kind="stable")
+
+    @cached_property
+    def sorted_margins(self) -> Array:
+        """Margins in rising order."""
+        return self.margins[self._order]
+
+    @cached_property
+    def _prefix(self) -> tuple[Array, Array]:
+        """Prefix sums of weights and of weight·margin, in rising order of margin, from 0."""
+        w = np.full(len(self.margins), 1.0 / self.m) if self.weights is None else self.weights
+        w = w[self._order]
+        zero = np.zeros(1)
+        return (
+            np.concatenate([zero, np.cumsum(w)]),
+            np.concatenate([zero, np.cumsum(w * self.sorted_margins)]),
+        )
+
+    def hard_risk(self, gamma: ArrayLike) -> Array:
+        """R̂_γ^hard = mean 1[M ≤ γ], counted as M_float ≤ γ + η so that it never errs low."""
+        limit = np.asarray(gamma, dtype=float) + self.slack
+        count = np.searchsorted(self.sorted_margins, limit, side="right")
+        if self.weights is None:
+            return np.asarray(count / self.m)
+        return np.where(count == 0, 0.0, np.minimum(1.0, self._prefix[0][count] + SUM_ERROR))
+
+    def ramp_risk(self, gamma: ArrayLike) -> Array:
+        """R̂_γ = mean ℓ_γ(−M), with every margin lowered by η; rounded up."""
+        g = np.asarray(gamma, dtype=float)
+        if math.isinf(self.slack):
+            return np.ones_like(g)
+        low = np.searchsorted(self.sorted_margins, self.slack, side="right")
+        high = np.searchsorted(self.sorted_margins, g + self.slack, side="right")
+        weight, moment = self._prefix
+        inside = weight[high] - weight[low]
+        sloped = inside - (moment[high] - moment[low] - self.slack * inside) / g
+        scale = np.abs(self.sorted_margins[[0, -1]]).max() / g
+        return np.clip(weight[low] + sloped + SUM_ERROR * (1.0 + scale), 0.0, 1.0)
+
+    @cached_property
+    def error(self) -> float:
+        """Empirical error: M ≤ 0, ties counted as errors, margins as computed (no slack)."""
+        wrong = self.margins <= 0.0
+        if self.weights is None:
+            return int(wrong.sum()) / self.m
+        return min(1.0, float(self.weights[wrong].sum()))
+
+    @property
+    def zero_one(self) -> bool:
+        """Whether every unit's loss is 0 or 1 (one entry per unit)."""
+        return self.weights is None
+
+    def errors(self) -> int:
+        """Number of wrong units, when losses are 0 or 1."""
+        return int((self.margins <= 0.0).sum())
+
+    def with_slack(self, slack: float) -> MarginTable:
+        """The same margins with another bound on what float64 did to them."""
+        return MarginTable(self.margins, self.m, self.unit, self.weights, slack)
+
+
+def margin_table(
+    sample: Sample, predictor: Predictor, *, groups: Any = None, progress: Any = None
+) -> MarginTable:
+    """Margins of every unit of a sample.
+
+    Args:
+        sample: validated sequences and labels.
+        predictor: (x, lengths, at) → logits.
+        groups: (m,) any hashable ids; sequences with the same id are one unit.
+        progress: called with the number of sequences done after each batch, or None.
+
+    Raises:
+        InputError: logits are not finite, groups do not match the sequences.
+    """
+    parts, counts = [], []
+    for margins, count in _stream(sample, predictor):
+        parts.append(margins)
+        counts.append(count)
+        if progress is not None:
+            progress(len(count))
+    margins, count = np.concatenate(parts), np.concatenate(counts)
+    sequences = len(count)
+    if groups is None:
+        unit, m, units = "sequence", sequences, np.arange(sequences)
+    else:
+        unit, (m, units) = "group of sequences", _group_index(groups, sequences)
+    sizes = np.bincount(units, minlength=m)
+    if sample.reading.at != "average" and bool(np.all(sizes == 1)):
+        return MarginTable(margins, m, unit)
+    weights = np.repeat(1.0 / (m * sizes[units] * count), count)
+    return MarginTable(margins, m, unit, weights / math.fsum(weights))
+
+
+def _stream(
+    sample: Sample, predictor: Predictor
+) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+    """Margins and their number per sequence, batch by batch, on every core, in order."""
+    at = sample.reading.at
+
+    def work(batch: Batch) -> tuple[Array, NDArray[np.int64]]:
+        logits = predictor(batch.x, batch.lengths, at)
+        margins = margins_of(logits, batch.labels)
+        if at == "average":
+            valid = np.arange(batch.x.shape[1])[None, :] < batch.lengths[:, None]
+            return _finite(margins[valid]), batch.lengths
+        return _finite(margins), np.ones(len(batch.x), dtype=np.int64)
+
+    workers = max(1, min(4, os.cpu_count() or 1))
+    with ThreadPoolExecutor(workers) as pool:
+        for chunk in chunked(sample, 2 * workers):
+            yield from pool.map(work, chunk)
+
+
+def _finite(margins: Array) -> Array:
+    if not np.isfinite(margins).all():
+        raise InputError("the network's outputs overflow on this sample; its margins are not finite")
+    return margins
+
+
+def _group_index(groups: Any, sequences: int) -> tuple[int, NDArray[np.int64]]:
+    ids = np.asarray(groups)
+    if ids.shape != (sequences,):
+        raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
+    unique, inverse = np.unique(ids, return_inverse=True)
+    return len(unique), inverse

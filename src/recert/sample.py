@@ -1,0 +1,253 @@
+"""Sequences, labels, lengths and groups from a user, checked and cut into batches.
+
+A ``Sample`` never copies what it is given; it hands out validated batches. Inputs are real
+(m, T, d_x) or integer tokens (m, T) with −1 as padding on the right; longer sequences are cut to
+the declared horizon, as part of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert.errors import InputError
+
+At = Literal["last", "average"] | int
+BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Enforced:
+    """An input bound that the model itself enforces: inputs are scaled into the ball."""
+
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences (n, T', d_x) or (n, T'), labels (n,) or (n, T'), lengths (n,), all validated."""
+
+    x: NDArray[Any]
+    labels: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How a sample is read: by which network's input, at which step, up to which length."""
+
+    input_kind: str
+    d_x: int
+    K: int
+    at: At = "last"
+    max_length: int | None = None
+    enforce: float | None = None
+
+
+class Sample:
+    """A checked view of sequences and labels.
+
+    Args:
+        sequences: (m, T, d_x) real or (m, T) integer arrays (numpy or torch), or an iterable of
+            batches ``(sequences, labels)`` or ``(sequences, labels, lengths)`` read once.
+        labels: (m,) integers, or (m, T) with −1 on padding; None for an iterable of batches.
+        lengths: (m,) numbers of valid steps, or None for all (or up to the first −1 token).
+
+    Raises:
+        InputError: a shape, a value or a length is not usable; the message names it.
+    """
+
+    def __init__(
+        self,
+        sequences: Any,
+        labels: Any,
+        reading: Reading,
+        *,
+        lengths: Any = None,
+        what: str = "sequences",
+    ) -> None:
+        self.reading = reading
+        self.what = what
+        self.longest = 0
+        self.largest_norm = 0.0
+        self.truncated = 0
+        self._sha = hashlib.sha256()
+        self._source = self._open(sequences, labels, lengths)
+
+    def _open(self, sequences: Any, labels: Any, lengths: Any) -> Iterable[tuple[Any, Any, Any]]:
+        if labels is None:
+            if hasattr(sequences, "shape") or isinstance(sequences, (str, bytes)):
+                raise InputError("labels are missing; pass one class per sequence (or per step)")
+            return ((*batch, None)[:3] for batch in sequences)
+        x, y = _array(sequences, self.what), _array(labels, "labels")
+        n = None if lengths is None else _array(lengths, "lengths")
+        if x.ndim < 2:
+            raise InputError(
+                f"{self.what} have shape {x.shape}; expected (m, T) tokens or (m, T, d_x) vectors"
+            )
+        if len(x) == 0:
+            raise InputError(f"the sample is empty: {self.what} have shape {x.shape}")
+        for other, name in ((y, "labels"), (n, "lengths")):
+            if other is not None and (other.ndim == 0 or len(other) != len(x)):
+                raise InputError(
+                    f"{name} have shape {other.shape} for {len(x)} {self.what}; give one per sequence"
+                )
+        return (
+            (x[i : i + BATCH], y[i : i + BATCH], None if n is None else n[i : i + BATCH])
+            for i in range(0, len(x), BATCH)
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches in order; running facts (digest, longest, largest norm) grow as they pass."""
+        start = 0
+        for x, y, n in self._source:
+            batch = self._check(_array(x, self.what), _array(y, "labels"), n, start)
+            start += len(batch.x)
+            yield batch
+        if start == 0:
+            raise InputError("the sample is empty: no batch held a sequence")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of every sequence, label and length read so far."""
+        return self._sha.hexdigest()
+
+    def _check(self, x: NDArray[Any], y: NDArray[Any], n: Any, start: int) -> Batch:
+        rank = 2 if self.reading.input_kind == "onehot" else 3
+        if x.ndim != rank or (rank == 3 and x.shape[2] != self.reading.d_x):
+            wanted = "(m, T) integer tokens" if rank == 2 else f"(m, T, {self.reading.d_x}) vectors"
+            raise InputError(f"{self.what} have shape {x.shape}; this network reads {wanted}")
+        if x.shape[1] == 0:
+            raise InputError(f"{self.what} have T = 0 steps; sequences need at least one step")
+        lengths = self._lengths(x, n, start)
+        x, lengths = self._truncate(x, lengths)
+        valid = np.arange(x.shape[1])[None, :] < lengths[:, None]
+        x = self._tokens(x, valid, start) if rank == 2 else self._vectors(x, valid, start)
+        labels = self._labels(y, valid, lengths, start)
+        self._sha.update(str((x.shape, str(x.dtype), labels.shape)).encode())
+        for part in (x, labels, lengths):
+            self._sha.update(np.ascontiguousarray(part).tobytes())
+        return Batch(x, labels, lengths)
+
+    def _lengths(self, x: NDArray[Any], n: Any, start: int) -> NDArray[np.int64]:
+        if n is None:
+            if x.ndim == 2 and np.issubdtype(x.dtype, np.signedinteger) and (x < 0).any():
+                first = np.argmax(x < 0, axis=1)
+                lengths = np.where((x < 0).any(axis=1), first, x.shape[1])
+            else:
+                lengths = np.full(len(x), x.shape[1])
+        else:
+            lengths = _integers(_array(n, "lengths"), "lengths")
+            if lengths.shape != (len(x),):
+                raise InputError(f"lengths have shape {lengths.shape}; give one per sequence")
+        bad = np.flatnonzero((lengths < 1) | (lengths > x.shape[1]))
+        if bad.size:
+            i = int(bad[0])
+            raise InputError(
+                f"sequence {start + i} has length {int(lengths[i])}; lengths lie in "
+                f"1..{x.shape[1]}: drop empty sequences, pad longer ones"
+            )
+        return lengths.astype(np.int64)
+
+    def _truncate(
+        self, x: NDArray[Any], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        self.longest = max(self.longest, int(lengths.max()))
+        limit = self.reading.max_length
+        if limit is None:
+            return x, lengths
+        self.truncated += int((lengths > limit).sum())
+        return x[:, :limit], np.minimum(lengths, limit)
+
+    def _tokens(self, x: NDArray[Any], valid: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
+        tokens = _integers(x, self.what)
+        bad = np.argwhere(valid & ((tokens < 0) | (tokens >= self.reading.d_x)))
+        if bad.size:
+            i, t = bad[0]
+            raise InputError(
+                f"token {int(tokens[i, t])} at step {t + 1} of sequence {start + i} is outside "
+                f"0..{self.reading.d_x - 1}; pad with -1 on the right or give lengths"
+            )
+        return np.where(valid, tokens, 0)
+
+    def _vectors(self, x: NDArray[Any], valid: NDArray[np.bool_], start: int) -> NDArray[Any]:
+        if not np.issubdtype(x.dtype, np.floating):
+            x = x.astype(np.float64)
+        masked = np.where(valid[:, :, None], x, x.dtype.type(0))
+        bad = np.flatnonzero(~np.isfinite(masked).all(axis=(1, 2)))
+        if bad.size:
+            raise InputError(
+                f"sequence {start + int(bad[0])} holds NaN or infinite inputs; repair or drop it"
+            )
+        if self.reading.enforce is not None:
+            masked = scale_into_ball(masked, self.reading.enforce)
+        squares = np.einsum("ntd,ntd->nt", masked, masked, dtype=np.float64)
+        largest = float(np.sqrt(squares.max())) * (1.0 + (x.shape[2] + 4) * 2.0**-52)
+        self.largest_norm = max(self.largest_norm, largest)
+        return masked
+
+    def _labels(
+        self,
+        y: NDArray[Any],
+        valid: NDArray[np.bool_],
+        lengths: NDArray[np.int64],
+        start: int,
+    ) -> NDArray[np.int64]:
+        labels = _integers(y, "labels")
+        at = self.reading.at
+        if labels.ndim == 2:
+            labels = labels[:, : valid.shape[1]]
+        if labels.shape not in {(len(valid),), valid.shape} or (at == "average" and labels.ndim == 1):
+            wanted = "(m, T)" if at == "average" else "(m,) or (m, T)"
+            raise InputError(f"labels have shape {labels.shape}; with at={at!r} expected {wanted}")
+        if isinstance(at, int) and (lengths < at).any():
+            short = int(np.argmax(lengths < at))
+            raise InputError(
+                f"sequence {start + short} has {int(lengths[short])} steps, so no step {at}; "
+                "choose a smaller step or at='last'"
+            )
+        if labels.ndim == 2 and at != "average":
+            step = lengths - 1 if at == "last" else np.full(len(labels), int(at) - 1)
+            labels = labels[np.arange(len(labels)), step]
+        used = valid if labels.ndim == 2 else np.ones(len(labels), dtype=bool)
+        bad = np.argwhere(used & ((labels < 0) | (labels >= self.reading.K)))
+        if bad.size:
+            i = int(bad[0][0])
+            raise InputError(
+                f"label {int(labels[tuple(bad[0])])} of sequence {start + i} is outside "
+                f"0..{self.reading.K - 1}; the network has {self.reading.K} classes"
+            )
+        return np.where(used, labels, 0)
+
+
+def scale_into_ball(x: NDArray[Any], radius: float) -> NDArray[Any]:
+    """Vectors along the last axis, scaled to norm at most ``radius`` (and a little less)."""
+    norms = np.sqrt(np.square(x, dtype=np.float64).sum(axis=-1, keepdims=True))
+    factor = np.minimum(1.0, radius * (1.0 - 1e-6) / np.maximum(norms, 1e-300))
+    return (x * factor).astype(x.dtype)
+
+
+def _array(value: Any, what: str) -> NDArray[Any]:
+    """numpy view of a numpy or torch array; InputError for anything that is not one."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InputError(f"{what} are ragged; pad them and pass lengths") from None
+    if array.dtype == object or array.dtype.kind not in "biuf":
+        raise InputError(f"{what} are not numbers (dtype {array.dtype}); pass a numeric array")
+    return array
+
+
+def _integers(array: NDArray[Any], what: str) -> NDArray[np.int64]:
+    if array.dtype.kind == "f":
+        if not np.array_equal(array, np.floor(array)):
+            raise InputError(f"{what} must be whole numbers, got dtype {array.dtype}")
+        return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)

@@ -1,0 +1,191 @@
+"""What every certified statement is given, and the form that each takes.
+
+A theorem is a frozen object with a ``name``, a ``title``, a ``reference``, the ids of the
+hypotheses it ``needs``, ``supports(setting)`` and ``bound(setting, delta)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert.certificate import Bound
+from recert.choices import CAP_GRID, MARGIN_GRID, Cost
+from recert.margins import MarginTable
+from recert.network import Network
+from recert.sensitivity import Cap, Sensitivity, sensitivities
+
+Array = NDArray[np.float64]
+
+# Relative amount by which every value is moved outwards, for the few dozen roundings in it.
+OUTWARD = 1e-12
+SQRT2 = math.sqrt(2.0)
+UNIVERSAL = ("iid", "encoding", "architecture")
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A network, its class, and what the sample says; what theorems are evaluated on.
+
+    Args:
+        network: the trained network in margin form (head in K−1 rows).
+        table: margins of the training sample.
+        steps: T, the horizon.
+        input_bound: B_x.
+        caps: the class, one ``Cap`` per block of ``network``.
+        cap_costs: prices of caps that were measured.
+        l1_costs: prices of ℓ1 caps that were measured.
+        choice_costs: prices of choices that every statement pays (runs that were tried).
+        margin: γ declared before looking, or None to choose it on the grid and pay.
+        initial: block name → weights before training, for priors centred there.
+        holdout: margins on held-out units, or None.
+    """
+
+    network: Network
+    table: MarginTable
+    steps: int
+    input_bound: float
+    caps: dict[str, Cap]
+    cap_costs: tuple[Cost, ...] = ()
+    l1_costs: tuple[Cost, ...] = ()
+    choice_costs: tuple[Cost, ...] = ()
+    margin: float | None = None
+    initial: dict[str, Array] | None = None
+    holdout: MarginTable | None = None
+    _memo: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def m(self) -> int:
+        """Number of independent units."""
+        return self.table.m
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Block names, in the order of every (K, …) array below."""
+        return tuple(block.name for block in self.network.blocks())
+
+    @cached_property
+    def parameters(self) -> Array:
+        """P_k."""
+        return np.array([float(block.parameters) for block in self.network.blocks()])
+
+    @cached_property
+    def log_caps(self) -> Array:
+        """log c_k."""
+        with np.errstate(divide="ignore"):
+            return np.log(np.array([self.caps[name].norm for name in self.names]))
+
+    @cached_property
+    def at_caps(self) -> Sensitivity:
+        """N_y and Λ_y at the caps; arrays lead with an axis of length 1."""
+        return self.sensitivities([self.caps])
+
+    @cached_property
+    def log_lambda(self) -> Array:
+        """log Λ_k at the caps, (K,)."""
+        return np.array([float(self.at_caps.log_lambda[name][0]) for name in self.names])
+
+    @cached_property
+    def log_a(self) -> Array:
+        """log a_k, a_k = 2√2·c_k Λ_k P/P_k (theory, 4a)."""
+        shares = np.log(self.parameters.sum() / self.parameters)
+        return math.log(2 * SQRT2) + self.log_caps + self.log_lambda + shares
+
+    def sensitivities(self, systems: list[dict[str, Cap]]) -> Sensitivity:
+        """Sensitivities at other caps, at this setting's horizon and input bound."""
+        return sensitivities(
+            self.network, systems, steps=self.steps, input_bound=self.input_bound
+        )
+
+    @cached_property
+    def margin_choices(self) -> tuple[Array, Array, list[Cost | None]]:
+        """Candidate γ, their prices in nats, and the cost rows (None when γ is declared)."""
+        if self.margin is not None:
+            return np.array([self.margin]), np.zeros(1), [None]
+        largest = float(self.table.sorted_margins[-1])
+        if largest <= 0.0:
+            largest = float(np.abs(self.table.sorted_margins).max()) or 1.0
+        largest = min(max(largest, 1e-250), 1e250)
+        rows = []
+        for j in MARGIN_GRID.values_between(largest * 2.0**-12, largest * 2.0):
+            value = MARGIN_GRID.value(int(j))
+            rows.append(Cost("margin γ", int(j), value, MARGIN_GRID.cost(int(j))))
+        gammas = np.array([row.value for row in rows])
+        return gammas, np.array([row.nats for row in rows]), list(rows)
+
+    def with_steps(self, steps: int) -> Setting:
+        """The same setting at another horizon."""
+        return Setting(
+            self.network, self.table, steps, self.input_bound, self.caps, self.cap_costs,
+            self.l1_costs, self.choice_costs, self.margin, self.initial, self.holdout,
+        )  # fmt: skip
+
+
+class Theorem(Protocol):
+    """A certified statement."""
+
+    @property
+    def name(self) -> str:
+        """Identifier, unique on the menu."""
+
+    @property
+    def title(self) -> str:
+        """A few words for tables."""
+
+    @property
+    def reference(self) -> str:
+        """Where the statement is proved."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Ids of the hypotheses in the ledger."""
+
+    def supports(self, setting: Setting) -> str:
+        """Empty if the statement applies, otherwise the reason why not."""
+
+    def bound(self, setting: Setting, delta: float) -> Bound:
+        """The bound at failure probability ``delta``, as if every hypothesis held."""
+
+
+def measured_cap(what: str, name: str, norm: float) -> tuple[float, Cost]:
+    """A cap read off the trained network: rounded up to the grid, with its price."""
+    j = CAP_GRID.index_at_least(max(norm, 1e-9))
+    value = CAP_GRID.value(j)
+    return value, Cost(f"{what} of {name}", j, value, CAP_GRID.cost(j))
+
+
+def log10_of(log_value: float) -> float:
+    """Natural log to log10, rounded up."""
+    return log_value / math.log(10.0) + OUTWARD
+
+
+def finish(
+    theorem: Theorem,
+    value: float,
+    log_value: float,
+    *,
+    delta: float,
+    terms: dict[str, float],
+    choices: dict[str, Any],
+    cost: tuple[Cost | None, ...],
+) -> Bound:
+    """A Bound of a theorem; ``value`` may be inf where only its log is finite."""
+    if math.isfinite(value):
+        terms = {"value": value, **terms}
+    return Bound(
+        name=theorem.name,
+        title=theorem.title,
+        kind="certificate",
+        log10=log10_of(log_value),
+        reference=theorem.reference,
+        needs=theorem.needs,
+        delta=delta,
+        terms=terms,
+        choices=choices,
+        cost=tuple(row for row in cost if row is not None),
+    )

@@ -1,0 +1,270 @@
+"""Training a vanilla RNN on a `SequenceData`: one function, the same numbers on every run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from recert.data.dataset import SequenceData
+from recert.errors import InputError
+from recert.training.constraints import enforce, project
+from recert.training.model import RecurrentClassifier
+from recert.training.recipes import Recipe
+
+_RISE = 50  # steps over which the learning rate rises to its peak
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What a training run leaves.
+
+    Attributes:
+        model: in float64, in evaluation mode; its weights are exactly `weights`.
+        weights: float64 arrays U (d_h, d_h), W (d_h, d_x), V (K, d_h) and any b, b_V; strictly
+            inside the recipe's caps.
+        recipe: what it was trained by.
+        seed: of initial weights and batches.
+        losses: mean training loss of each epoch.
+        seconds: wall time, not reproducible.
+
+    """
+
+    model: RecurrentClassifier
+    weights: dict[str, np.ndarray]
+    recipe: Recipe
+    seed: int
+    losses: tuple[float, ...]
+    seconds: float
+
+
+def train(
+    data: SequenceData,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress | bool = False,
+    description: str = "training",
+    **changes: Any,
+) -> TrainedModel:
+    """Train on all of `data` by `recipe`; the loss is read at the last valid step, or at each one.
+
+    Labels (m,) are compared at the last valid step, labels (m, T) at every valid step. Arithmetic
+    is float32 on one thread, randomness comes from `seed` alone, so a machine repeats its numbers.
+    Nothing is written to disk; an interrupt leaves nothing behind.
+
+    Args:
+        data: the sample, every sequence of which is used.
+        recipe: how; `Recipe()` by default.
+        seed: of initial weights and batches, at least 0.
+        progress: True draws a bar of its own, a rich `Progress` gets a task in it.
+        description: the task's name beside the bar.
+        changes: fields of the recipe to replace, such as d_h=8 or epochs=3.
+
+    Raises:
+        InputError: a recipe field or the seed is out of range, or the loss stopped being finite.
+
+    """
+    recipe = _changed(recipe or Recipe(), changes)
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}; use an integer from 0 to 2^63 − 1")
+    began = time.perf_counter()
+    generator = torch.Generator().manual_seed(seed)
+    with _one_thread(), _bar(progress) as bar:
+        task = None if bar is None else bar.add_task(description, total=recipe.epochs)
+        model = _initial_model(data, recipe, generator)
+        losses = []
+        for loss in _epochs(model, data, recipe, generator):
+            losses.append(loss)
+            if bar is not None and task is not None:
+                bar.advance(task)
+        weights = _finish(model, recipe)
+    return TrainedModel(model, weights, recipe, seed, tuple(losses), time.perf_counter() - began)
+
+
+@torch.no_grad()
+def outputs(model: RecurrentClassifier, data: SequenceData, batch: int = 8192) -> np.ndarray:
+    """Outputs (m, K) of the model at the last valid step of each sequence."""
+    sequences = _time_first(data).to(_input_type(model))
+    last = torch.from_numpy(data.lengths.astype(np.int64)) - 1
+    found = []
+    for start in range(0, data.m, batch):
+        states = model.states(sequences[:, start : start + batch])
+        steps = last[start : start + batch]
+        found.append(model.head(states[steps, torch.arange(len(steps))]))
+    return torch.cat(found).numpy()
+
+
+def error_rate(model: RecurrentClassifier, data: SequenceData) -> float:
+    """Share of sequences whose label does not win strictly at the last step (labels (m,))."""
+    if data.labels.ndim != 1:
+        raise InputError("error_rate needs one label per sequence; use the margins of a Network")
+    y = torch.from_numpy(outputs(model, data))
+    return float((_margins(y, torch.from_numpy(data.labels.astype(np.int64))) <= 0).double().mean())
+
+
+def margin_loss(margins: Tensor, recipe: Recipe, done: float) -> Tensor:
+    """The mean smooth step 1[M ≤ γ] when the share `done` of the run is over.
+
+    Its width shrinks linearly from the first to the second `softness`. At first it is a softplus,
+    whose gradient reaches every mistake; towards the end a sigmoid, close to what the certificate
+    counts.
+    """
+    start, end = recipe.softness
+    width = recipe.margin * (start + (end - start) * done)
+    z = (recipe.margin - margins) / width
+    convex = max(0.0, 1.0 - done / recipe.convex_part)
+    step = torch.sigmoid(z)
+    return (
+        convex * nn.functional.softplus(z) + (1.0 - convex) * step if convex > 0 else step
+    ).mean()
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Rate at `step` of `steps`: a linear rise over the first 50, times half a cosine to 0."""
+    rise = min(1.0, (step + 1) / _RISE)
+    return recipe.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    try:
+        return replace(recipe, **changes)
+    except TypeError as error:
+        known = ", ".join(Recipe.__dataclass_fields__)
+        raise InputError(f"unknown recipe field among {sorted(changes)}; use {known}") from error
+
+
+def _initial_model(
+    data: SequenceData, recipe: Recipe, generator: torch.Generator
+) -> RecurrentClassifier:
+    model = RecurrentClassifier(
+        data.input_dim,
+        recipe.d_h,
+        data.K,
+        tokens=data.input_kind == "tokens",
+        activation=recipe.activation,
+        bias=recipe.bias,
+    ).float()
+    blocks = model.blocks()
+    scale = recipe.d_h**-0.5
+    with torch.no_grad():
+        draws = {k: torch.randn(p.shape, generator=generator) for k, p in blocks.items()}
+        blocks["U"].copy_(0.7 * torch.linalg.qr(draws["U"])[0])
+        blocks["W"].copy_(0.5 * scale * draws["W"])
+        blocks["V"].copy_(scale * draws["V"])
+        for name in ("b", "b_V"):
+            if name in blocks:
+                blocks[name].zero_()
+    if recipe.caps is not None:
+        project(blocks, recipe.caps, tokens=model.tokens)
+    return model
+
+
+def _epochs(
+    model: RecurrentClassifier, data: SequenceData, recipe: Recipe, generator: torch.Generator
+) -> Iterator[float]:
+    """Train in place; yield each epoch's mean loss."""
+    blocks = model.blocks()
+    optimiser = torch.optim.Adam(list(blocks.values()), betas=(0.9, 0.99))
+    sequences = _time_first(data).to(_input_type(model))
+    labels = torch.from_numpy(data.labels.astype(np.int64))
+    lengths = torch.from_numpy(data.lengths.astype(np.int64))
+    batch = min(recipe.batch, data.m)
+    per_epoch = data.m // batch
+    steps = recipe.epochs * per_epoch
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(data.m, generator=generator)
+        total = 0.0
+        for i in range(per_epoch):
+            step = epoch * per_epoch + i
+            chosen = order[i * batch : (i + 1) * batch]
+            y, target = _read(model, sequences[:, chosen], labels[chosen], lengths[chosen])
+            loss = _loss(y, target, recipe, step / steps)
+            optimiser.zero_grad()
+            loss.backward()
+            if recipe.clip is not None:
+                nn.utils.clip_grad_norm_(list(blocks.values()), recipe.clip)
+            optimiser.param_groups[0]["lr"] = learning_rate(recipe, step, steps)
+            optimiser.step()
+            if recipe.caps is not None:
+                project(blocks, recipe.caps, tokens=model.tokens)
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise InputError(f"the loss is not finite in epoch {epoch + 1}; lower learning_rate")
+        yield total / per_epoch
+
+
+def _read(
+    model: RecurrentClassifier, x: Tensor, labels: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Outputs (n, K) at the steps that have labels, and those labels (n,)."""
+    states = model.states(x)
+    if labels.dim() == 1:
+        return model.head(states[lengths - 1, torch.arange(len(lengths))]), labels
+    valid = labels.T >= 0
+    return model.head(states[valid]), labels.T[valid]
+
+
+def _loss(y: Tensor, target: Tensor, recipe: Recipe, done: float) -> Tensor:
+    if recipe.loss == "cross_entropy":
+        return nn.functional.cross_entropy(y, target)
+    return margin_loss(_margins(y, target), recipe, done)
+
+
+def _margins(y: Tensor, target: Tensor) -> Tensor:
+    index = target.unsqueeze(1)
+    others = y.scatter(1, index, -math.inf).amax(dim=1)
+    return y.gather(1, index).squeeze(1) - others
+
+
+def _finish(model: RecurrentClassifier, recipe: Recipe) -> dict[str, np.ndarray]:
+    """Turn the model to float64, strictly inside the caps, and return its weights."""
+    model.double().eval()
+    blocks = model.blocks()
+    raw = {name: block.detach().numpy() for name, block in blocks.items()}
+    weights = enforce(raw, recipe.caps, tokens=model.tokens)
+    with torch.no_grad():
+        for name, value in weights.items():
+            blocks[name].copy_(torch.from_numpy(value))
+    return weights
+
+
+def _time_first(data: SequenceData) -> Tensor:
+    """Sequences as `RecurrentClassifier.states` reads them."""
+    if data.input_kind == "real":
+        return torch.from_numpy(np.ascontiguousarray(data.sequences.swapaxes(0, 1)))
+    tokens = np.where(data.sequences < 0, data.input_dim, data.sequences).astype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(tokens.T))
+
+
+def _input_type(model: RecurrentClassifier) -> torch.dtype:
+    return torch.int64 if model.tokens else model.head.weight.dtype
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Sums split over threads differ in their last bits; and these matrices are too small to gain.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _bar(progress: Progress | bool) -> Any:
+    if isinstance(progress, Progress):
+        return nullcontext(progress)
+    if not progress:
+        return nullcontext(None)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )
