@@ -2,8 +2,8 @@
 
 One step of a network maps the sensitivities of its states affinely, Λ_t = A Λ_{t−1} + b, with A and
 b depending on the states' norms N, Z alone. Steps are taken one by one until the norms stand
-still (or, without a bounded activation, until they are seen to grow affinely); from there on the
-affine map is constant and is raised to its power by squaring, so T = 10^6 costs a few dozen
+still (or, without a bounded activation, until they are seen to grow affinely); from there on one
+affine map serves every step and is raised to its power by squaring, so T = 10^6 costs a few dozen
 matrix products. All arithmetic is on logarithms of non-negative numbers; results are rounded up.
 """
 
@@ -24,6 +24,8 @@ from recert.network import Network
 
 Array = NDArray[np.float64]
 
+# Steps taken one by one before affine growth is looked for, and before norms are rounded up.
+AFFINE_AFTER = 64
 EXACT_STEPS = 2048
 EPS = 2.0**-52
 
@@ -228,6 +230,8 @@ class _Walk:
                 trace.append((log_N[top], lam[top]))
             if t < steps and _stands_still(before, (log_N, log_Z)):
                 tail = self._constant_tail(log_N, log_Z, lam, steps - t, every)
+            elif t == AFFINE_AFTER and t < steps:
+                tail = self._affine_tail(log_N, lam, steps - t, every)
             elif t == EXACT_STEPS and t < steps:
                 tail = self._late_tail(log_N, log_Z, lam, steps - t, every)
             if tail is not None:
@@ -256,13 +260,13 @@ class _Walk:
     def _late_tail(
         self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool
     ) -> tuple[Array, Array] | None:
-        """After EXACT_STEPS: a fixed point a little above the norms, or affine growth."""
+        """After EXACT_STEPS: norms a little larger that a step does not enlarge, if there are any."""
         for exponent in range(-12, 7):
             rise = math.log1p(10.0**exponent)
             tail = self._tail_at(log_N + rise, log_Z + rise, lam, steps, every)
             if tail is not None:
                 return tail
-        return self._affine_tail(log_N, lam, steps, every)
+        return None
 
     def _tail_at(
         self, up_N: Array, up_Z: Array, lam: Array, steps: int, every: bool
@@ -384,7 +388,7 @@ def _affine_probe(step, S: int, G: int):  # type: ignore[no-untyped-def]
         and np.allclose(predicted_N, N_far, rtol=0, atol=1e-11)
         and np.allclose(predicted_b, b_far, rtol=0, atol=1e-11)
     )
-    return (A, b_0, b_N + 2e-14, N_0, N_N + 2e-14) if agrees else None
+    return (A, b_0 + 2e-11, b_N + 2e-14, N_0 + 2e-11, N_N + 2e-14) if agrees else None
 
 
 def _log_difference(log_a: Array, log_b: Array) -> Array:

@@ -1,0 +1,395 @@
+"""Whether a Network computes what a torch module computes: both are run and compared.
+
+Sequences are cut to equal lengths before the module sees them, so that no padding is involved.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from recert.errors import InputError, ParityError, UnsupportedModelError
+from recert.network import Block, Head, Layer, Network
+from recert.predict import network_predictor
+from recert.sample import At
+
+Array = NDArray[np.float64]
+
+SEQUENCES = 256
+LENGTHS = 8
+MOST_STEPS = 2048
+MOST_INPUTS = 20_000_000
+# Largest difference, relative to 1 + max |logit|, by the precision in which the module runs.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
+STATE_ARGUMENTS = frozenset({"h", "h0", "h_0", "hx", "hidden", "state", "states"})
+
+
+class DoesNotRunError(ParityError):
+    """The module raised an error on every way of giving it the sequences."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences of one length: their numbers (n,) in the sample, and x (n, T) or (n, T, d_x)."""
+
+    rows: NDArray[np.int64]
+    x: NDArray[Any]
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.x.shape[1])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest difference between two sets of centred logits, and where it is."""
+
+    size: float
+    row: int
+    step: int
+
+
+def check(network: Network, model: nn.Module, sequences: Any, lengths: Any, at: At) -> None:
+    """Run both on up to 256 sequences of up to 8 lengths, each at most 2048 steps.
+
+    Args:
+        network: read from the model.
+        model: left as it was.
+        sequences, lengths, at: as in `recert.adapters.from_torch`.
+
+    Raises:
+        DoesNotRunError: the module cannot be run on the sequences.
+        ParityError: logits differ by more than rounding explains.
+        InputError: the sequences do not suit the network.
+        UnsupportedModelError: forward asks for arguments that are not known here.
+    """
+    groups = _drawn(network) if sequences is None else _given(network, sequences, lengths)
+    extra = _extra_argument(model)
+    failure: DoesNotRunError | None = None
+    for dtype in (torch.float64, None):
+        with evaluation_copy(model, dtype) as module:
+            try:
+                for group in groups:
+                    _check_group(network, _Runner(module, extra, network), group, at)
+                return
+            except DoesNotRunError as error:
+                failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+@contextmanager
+def evaluation_copy(model: nn.Module, dtype: torch.dtype | None) -> Iterator[nn.Module]:
+    """A copy on the CPU in that dtype (None: as it is) in evaluation mode, without gradients.
+
+    A module that cannot be copied is lent itself, and its training mode restored.
+    """
+    try:
+        module = copy.deepcopy(model)
+        if dtype is not None:
+            module = module.to("cpu", dtype)
+    except Exception:  # a user's module may raise anything here
+        module = model
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield module
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+class _AllFloat64(TorchFunctionMode):
+    """Conversions to a narrower float, such as ``one_hot(x).float()``, give float64 instead."""
+
+    NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
+    CASTS = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        func = Tensor.double if func in self.CASTS else func
+        args = tuple(self._wide(a) for a in args)
+        return func(*args, **{k: self._wide(v) for k, v in (kwargs or {}).items()})
+
+    def _wide(self, value: Any) -> Any:
+        narrow = isinstance(value, torch.dtype) and value in self.NARROW
+        return torch.float64 if narrow else value
+
+
+@contextmanager
+def _float64_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _AllFloat64():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Runner:
+    """Runs a module on a group and reads logits off whatever it returns."""
+
+    def __init__(self, module: nn.Module, extra: str | None, network: Network) -> None:
+        some = next(module.parameters())
+        self.module, self.extra, self.network = module, extra, network
+        self.dtype, self.device = some.dtype, some.device
+        if self.dtype not in TOLERANCE:
+            raise DoesNotRunError(
+                f"the model could be run in {self.dtype} only, too coarse to compare; "
+                "convert it with model.float()"
+            )
+        self.tolerance = TOLERANCE[self.dtype]
+
+    def readings(self, group: Group) -> Iterator[Array]:
+        """Possible logits (n, K) of the last step or (n, T, K) of all, with either axis first."""
+        failure: Exception | None = None
+        ran = False
+        for batch_first in (True, False):
+            try:
+                out = _first_tensor(self._run(group, batch_first))
+            except Exception as error:  # a user's forward may raise anything
+                failure = failure or error
+                continue
+            ran = True
+            if out is not None:
+                value = out.detach().to("cpu", torch.float64).numpy()
+                yield from _readings(value, *group.x.shape[:2], self.network.K)
+        if not ran:
+            what = f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+            raise DoesNotRunError(
+                f"the model does not run on inputs of shape {group.x.shape} ({what}); pass "
+                "sequences of the kind that it reads, or wrap it in a module whose forward reads "
+                "sequences alone"
+            )
+
+    def _run(self, group: Group, batch_first: bool) -> Any:
+        real = group.x.dtype.kind == "f"
+        x = torch.as_tensor(group.x, dtype=self.dtype if real else torch.int64, device=self.device)
+        x = x if batch_first else x.transpose(0, 1).contiguous()
+        wide = self.dtype == torch.float64
+        with _float64_by_default() if wide else nullcontext():
+            return self.module(x, *self._extra(len(group.x), group.steps))
+
+    def _extra(self, n: int, steps: int) -> tuple[Tensor, ...]:
+        if self.extra is None:
+            return ()
+        if self.extra in STATE_ARGUMENTS:
+            shape = (len(self.network.layers), n, self.network.d_h)
+            return (torch.zeros(shape, dtype=self.dtype, device=self.device),)
+        return (torch.full((n,), steps, dtype=torch.int64),)
+
+
+def _check_group(network: Network, runner: _Runner, group: Group, at: At) -> None:
+    """Halves the sequences while rounding alone would move the logits as far as they differ."""
+    while True:
+        want = _logits(network, group)
+        limit = runner.tolerance * (1.0 + float(np.abs(want).max()))
+        differences = []
+        for found in runner.readings(group):
+            difference = _difference(found, want, at)
+            if difference.size <= limit:
+                return
+            differences.append(difference)
+        if not differences:
+            raise ParityError(
+                "the model returns no tensor of the shape (n, K) or (n, T, K) with "
+                f"K = {network.K} for {len(group.x)} sequences of {group.steps} steps; "
+                "wrap it in a module whose forward returns the logits alone"
+            )
+        closest = min(differences, key=lambda d: d.size)
+        if group.steps == 1 or closest.size > 100.0 * _rounding(network, runner, group, want):
+            raise ParityError(_mismatch(closest, group, want))
+        group = Group(group.rows, group.x[:, : group.steps // 2])
+
+
+def _mismatch(difference: Difference, group: Group, want: Array) -> str:
+    return (
+        "the model does not compute what its parts would: at step "
+        f"{difference.step + 1} of sequence {int(group.rows[difference.row])} the logits differ by "
+        f"{difference.size:.2g} (logits up to {float(np.abs(want).max()):.2g}), so a certificate "
+        "would not speak of it; let forward return the head's logits of the recurrent states from "
+        "a zero start and nothing else, name the parts with recurrent=, head=, embedding=, or "
+        "describe the network by hand with recert.network.vanilla"
+    )
+
+
+def _logits(network: Network, group: Group) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.full(len(group.x), group.steps)
+        return network_predictor(network)(group.x, lengths, "average")
+
+
+def _difference(found: Array, want: Array, at: At) -> Difference:
+    """Largest |found − want| after each row lost its mean, which no margin sees."""
+    first = 0
+    if found.ndim == 2 or at == "last":
+        first = want.shape[1] - 1
+        want = want[:, -1:]
+        found = found[:, None] if found.ndim == 2 else found[:, -1:]
+    with np.errstate(over="ignore", invalid="ignore"):
+        gap = np.abs(_centred(found) - _centred(want)).max(axis=-1)
+    gap = np.where(np.isnan(gap), np.inf, gap)
+    row, step = np.unravel_index(int(np.argmax(gap)), gap.shape)
+    return Difference(float(gap[row, step]), int(row), first + int(step))
+
+
+def _centred(logits: Array) -> Array:
+    centred: Array = logits - logits.mean(axis=-1, keepdims=True)
+    return centred
+
+
+def _rounding(network: Network, runner: _Runner, group: Group, want: Array) -> float:
+    """How far the logits move when every weight moves in its last bits; inf where they overflow."""
+    if not np.isfinite(want).all():
+        return np.inf
+    moved = _logits(_jittered(network, 4.0 * torch.finfo(runner.dtype).eps), group)
+    largest = float(np.abs(moved - want).max())
+    return largest if np.isfinite(largest) else np.inf
+
+
+def _jittered(network: Network, scale: float) -> Network:
+    rng = np.random.default_rng(0)
+
+    def moved(block: Block) -> Block:
+        noise = rng.choice([-scale, scale], size=block.shape)
+        return replace(block, value=block.value * (1.0 + noise))
+
+    layers = tuple(
+        Layer(layer.cell, {k: moved(b) for k, b in layer.blocks.items()}, layer.activation)
+        for layer in network.layers
+    )
+    head = Head(moved(network.head.V), None if network.head.b is None else moved(network.head.b))
+    embedding = None if network.embedding is None else moved(network.embedding)
+    return Network(layers, head, network.input_kind, embedding)
+
+
+def _extra_argument(model: nn.Module) -> str | None:
+    """The name of forward's second argument, if it must be given."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    asked = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.default is inspect.Parameter.empty
+        and (p.kind in positional or p.kind is inspect.Parameter.KEYWORD_ONLY)
+    ][1:]
+    if len(asked) > 1:
+        raise UnsupportedModelError(
+            f"the model's forward asks for {', '.join(asked)} besides the sequences; wrap it in a "
+            "module whose forward reads sequences, or sequences and lengths"
+        )
+    return asked[0] if asked else None
+
+
+def _first_tensor(out: Any) -> Tensor | None:
+    if isinstance(out, Tensor):
+        return out
+    if isinstance(out, dict):
+        out = [out["logits"]] if "logits" in out else list(out.values())
+    if isinstance(out, (tuple, list)):
+        return next((t for t in map(_first_tensor, out) if t is not None), None)
+    return None
+
+
+def _readings(out: Array, n: int, steps: int, K: int) -> Iterator[Array]:
+    """An output as logits (n, K) or (n, T, K), in every layout that its shape allows."""
+    if out.shape in ((n, K), (1, n, K)):
+        yield out.reshape(n, K)
+    if out.shape == (n, steps, K):
+        yield out
+    if out.shape == (steps, n, K):
+        yield out.transpose(1, 0, 2)
+    if out.shape == (n, K, steps):
+        yield out.transpose(0, 2, 1)
+    if out.shape == (n * steps, K):
+        yield out.reshape(n, steps, K)
+        yield out.reshape(steps, n, K).transpose(1, 0, 2)
+
+
+def _drawn(network: Network) -> list[Group]:
+    """Random sequences of 1, 2 and 7 steps."""
+    rng = np.random.default_rng(0)
+    groups = []
+    for steps in (1, 2, 7):
+        n = max(1, min(16, MOST_INPUTS // (steps * network.d_x)))
+        if network.input_kind == "onehot":
+            x = rng.integers(0, network.d_x, size=(n, steps))
+        else:
+            x = rng.standard_normal((n, steps, network.d_x))
+        groups.append(Group(np.arange(n), x))
+    return groups
+
+
+def _given(network: Network, sequences: Any, lengths: Any) -> list[Group]:
+    x = _array(sequences, network)
+    valid = _valid_lengths(x, lengths)
+    distinct = np.unique(valid)
+    if len(distinct) > LENGTHS:
+        distinct = distinct[np.linspace(0, len(distinct) - 1, LENGTHS).round().astype(int)]
+    groups = []
+    for length in distinct:
+        steps = max(1, min(int(length), MOST_STEPS, MOST_INPUTS // network.d_x))
+        most = max(1, min(SEQUENCES // len(distinct), MOST_INPUTS // (steps * network.d_x)))
+        rows = np.flatnonzero(valid == length)[:most]
+        groups.append(Group(rows, _checked(x[rows, :steps], network, rows)))
+    return groups
+
+
+def _array(sequences: Any, network: Network) -> NDArray[Any]:
+    if isinstance(sequences, Tensor):
+        sequences = sequences.detach().cpu()
+        sequences = sequences.double() if sequences.is_floating_point() else sequences
+    try:
+        x = np.asarray(sequences)
+    except ValueError:
+        raise InputError("sequences are ragged; pad them and pass lengths") from None
+    rank = 2 if network.input_kind == "onehot" else 3
+    fits = x.ndim == rank and (rank == 2 or x.shape[2] == network.d_x)
+    if x.dtype.kind not in "biuf" or not fits or 0 in x.shape:
+        wanted = "(m, T) integer tokens" if rank == 2 else f"(m, T, {network.d_x}) vectors"
+        raise InputError(
+            f"sequences have shape {x.shape} and dtype {x.dtype}; this network reads {wanted}"
+        )
+    return x
+
+
+def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
+    if lengths is not None:
+        valid = np.asarray(lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths)
+        if valid.shape != (len(x),):
+            raise InputError(f"lengths have shape {valid.shape}; give one per sequence")
+    elif x.ndim == 2:
+        padding = x < 0
+        valid = np.where(padding.any(axis=1), padding.argmax(axis=1), x.shape[1])
+    else:
+        valid = np.full(len(x), x.shape[1])
+    bad = np.flatnonzero((valid < 1) | (valid > x.shape[1]))
+    if bad.size:
+        raise InputError(
+            f"sequence {int(bad[0])} has length {valid[bad[0]]}; lengths lie in 1..{x.shape[1]}"
+        )
+    return valid.astype(np.int64)
+
+
+def _checked(x: NDArray[Any], network: Network, rows: NDArray[np.int64]) -> NDArray[Any]:
+    if network.input_kind == "real":
+        x = x.astype(np.float64)
+        bad = ~np.isfinite(x).all(axis=(1, 2))
+        what = "holds NaN or infinite inputs; repair or drop it"
+    else:
+        bad = ((x != np.floor(x)) | (x < 0) | (x >= network.d_x)).any(axis=1)
+        what = f"holds tokens that are not integers in 0..{network.d_x - 1}"
+    if bad.any():
+        raise InputError(f"sequence {int(rows[np.argmax(bad)])} {what}")
+    return x if network.input_kind == "real" else x.astype(np.int64)

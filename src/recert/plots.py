@@ -1,0 +1,143 @@
+"""Pictures, drawn from certificates alone: the ladder of bounds, and bounds against the horizon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recert import files
+from recert.certificate import Bound, Certificate
+
+COLOURS = {"certificate": "#1b7837", "estimate": "#b8860b", "order": "#8c8c8c"}
+# Values above this are drawn on a broken scale's end; nobody reads their exact height.
+TALLEST = 1e12
+
+
+def ladder(certificates: Sequence[tuple[Certificate, str]], path: str | Path) -> Path:
+    """One row per bound on a log axis, with the line at 1 and the errors; one panel each.
+
+    Args:
+        certificates: pairs of a certificate and the title of its panel.
+        path: a PNG, SVG or PDF file, written through a temporary name.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        FileError: the file cannot be written.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(
+        1, len(certificates), figsize=(7.2 * len(certificates), 6.4), squeeze=False
+    )
+    for axis, (certificate, title) in zip(axes[0], certificates, strict=True):
+        _ladder_panel(axis, certificate, title)
+    figure.tight_layout()
+    return _save(figure, path)
+
+
+def _ladder_panel(axis: Any, certificate: Certificate, title: str) -> None:
+    bounds = sorted(
+        (b for b in certificate.bounds if b.log10 is not None),
+        key=lambda b: -(b.log10 if b.log10 is not None else 0.0),
+    )
+    for row, bound in enumerate(bounds):
+        height = min(max(bound.value, 1e-4), TALLEST)
+        axis.barh(row, height, left=1e-4, color=COLOURS[bound.kind], alpha=0.85, height=0.68)
+        axis.text(height * 1.25, row, value_text(bound), va="center", fontsize=8.5)
+    axis.set_yticks(range(len(bounds)), [b.title for b in bounds], fontsize=8.5)
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.set_xlim(1e-2, 300.0 * min(TALLEST, max(2.0, *(min(b.value, TALLEST) for b in bounds))))
+    axis.axvline(1.0, color="black", linewidth=1.2)
+    axis.text(1.0, -0.75, " 1: says nothing beyond", fontsize=8, va="bottom")
+    held = certificate.sample.get("holdout")
+    for label, error, style in (
+        ("training error", certificate.sample["training_error"], ":"),
+        ("test error", held and held["error"], "--"),
+    ):
+        if error:
+            axis.axvline(
+                error, color="#b2182b", linestyle=style, linewidth=1.2, label=f"{label} {error:.3f}"
+            )
+    for kind, colour in COLOURS.items():
+        if any(b.kind == kind for b in bounds):
+            text = {"order": "as printed, no constants"}.get(kind, kind)
+            axis.barh([0], [0], color=colour, label=text)
+    axis.legend(loc="lower right", fontsize=8)
+    axis.set_xlabel("bound on the error (log scale)")
+    axis.set_title(title, fontsize=11)
+
+
+def against_time(
+    panels: Sequence[tuple[str, Mapping[str, Sequence[float]]]],
+    path: str | Path,
+    *,
+    longest: int,
+) -> Path:
+    """log10 of bounds against the horizon t = 1..T, one panel for each network.
+
+    Args:
+        panels: (title, name of a curve → log10 values at t = 1..T, NaN where not applicable).
+        path: the picture.
+        longest: T.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.9 * len(panels), 4.8), squeeze=False, sharey=True
+    )
+    highest = max(
+        (v for _, curves in panels for vs in curves.values() for v in vs if math.isfinite(v)),
+        default=1.0,
+    )
+    for axis, (title, curves) in zip(axes[0], panels, strict=True):
+        for name, values in curves.items():
+            printed = "printed" in name
+            axis.plot(
+                range(1, longest + 1),
+                values,
+                linestyle="--" if printed else "-",
+                linewidth=1.3 if printed else 2.0,
+                label=name,
+            )
+        axis.axhline(0.0, color="black", linewidth=1.2)
+        axis.set_title(title, fontsize=10.5)
+        axis.set_xlabel("horizon t (steps)")
+        axis.set_ylim(-1.0, min(highest, 24.0) + 0.5)
+        axis.grid(alpha=0.25)
+    axes[0][0].set_ylabel("log10 of the bound (0: says nothing)")
+    axes[0][-1].legend(fontsize=7.5, loc="upper left")
+    figure.tight_layout()
+    return _save(figure, path)
+
+
+def value_text(bound: Bound) -> str:
+    """A bound's value for people: 0.3714, or 10^7.3 where it is large; '—' when not applicable."""
+    if bound.log10 is None:
+        return "—"
+    if bound.log10 < 3:
+        return f"{bound.value:.4f}" if bound.value < 10 else f"{bound.value:.1f}"
+    return f"10^{bound.log10:.1f}" if bound.log10 < 1e5 else f"10^{bound.log10:.3g}"
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise files.missing("matplotlib", "'recert[plots]'", "drawing") from None
+    matplotlib.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _save(figure: Any, path: str | Path) -> Path:
+    import matplotlib.pyplot as plt
+
+    suffix = Path(path).suffix.lstrip(".") or "png"
+    try:
+        return files.write_atomically(
+            path, lambda temporary: figure.savefig(temporary, format=suffix, dpi=130)
+        )
+    finally:
+        plt.close(figure)
