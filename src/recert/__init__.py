@@ -1,3 +1,69 @@
-"""recert: generalization certificates for recurrent networks."""
+"""recert: generalization certificates for recurrent networks.
+
+``certify`` answers with a bound on a trained recurrent network's error on new sequences, which
+holds with probability 1 − δ and says what it rests on. Names are loaded when first used, and none
+of them needs torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "certify": "recert.pipeline",
+    "Certificate": "recert.certificate",
+    "load_certificate": "recert.certificate",
+    "Network": "recert.network",
+    "vanilla": "recert.network",
+    "from_torch": "recert.adapters",
+    "load_network": "recert.adapters",
+    "save_network": "recert.adapters",
+    "sensitivity": "recert.sensitivities",
+    "Cap": "recert.sensitivities",
+    "Enforced": "recert.sample",
+}
+_ROOMS = ("printed", "data", "errors")
+
+__all__ = [
+    "Cap",
+    "Certificate",
+    "Enforced",
+    "Network",
+    "__version__",
+    "certify",
+    "data",
+    "errors",
+    "from_torch",
+    "load_certificate",
+    "load_network",
+    "printed",
+    "save_network",
+    "sensitivity",
+    "vanilla",
+]
+
+if TYPE_CHECKING:
+    from recert import data, errors, printed
+    from recert.adapters import from_torch, load_network, save_network
+    from recert.certificate import Certificate, load_certificate
+    from recert.pipeline import certify
+    from recert.network import Network, vanilla
+    from recert.sample import Enforced
+    from recert.sensitivities import Cap, sensitivity
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"recert.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'recert' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -35,9 +35,7 @@ class Algebra(Protocol):
 def vanilla(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     """h_t = σ_h(U h_{t−1} + W x_t + b) (Section 1 of the paper)."""
     (h,) = states
-    z = algebra.add(
-        algebra.linear(layer.blocks["W"], x), algebra.linear(layer.blocks["U"], h)
-    )
+    z = algebra.add(algebra.linear(layer.blocks["W"], x), algebra.linear(layer.blocks["U"], h))
     if "b" in layer.blocks:
         z = algebra.add(z, algebra.bias(layer.blocks["b"]))
     return (algebra.activation(layer.activation, z),)

@@ -52,10 +52,14 @@ def read_json(path: str | Path, largest: int = LARGEST_JSON) -> Any:
     try:
         size = target.stat().st_size
         if size > largest:
-            raise FileError(f"{target} has {size} bytes, more than the {largest} that JSON may have")
+            raise FileError(
+                f"{target} has {size} bytes, more than the {largest} that JSON may have"
+            )
         return json.loads(target.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except OSError as error:
-        raise FileError(f"cannot read {target}: {error.strerror or error}; check the path") from None
+        raise FileError(
+            f"cannot read {target}: {error.strerror or error}; check the path"
+        ) from None
     except (ValueError, RecursionError):
         raise FileError(f"{target} is not valid JSON; it may be truncated") from None
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +11,14 @@ from numpy.typing import NDArray
 from recert import norms
 from recert.certificate import SOUND, Assumption, Bound, Kind, Status
 from recert.errors import InputError
+from recert.margins import MarginTable
 from recert.network import Network
 from recert.sample import Enforced, Sample
-from recert.sensitivity import Cap, sensitivity
+from recert.sensitivities import Cap, sensitivity
 
 # Computed norms carry roundings: caps and input bounds are held up to this factor, and every
 # statement is evaluated with caps and input bounds larger by it.
 HELD = 1.0 + 1e-12
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What the user declared before looking at the sample; None where nothing was declared."""
-
-    input_bound: float | Enforced | None
-    max_length: int | None
-    caps: Mapping[str, Cap] | None
-    margin: float | None
-    tried: int
-    initial: bool
 
 
 def input_bound_row(
@@ -55,9 +43,7 @@ def input_bound_row(
         return declared, _input_row(
             declared, "violated", f"the sample holds an input of norm {seen:.6g}"
         )
-    return declared, _input_row(
-        declared, "declared", f"declared; largest norm seen is {seen:.6g}"
-    )
+    return declared, _input_row(declared, "declared", f"declared; largest norm seen is {seen:.6g}")
 
 
 def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
@@ -68,6 +54,7 @@ def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
 
 def horizon_row(sample: Sample, at: object, max_length: int | None) -> tuple[int, Assumption]:
     """T and how far it is known."""
+    T: int
     status: Status
     if isinstance(at, int):
         T, status, evidence = at, "declared", f"the loss is read at step {at}, nothing later counts"
@@ -112,17 +99,19 @@ def _other_norm(value: NDArray[np.float64], what: str) -> float:
     return bound(value.reshape(len(value), -1))
 
 
-def common_rows(sample: Sample, declared: Declared, slack: float, scale: float) -> list[Assumption]:
+def common_rows(
+    table: MarginTable, *, tried: int, margin: float | None, initial: bool
+) -> list[Assumption]:
     """The rows that do not depend on norms."""
-    tried = (
+    recipe = (
         "the architecture and training recipe were fixed before looking at the sample"
-        if declared.tried == 1
-        else f"the recipe was one of {declared.tried} fixed beforehand; the choice is paid for"
+        if tried == 1
+        else f"the recipe was one of {tried} fixed beforehand; the choice is paid for"
     )
-    margin = (
+    row: tuple[Status, str] = (
         ("proved", "chosen on a grid after looking, and paid for")
-        if declared.margin is None
-        else ("declared", f"γ = {declared.margin:g} was declared before looking")
+        if margin is None
+        else ("declared", f"γ = {margin:g} was declared before looking")
     )
     rows = [
         Assumption(
@@ -141,14 +130,14 @@ def common_rows(sample: Sample, declared: Declared, slack: float, scale: float) 
             "architecture",
             "the architecture was fixed beforehand, or its choice is paid for",
             "declared",
-            tried,
+            recipe,
         ),
-        Assumption("margin", "the margin γ was fixed, or its choice is paid for", *margin),
+        Assumption("margin", "the margin γ was fixed, or its choice is paid for", *row),
         Assumption(
             "prior",
             "the prior's centre was fixed before looking at the sample",
-            "declared" if declared.initial else "proved",
-            "the initial weights, as declared" if declared.initial else "the centre is zero",
+            "declared" if initial else "proved",
+            "the initial weights, as declared" if initial else "the centre is zero",
         ),
         Assumption(
             "l1_caps",
@@ -157,10 +146,11 @@ def common_rows(sample: Sample, declared: Declared, slack: float, scale: float) 
             "measured, rounded up to a grid, and paid for, where not declared",
         ),
     ]
-    return [*rows, _floats_row(slack, scale), *_holdout_rows()]
+    return [*rows, _floats_row(table)]
 
 
-def _floats_row(slack: float, scale: float) -> Assumption:
+def _floats_row(table: MarginTable) -> Assumption:
+    slack, scale = table.slack, float(np.abs(table.sorted_margins[[0, -1]]).max())
     statement = "margins of the real-number network differ from the float64 ones by at most η"
     if not math.isfinite(slack) or slack > scale:
         return Assumption(
@@ -175,18 +165,19 @@ def _floats_row(slack: float, scale: float) -> Assumption:
     )
 
 
-def _holdout_rows() -> list[Assumption]:
-    return [
-        Assumption(
-            "holdout",
-            "the held-out units are independent draws that were used for nothing else",
-            "declared",
-            "declared by the user",
+def holdout_row(role: str) -> Assumption:
+    """Whether the held-out units were used for anything else."""
+    statement = "the held-out units are independent draws that were used for nothing else"
+    if role not in ("certificate", "checking"):
+        raise InputError(f"holdout_role is {role!r}; use 'certificate' or 'checking'")
+    if role == "checking":
+        return Assumption(
+            "holdout", statement, "estimated", "held back for checking; may have been seen before"
         )
-    ]
+    return Assumption("holdout", statement, "declared", "declared by the user")
 
 
-def grade(bound: Bound, rows: list[Assumption]) -> Kind:
+def grade(bound: Bound, rows: Sequence[Assumption]) -> Kind:
     """``certificate`` only if every hypothesis that the bound needs is sound."""
     status = {row.id: row.status for row in rows}
     return "certificate" if all(status[need] in SOUND for need in bound.needs) else "estimate"

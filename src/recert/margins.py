@@ -140,9 +140,7 @@ def margin_table(
     return MarginTable(margins, m, unit, weights / math.fsum(weights))
 
 
-def _stream(
-    sample: Sample, predictor: Predictor
-) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+def _stream(sample: Sample, predictor: Predictor) -> Iterator[tuple[Array, NDArray[np.int64]]]:
     """Margins and their number per sequence, batch by batch, on every core, in order."""
     at = sample.reading.at
 
@@ -162,7 +160,9 @@ def _stream(
 
 def _finite(margins: Array) -> Array:
     if not np.isfinite(margins).all():
-        raise InputError("the network's outputs overflow on this sample; its margins are not finite")
+        raise InputError(
+            "the network's outputs overflow on this sample; its margins are not finite"
+        )
     return margins
 
 

@@ -164,7 +164,9 @@ class Network:
         if self.embedding is not None:
             if self.input_kind != "onehot":
                 raise InputError("an embedding reads tokens: set input_kind='onehot'")
-            _check_dimension("W of layer 0 reads", width, "the embedding gives", self.embedding.rows)
+            _check_dimension(
+                "W of layer 0 reads", width, "the embedding gives", self.embedding.rows
+            )
         for below, above in zip(self.layers, self.layers[1:], strict=False):
             _check_dimension("a layer reads", above.d_in, "the layer below gives", below.d_h)
         _check_dimension("V reads", self.head.V.columns, "the top layer gives", self.layers[-1].d_h)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,12 +100,13 @@ def order_bounds(
     input_bound: float,
     gamma: float,
     delta: float,
+    replaced: Mapping[str, float] | None = None,
 ) -> list[Bound]:
-    """Every printed bound at horizon ``steps`` and margin ``gamma``."""
+    """Every printed bound at horizon ``steps`` and margin ``gamma``; letters may be replaced."""
     reason = out_of_scope(network)
     given: dict[str, Any] = {"t": steps, "m": table.m, "gamma": gamma, "delta": delta}
     if not reason:
-        given |= letters(network, input_bound)
+        given |= letters(network, input_bound) | dict(replaced or {})
     return [_evaluate(order, reason, given, table) for order in ORDERS]
 
 

@@ -74,13 +74,15 @@ def against_time(
     path: str | Path,
     *,
     longest: int,
+    marked: int | None = None,
 ) -> Path:
     """log10 of bounds against the horizon t = 1..T, one panel for each network.
 
     Args:
         panels: (title, name of a curve → log10 values at t = 1..T, NaN where not applicable).
         path: the picture.
-        longest: T.
+        longest: the last horizon drawn.
+        marked: a horizon to mark, such as the declared T.
     """
     plt = _pyplot()
     figure, axes = plt.subplots(
@@ -101,6 +103,8 @@ def against_time(
                 label=name,
             )
         axis.axhline(0.0, color="black", linewidth=1.2)
+        if marked is not None:
+            axis.axvline(marked, color="#8c8c8c", linewidth=0.9, linestyle=":")
         axis.set_title(title, fontsize=10.5)
         axis.set_xlabel("horizon t (steps)")
         axis.set_ylim(-1.0, min(highest, 24.0) + 0.5)

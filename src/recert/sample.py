@@ -202,7 +202,9 @@ class Sample:
         at = self.reading.at
         if labels.ndim == 2:
             labels = labels[:, : valid.shape[1]]
-        if labels.shape not in {(len(valid),), valid.shape} or (at == "average" and labels.ndim == 1):
+        if labels.shape not in {(len(valid),), valid.shape} or (
+            at == "average" and labels.ndim == 1
+        ):
             wanted = "(m, T)" if at == "average" else "(m,) or (m, T)"
             raise InputError(f"labels have shape {labels.shape}; with at={at!r} expected {wanted}")
         if isinstance(at, int) and (lengths < at).any():

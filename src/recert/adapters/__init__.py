@@ -1,4 +1,4 @@
-"""From a model as people keep it (torch module, file) to a Network. Importing this needs no torch."""
+"""From a model as people keep it (torch module, file) to a Network; importing needs no torch."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def as_network(model: Any, sequences: Any = None, **parts: Any) -> Network:
 
     Raises:
         InputError: the model is none of these. Otherwise what `from_torch` or `load_network` raise.
+
     """
     if isinstance(model, Network):
         return model
@@ -73,7 +74,9 @@ def from_torch(
         sequences: (m, T) integer tokens, padded with −1 on the right, or (m, T, d_x) vectors, numpy
             or torch. None: random sequences of 1, 2 and 7 steps are drawn.
         lengths: (m,) numbers of valid steps, or None.
-        recurrent, head, embedding: a submodule or its dotted name, where it is not to be searched.
+        recurrent: the nn.RNN or its dotted name; None searches.
+        head: the nn.Linear or its dotted name; None searches.
+        embedding: the nn.Embedding or its dotted name; None searches.
         at: the step that is read; at ``"last"`` only outputs at the last step are compared.
         input_kind: ``"onehot"`` or ``"real"``; None decides by the embedding and the sequences.
 
@@ -86,6 +89,7 @@ def from_torch(
         ParityError: the module computes something else than the Network.
         InputError: weights or sequences are unusable, or a named part does not exist.
         MissingDependencyError: torch is not installed.
+
     """
     _need_torch()
     from recert.adapters import torch_modules
@@ -107,6 +111,7 @@ def torch_predictor(network: Network) -> Predictor:
 
     Raises:
         MissingDependencyError: torch is not installed.
+
     """
     _need_torch()
     from recert.adapters import torch_prediction

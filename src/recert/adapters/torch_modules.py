@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from recert.adapters import torch_parity
+from recert.adapters import torch_parity, torch_running
 from recert.errors import InputError, UnsupportedModelError
 from recert.network import Block, Head, InputKind, Layer, Network, Norm
 from recert.sample import At
@@ -26,7 +26,9 @@ ROLES: dict[str, type[nn.Module]] = {
 }
 COVERED = "one nn.RNN, one nn.Linear head and at most one nn.Embedding are"
 BY_HAND = "describe the network by hand with recert.network.vanilla"
-_KNOWN_TENSOR = re.compile(r"(weight|bias)(_[ih]h_l\d+)?(_orig|_mask|_g|_v|_u)?|parametrizations\..*")
+_KNOWN_TENSOR = re.compile(
+    r"(weight|bias)(_[ih]h_l\d+(_reverse)?)?(_orig|_mask|_g|_v|_u)?|parametrizations\..*"
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Composition(nn.Module):
         if self.embedding is not None:
             x = self.embedding(x)
         elif x.ndim == 2:
-            one_hot = nn.functional.one_hot(x, self.recurrent.input_size)
-            x = one_hot.to(self.recurrent.weight_ih_l0.dtype)
+            rnn: Any = self.recurrent
+            x = nn.functional.one_hot(x, rnn.input_size).to(rnn.weight_ih_l0.dtype)
         if not self.recurrent.batch_first:
             return self.head(self.recurrent(x.transpose(0, 1))[0]).transpose(0, 1)
         return self.head(self.recurrent(x)[0])
@@ -82,14 +84,16 @@ def from_torch(
     model = _one_module(model)
     parts = find_parts(model, recurrent, head, embedding)
     account(model, parts)
+    with torch_running.evaluating(model):  # a copy's weights would be fresh
+        _refuse_stale_weights(model.get_submodule(parts.recurrent), parts.recurrent)
     kinds = _possible_kinds(sequences, parts.embedding is not None, input_kind)
-    with torch_parity.evaluation_copy(model, torch.float64) as copy:
+    with torch_running.evaluation_copy(model, torch.float64) as copy:
         networks = [read_network(copy, parts, kind) for kind in kinds]
     for network in networks[:-1]:
         try:
             torch_parity.check(network, model, None, None, at)
             return network
-        except torch_parity.DoesNotRunError:
+        except torch_running.DoesNotRunError:
             continue
     torch_parity.check(networks[-1], model, sequences, lengths, at)
     return networks[-1]
@@ -104,8 +108,9 @@ def find_parts(
     """Where the parts are: as named, or the only module of the type.
 
     Raises:
-        UnsupportedModelError: a layer of another type has parameters, a part is missing or repeats.
+        UnsupportedModelError: another layer has parameters, a part is missing or repeats.
         InputError: a named part does not exist.
+
     """
     given = {"recurrent": recurrent, "head": head, "embedding": embedding}
     named = {role: _name_of(model, part, role) for role, part in given.items() if part is not None}
@@ -121,7 +126,7 @@ def find_parts(
 
 
 def account(model: nn.Module, parts: Parts) -> None:
-    """Every parameter and persistent buffer belongs to a part, or UnsupportedModelError names it."""
+    """Every parameter and persistent buffer belongs to a part, or is refused by name."""
     mine: set[int] = set()
     for name in parts.names():
         tensors = model.get_submodule(name).state_dict(keep_vars=True)
@@ -147,8 +152,9 @@ def read_network(model: nn.Module, parts: Parts, input_kind: InputKind) -> Netwo
     Raises:
         UnsupportedModelError: an option of a part is not covered.
         InputError: weights are not finite, shapes do not fit.
+
     """
-    linear = model.get_submodule(parts.head)
+    linear: Any = model.get_submodule(parts.head)
     bias = None if linear.bias is None else Block("b_V", _value(linear.bias), "euclidean")
     head = Head(Block("V", _value(linear.weight), "spectral"), bias)
     table = None
@@ -234,7 +240,8 @@ def _refuse_other_layers(model: nn.Module, named: set[str]) -> None:
         own = [local for local, _ in module.named_parameters(recurse=False)]
         if not own:
             continue
-        if type(module).__module__.startswith("torch.nn") or name and not list(module.children()):
+        leaf = name and not list(module.children())
+        if type(module).__module__.startswith("torch.nn") or leaf:
             raise UnsupportedModelError(
                 f"{_title(module)} {name!r} is not covered in this version ({COVERED}); "
                 f"remove it if it is unused, or {BY_HAND}"
@@ -258,7 +265,7 @@ def _value(tensor: Tensor) -> Array:
     return value
 
 
-def _embedding_block(module: nn.Module, name: str) -> Block:
+def _embedding_block(module: Any, name: str) -> Block:
     if module.max_norm is not None:
         raise UnsupportedModelError(
             f"nn.Embedding {name!r} has max_norm={module.max_norm}, which rescales weights as it "
@@ -270,13 +277,12 @@ def _embedding_block(module: nn.Module, name: str) -> Block:
     return Block("E", value, "column", (padding,) if zero else ())
 
 
-def _layers(rnn: nn.Module, name: str, first_norm: Norm) -> tuple[Layer, ...]:
+def _layers(rnn: Any, name: str, first_norm: Norm) -> tuple[Layer, ...]:
     if rnn.bidirectional:
         raise UnsupportedModelError(
             f"nn.RNN {name!r} with bidirectional=True is not covered in this version; "
             "train one direction"
         )
-    _refuse_stale_weights(rnn, name)
     layers = []
     for k in range(rnn.num_layers):
         suffix = "" if rnn.num_layers == 1 else str(k)
@@ -292,10 +298,11 @@ def _layers(rnn: nn.Module, name: str, first_norm: Norm) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def _refuse_stale_weights(rnn: nn.Module, name: str) -> None:
+def _refuse_stale_weights(rnn: Any, name: str) -> None:
     """nn.RNN keeps its own list of weights, which a parametrization does not reach."""
     for local, held in zip(rnn._flat_weights_names, rnn._flat_weights, strict=True):
-        if not torch.equal(getattr(rnn, local).detach(), held.detach()):
+        shown = getattr(rnn, local)
+        if shown.data_ptr() != held.data_ptr() and not torch.equal(shown, held):
             raise UnsupportedModelError(
                 f"nn.RNN {name!r} runs with another {local} than it shows, because torch's fused "
                 "kernel does not see its parametrization; make the weight an ordinary parameter "

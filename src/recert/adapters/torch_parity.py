@@ -5,10 +5,6 @@ Sequences are cut to equal lengths before the module sees them, so that no paddi
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from recert.errors import InputError, ParityError, UnsupportedModelError
+from recert.adapters.torch_running import (
+    DoesNotRunError,
+    Group,
+    Runner,
+    evaluation_copy,
+    extra_argument,
+)
+from recert.errors import InputError, ParityError
 from recert.network import Block, Head, Layer, Network
 from recert.predict import network_predictor
 from recert.sample import At
@@ -29,26 +31,6 @@ SEQUENCES = 256
 LENGTHS = 8
 MOST_STEPS = 2048
 MOST_INPUTS = 20_000_000
-# Largest difference, relative to 1 + max |logit|, by the precision in which the module runs.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
-STATE_ARGUMENTS = frozenset({"h", "h0", "h_0", "hx", "hidden", "state", "states"})
-
-
-class DoesNotRunError(ParityError):
-    """The module raised an error on every way of giving it the sequences."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sequences of one length: their numbers (n,) in the sample, and x (n, T) or (n, T, d_x)."""
-
-    rows: NDArray[np.int64]
-    x: NDArray[Any]
-
-    @property
-    def steps(self) -> int:
-        """T."""
-        return int(self.x.shape[1])
 
 
 @dataclass(frozen=True)
@@ -66,22 +48,25 @@ def check(network: Network, model: nn.Module, sequences: Any, lengths: Any, at: 
     Args:
         network: read from the model.
         model: left as it was.
-        sequences, lengths, at: as in `recert.adapters.from_torch`.
+        sequences: as in `recert.adapters.from_torch`.
+        lengths: as there.
+        at: as there.
 
     Raises:
         DoesNotRunError: the module cannot be run on the sequences.
         ParityError: logits differ by more than rounding explains.
         InputError: the sequences do not suit the network.
         UnsupportedModelError: forward asks for arguments that are not known here.
+
     """
     groups = _drawn(network) if sequences is None else _given(network, sequences, lengths)
-    extra = _extra_argument(model)
+    extra = extra_argument(model)
     failure: DoesNotRunError | None = None
     for dtype in (torch.float64, None):
         with evaluation_copy(model, dtype) as module:
             try:
                 for group in groups:
-                    _check_group(network, _Runner(module, extra, network), group, at)
+                    _check_group(network, Runner(module, extra, network), group, at)
                 return
             except DoesNotRunError as error:
                 failure = failure or error
@@ -89,109 +74,7 @@ def check(network: Network, model: nn.Module, sequences: Any, lengths: Any, at: 
     raise failure
 
 
-@contextmanager
-def evaluation_copy(model: nn.Module, dtype: torch.dtype | None) -> Iterator[nn.Module]:
-    """A copy on the CPU in that dtype (None: as it is) in evaluation mode, without gradients.
-
-    A module that cannot be copied is lent itself, and its training mode restored.
-    """
-    try:
-        module = copy.deepcopy(model)
-        if dtype is not None:
-            module = module.to("cpu", dtype)
-    except Exception:  # a user's module may raise anything here
-        module = model
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield module
-    finally:
-        for m, training in modes:
-            m.training = training
-
-
-class _AllFloat64(TorchFunctionMode):
-    """Conversions to a narrower float, such as ``one_hot(x).float()``, give float64 instead."""
-
-    NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
-    CASTS = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        func = Tensor.double if func in self.CASTS else func
-        args = tuple(self._wide(a) for a in args)
-        return func(*args, **{k: self._wide(v) for k, v in (kwargs or {}).items()})
-
-    def _wide(self, value: Any) -> Any:
-        narrow = isinstance(value, torch.dtype) and value in self.NARROW
-        return torch.float64 if narrow else value
-
-
-@contextmanager
-def _float64_by_default() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _AllFloat64():
-            yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-class _Runner:
-    """Runs a module on a group and reads logits off whatever it returns."""
-
-    def __init__(self, module: nn.Module, extra: str | None, network: Network) -> None:
-        some = next(module.parameters())
-        self.module, self.extra, self.network = module, extra, network
-        self.dtype, self.device = some.dtype, some.device
-        if self.dtype not in TOLERANCE:
-            raise DoesNotRunError(
-                f"the model could be run in {self.dtype} only, too coarse to compare; "
-                "convert it with model.float()"
-            )
-        self.tolerance = TOLERANCE[self.dtype]
-
-    def readings(self, group: Group) -> Iterator[Array]:
-        """Possible logits (n, K) of the last step or (n, T, K) of all, with either axis first."""
-        failure: Exception | None = None
-        ran = False
-        for batch_first in (True, False):
-            try:
-                out = _first_tensor(self._run(group, batch_first))
-            except Exception as error:  # a user's forward may raise anything
-                failure = failure or error
-                continue
-            ran = True
-            if out is not None:
-                value = out.detach().to("cpu", torch.float64).numpy()
-                yield from _readings(value, *group.x.shape[:2], self.network.K)
-        if not ran:
-            what = f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
-            raise DoesNotRunError(
-                f"the model does not run on inputs of shape {group.x.shape} ({what}); pass "
-                "sequences of the kind that it reads, or wrap it in a module whose forward reads "
-                "sequences alone"
-            )
-
-    def _run(self, group: Group, batch_first: bool) -> Any:
-        real = group.x.dtype.kind == "f"
-        x = torch.as_tensor(group.x, dtype=self.dtype if real else torch.int64, device=self.device)
-        x = x if batch_first else x.transpose(0, 1).contiguous()
-        wide = self.dtype == torch.float64
-        with _float64_by_default() if wide else nullcontext():
-            return self.module(x, *self._extra(len(group.x), group.steps))
-
-    def _extra(self, n: int, steps: int) -> tuple[Tensor, ...]:
-        if self.extra is None:
-            return ()
-        if self.extra in STATE_ARGUMENTS:
-            shape = (len(self.network.layers), n, self.network.d_h)
-            return (torch.zeros(shape, dtype=self.dtype, device=self.device),)
-        return (torch.full((n,), steps, dtype=torch.int64),)
-
-
-def _check_group(network: Network, runner: _Runner, group: Group, at: At) -> None:
+def _check_group(network: Network, runner: Runner, group: Group, at: At) -> None:
     """Halves the sequences while rounding alone would move the logits as far as they differ."""
     while True:
         want = _logits(network, group)
@@ -250,7 +133,7 @@ def _centred(logits: Array) -> Array:
     return centred
 
 
-def _rounding(network: Network, runner: _Runner, group: Group, want: Array) -> float:
+def _rounding(network: Network, runner: Runner, group: Group, want: Array) -> float:
     """How far the logits move when every weight moves in its last bits; inf where they overflow."""
     if not np.isfinite(want).all():
         return np.inf
@@ -275,54 +158,13 @@ def _jittered(network: Network, scale: float) -> Network:
     return Network(layers, head, network.input_kind, embedding)
 
 
-def _extra_argument(model: nn.Module) -> str | None:
-    """The name of forward's second argument, if it must be given."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    asked = [
-        p.name
-        for p in inspect.signature(model.forward).parameters.values()
-        if p.default is inspect.Parameter.empty
-        and (p.kind in positional or p.kind is inspect.Parameter.KEYWORD_ONLY)
-    ][1:]
-    if len(asked) > 1:
-        raise UnsupportedModelError(
-            f"the model's forward asks for {', '.join(asked)} besides the sequences; wrap it in a "
-            "module whose forward reads sequences, or sequences and lengths"
-        )
-    return asked[0] if asked else None
-
-
-def _first_tensor(out: Any) -> Tensor | None:
-    if isinstance(out, Tensor):
-        return out
-    if isinstance(out, dict):
-        out = [out["logits"]] if "logits" in out else list(out.values())
-    if isinstance(out, (tuple, list)):
-        return next((t for t in map(_first_tensor, out) if t is not None), None)
-    return None
-
-
-def _readings(out: Array, n: int, steps: int, K: int) -> Iterator[Array]:
-    """An output as logits (n, K) or (n, T, K), in every layout that its shape allows."""
-    if out.shape in ((n, K), (1, n, K)):
-        yield out.reshape(n, K)
-    if out.shape == (n, steps, K):
-        yield out
-    if out.shape == (steps, n, K):
-        yield out.transpose(1, 0, 2)
-    if out.shape == (n, K, steps):
-        yield out.transpose(0, 2, 1)
-    if out.shape == (n * steps, K):
-        yield out.reshape(n, steps, K)
-        yield out.reshape(steps, n, K).transpose(1, 0, 2)
-
-
 def _drawn(network: Network) -> list[Group]:
     """Random sequences of 1, 2 and 7 steps."""
     rng = np.random.default_rng(0)
     groups = []
     for steps in (1, 2, 7):
         n = max(1, min(16, MOST_INPUTS // (steps * network.d_x)))
+        x: NDArray[Any]
         if network.input_kind == "onehot":
             x = rng.integers(0, network.d_x, size=(n, steps))
         else:
@@ -365,6 +207,7 @@ def _array(sequences: Any, network: Network) -> NDArray[Any]:
 
 
 def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
+    valid: NDArray[Any]
     if lengths is not None:
         valid = np.asarray(lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths)
         if valid.shape != (len(x),):
@@ -384,7 +227,6 @@ def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
 
 def _checked(x: NDArray[Any], network: Network, rows: NDArray[np.int64]) -> NDArray[Any]:
     if network.input_kind == "real":
-        x = x.astype(np.float64)
         bad = ~np.isfinite(x).all(axis=(1, 2))
         what = "holds NaN or infinite inputs; repair or drop it"
     else:
@@ -392,4 +234,4 @@ def _checked(x: NDArray[Any], network: Network, rows: NDArray[np.int64]) -> NDAr
         what = f"holds tokens that are not integers in 0..{network.d_x - 1}"
     if bad.any():
         raise InputError(f"sequence {int(rows[np.argmax(bad)])} {what}")
-    return x if network.input_kind == "real" else x.astype(np.int64)
+    return x.astype(np.float64 if network.input_kind == "real" else np.int64)

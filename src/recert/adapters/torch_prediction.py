@@ -28,6 +28,7 @@ def torch_predictor(network: Network) -> Predictor:
 
     Raises:
         UnsupportedModelError: a layer is not vanilla.
+
     """
     layers = [_TorchLayer(layer) for layer in network.layers]
     drive = _first_drive(network, layers[0])
@@ -57,7 +58,7 @@ class _TorchLayer:
             )
         self.U, self.W = _transposed(layer.blocks["U"]), _transposed(layer.blocks["W"])
         self.b = _vector(layer.blocks.get("b"), layer.d_h)
-        self.activate = torch.tanh if layer.activation == "tanh" else torch.relu
+        self.relu = layer.activation == "relu"
         self.d_h = layer.d_h
 
     def drive(self, x: Tensor) -> Tensor:
@@ -65,8 +66,12 @@ class _TorchLayer:
         return torch.addmm(self.b, x, self.W)
 
     def step(self, drive: Tensor, h: Tensor) -> None:
-        """h ← σ(U h + drive), using up the drive."""
-        self.activate(drive.addmm_(h, self.U), out=h)
+        """Turn h into σ(U h + drive), using up the drive."""
+        z = drive.addmm_(h, self.U)
+        if self.relu:
+            torch.clamp(z, min=0.0, out=h)
+        else:
+            torch.tanh(z, out=h)
 
 
 def _first_drive(network: Network, layer: _TorchLayer) -> Drive:

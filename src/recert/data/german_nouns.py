@@ -18,7 +18,7 @@ from recert.errors import FileError, InputError, MissingDependencyError
 ALPHABET = tuple("abcdefghijklmnopqrstuvwxyzäöüß")
 GENDERS = ("f", "m", "n")
 MAX_LENGTH = 12
-"""Letters kept, from the end, where German shows gender; declared before the list was read."""
+"""T: letters kept, from the end, where German shows gender. Part of the model."""
 
 _GENUS_COLUMNS = ("genus", "genus 1", "genus 2", "genus 3", "genus 4")
 

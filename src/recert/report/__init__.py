@@ -1,0 +1,1 @@
+"""Tables and data for pictures, made from certificates and cases."""

@@ -7,7 +7,7 @@ hypotheses it ``needs``, ``supports(setting)`` and ``bound(setting, delta)``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from recert.certificate import Bound
 from recert.choices import CAP_GRID, MARGIN_GRID, Cost
 from recert.margins import MarginTable
 from recert.network import Network
-from recert.sensitivity import Cap, Sensitivity, sensitivities
+from recert.sensitivities import Cap, Sensitivity, sensitivities
 
 Array = NDArray[np.float64]
 
@@ -57,7 +57,6 @@ class Setting:
     margin: float | None = None
     initial: dict[str, Array] | None = None
     holdout: MarginTable | None = None
-    _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def m(self) -> int:
@@ -98,9 +97,7 @@ class Setting:
 
     def sensitivities(self, systems: list[dict[str, Cap]]) -> Sensitivity:
         """Sensitivities at other caps, at this setting's horizon and input bound."""
-        return sensitivities(
-            self.network, systems, steps=self.steps, input_bound=self.input_bound
-        )
+        return sensitivities(self.network, systems, steps=self.steps, input_bound=self.input_bound)
 
     @cached_property
     def margin_choices(self) -> tuple[Array, Array, list[Cost | None]]:
@@ -118,12 +115,9 @@ class Setting:
         gammas = np.array([row.value for row in rows])
         return gammas, np.array([row.nats for row in rows]), list(rows)
 
-    def with_steps(self, steps: int) -> Setting:
-        """The same setting at another horizon."""
-        return Setting(
-            self.network, self.table, steps, self.input_bound, self.caps, self.cap_costs,
-            self.l1_costs, self.choice_costs, self.margin, self.initial, self.holdout,
-        )  # fmt: skip
+    def at_horizon(self, steps: int, **changes: Any) -> Setting:
+        """The same setting at another horizon, and with other fields replaced."""
+        return replace(self, steps=steps, **changes)
 
 
 class Theorem(Protocol):

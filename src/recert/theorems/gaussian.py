@@ -30,7 +30,7 @@ from recert.choices import SCALE_GRID, Cost, total_nats
 from recert.concentration import binary_entropy, kl_inverse_upper, maurer_log_term
 from recert.network import Block
 from recert.norms import frobenius_norm_bound
-from recert.sensitivity import Cap
+from recert.sensitivities import Cap
 from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
 from recert.theorems.margin_ball import ROUNDS
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from recert.certificate import Bound
 from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper, maurer_log_term
-from recert.sensitivity import Cap
+from recert.sensitivities import Cap
 from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, Theorem, finish
 
 Array = NDArray[np.float64]

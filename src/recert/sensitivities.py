@@ -49,7 +49,7 @@ class Cap:
                 raise InputError(f"cap on the {what} is {value}; it must be finite and >= 0")
 
 
-Caps = Mapping[str, Cap]
+Caps = Mapping[str, Cap] | Mapping[str, float] | Mapping[str, Cap | float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def sensitivity(
     *,
     steps: int,
     input_bound: float = 1.0,
-    caps: Caps | Mapping[str, float] | None = None,
+    caps: Caps | None = None,
     every: bool = False,
 ) -> Sensitivity:
     """N_y and Λ_y of the whole class within the caps after ``steps`` steps.
@@ -131,7 +131,7 @@ def sensitivities(
     )
 
 
-def complete_caps(network: Network, caps: Caps | Mapping[str, float] | None) -> dict[str, Cap]:
+def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
     """A ``Cap`` for every block, in the network's order; InputError for missing or unknown names."""
     if caps is None:
         return {block.name: Cap(block.norm_bound()) for block in network.blocks()}
@@ -148,13 +148,19 @@ def _as_cap(cap: Cap | float) -> Cap:
     return cap if isinstance(cap, Cap) else Cap(float(cap))
 
 
+def _row(cap: Cap) -> float:
+    return math.inf if cap.row is None else cap.row
+
+
 def _check_horizon(network: Network, steps: int, input_bound: float) -> None:
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise InputError(f"steps is {steps!r}; the horizon T must be a whole number >= 1")
     if not (math.isfinite(input_bound) and input_bound >= 0):
         raise InputError(f"input_bound is {input_bound!r}; B_x must be finite and >= 0")
     if network.input_kind == "onehot" and input_bound != 1.0:
-        raise InputError(f"input_bound is {input_bound!r}; one-hot inputs have norm 1, leave it out")
+        raise InputError(
+            f"input_bound is {input_bound!r}; one-hot inputs have norm 1, leave it out"
+        )
 
 
 def _round_up(log_value: Array, slack: float) -> Array:
@@ -182,7 +188,7 @@ class _Walk:
         with np.errstate(divide="ignore"):
             log_caps = {k: np.log([caps[k].norm for caps in systems]) for k in blocks}
             log_rows = {
-                k: np.log([caps[k].row if caps[k].row is not None else np.inf for caps in systems])
+                k: np.log([_row(caps[k]) for caps in systems])
                 for k in blocks
                 if any(caps[k].row is not None for caps in systems)
             }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from recert.network import Block, Network
 from recert.orders import order_bounds
 from recert.predict import network_predictor
 from recert.sample import At, Enforced, Reading, Sample
-from recert.sensitivity import Cap, complete_caps
+from recert.sensitivities import Cap, complete_caps
 from recert.theorems import THEOREMS, Setting, Theorem
 from recert.theorems.base import measured_cap
 
@@ -42,6 +42,7 @@ def certify(
     margin: float | None = None,
     initial: Any = None,
     holdout: Sequence[Any] | None = None,
+    holdout_role: Literal["certificate", "checking"] = "certificate",
     population: int | None = None,
     tried: int = 1,
     bounds: str | Sequence[str] = "all",
@@ -67,7 +68,9 @@ def certify(
         caps: block name → ``Cap`` or norm, declared before training; None measures and pays.
         margin: γ, declared before looking; None chooses it on a grid and pays.
         initial: the network before training, as the centre of Gaussian priors.
-        holdout: ``(sequences, labels)`` or ``(sequences, labels, lengths)`` used for nothing else.
+        holdout: ``(sequences, labels)`` or ``(sequences, labels, lengths)`` held back.
+        holdout_role: ``"certificate"`` declares that the held-back units were used for nothing
+            else; ``"checking"`` says that they may have been seen: their limit is an estimate.
         population: N when the sample is drawn without replacement from a list of N units.
         tried: number of recipes among which this one was chosen on this sample.
         bounds: ``"all"`` or names of certified statements; δ is split over these.
@@ -81,10 +84,51 @@ def certify(
     Source: theory, sections 4 to 7.
     """
     theorems = _menu(bounds)
-    if not 0.0 < delta < 1.0:
-        raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
-    if margin is not None and not (math.isfinite(margin) and margin > 0):
-        raise InputError(f"margin is {margin}; γ must be finite and > 0")
+    case = prepare(
+        model, sequences, labels, delta=delta, at=at, lengths=lengths, groups=groups,
+        input_bound=input_bound, max_length=max_length, caps=caps, margin=margin,
+        initial=initial, holdout=holdout, holdout_role=holdout_role, tried=tried, progress=progress, recurrent=recurrent,
+        head=head, embedding=embedding,
+    )  # fmt: skip
+    return conclude(case, theorems, population=population)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network and its sample, measured: what ``conclude`` evaluates the menu on."""
+
+    network: Network
+    setting: Setting
+    rows: tuple[Assumption, ...]
+    described: Mapping[str, Any]
+    at: At
+    delta: float
+
+
+def prepare(
+    model: Any,
+    sequences: Any,
+    labels: Any = None,
+    *,
+    delta: float = 0.01,
+    at: At = "last",
+    lengths: Any = None,
+    groups: Any = None,
+    input_bound: float | Enforced | None = None,
+    max_length: int | None = None,
+    caps: Mapping[str, Cap | float] | None = None,
+    margin: float | None = None,
+    initial: Any = None,
+    holdout: Sequence[Any] | None = None,
+    holdout_role: Literal["certificate", "checking"] = "certificate",
+    tried: int = 1,
+    progress: Any = None,
+    recurrent: Any = None,
+    head: Any = None,
+    embedding: Any = None,
+) -> Case:
+    """Read, check and measure everything that a certificate needs; arguments as in ``certify``."""
+    _check_numbers(delta, margin)
     network = adapters.as_network(
         model, sequences, lengths=lengths, at=at, recurrent=recurrent, head=head,
         embedding=embedding,
@@ -94,7 +138,6 @@ def certify(
     predictor = network_predictor(network)
     table = margin_table(sample, predictor, groups=groups, progress=progress)
     held = None if holdout is None else _holdout(holdout, reading, predictor, sample)
-    choice_costs = _tried(tried)
 
     B_x, input_row = ledger.input_bound_row(network, sample, input_bound)
     T, horizon_row = ledger.horizon_row(sample, at, max_length)
@@ -103,39 +146,48 @@ def certify(
     class_caps, cap_costs, l1_costs = _class(form, declared_caps)
     B_x = B_x if network.input_kind == "onehot" else B_x * ledger.HELD
     table = table.with_slack(ledger.rounding_slack(network, T, B_x))
-    start = None if initial is None else _initial(initial, network)
-    declared = ledger.Declared(
-        input_bound, max_length, declared_caps, margin, tried, initial is not None
-    )
-    scale = float(np.abs(table.sorted_margins[[0, -1]]).max())
-    rows = [
+    rows = (
         input_row,
         horizon_row,
         ledger.caps_row(network, form, declared_caps),
-        *ledger.common_rows(sample, declared, table.slack, scale),
-    ]
-    setting = Setting(
-        form, table, T, B_x, class_caps, cap_costs, l1_costs, choice_costs, margin, start, held
+        *ledger.common_rows(table, tried=tried, margin=margin, initial=initial is not None),
+        ledger.holdout_row(holdout_role),
     )
-    found = evaluate_menu(theorems, setting, delta, rows)
-    gamma = _reported_margin(found, setting)
-    found += order_bounds(
-        network, table, steps=T, input_bound=B_x, gamma=gamma, delta=delta
+    setting = Setting(
+        form, table, T, B_x, class_caps, cap_costs, l1_costs, _tried(tried), margin,
+        None if initial is None else _initial(initial, network), held,
+    )  # fmt: skip
+    described = _describe_sample(sample, setting, input_row)
+    return Case(network, setting, rows, described, at, delta)
+
+
+def conclude(
+    case: Case, theorems: Sequence[Theorem] = THEOREMS, *, population: int | None = None
+) -> Certificate:
+    """Evaluate the menu and the printed orders on a case."""
+    found = evaluate_menu(theorems, case.setting, case.delta, case.rows)
+    orders = order_bounds(
+        case.network,
+        case.setting.table,
+        steps=case.setting.steps,
+        input_bound=case.setting.input_bound,
+        gamma=reported_margin(found, case.setting),
+        delta=case.delta,
     )
     return Certificate(
-        network=_describe(network),
-        sample=_describe_sample(sample, table, T, B_x, input_row, held),
-        at=at,
-        delta=delta,
-        assumptions=tuple(rows),
-        bounds=tuple(found),
-        finite_list=_finite_list(found, table, population),
+        network=_describe(case.network),
+        sample=case.described,
+        at=case.at,
+        delta=case.delta,
+        assumptions=case.rows,
+        bounds=(*found, *orders),
+        finite_list=_finite_list(found, case.setting.table, population),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
 def evaluate_menu(
-    theorems: Sequence[Theorem], setting: Setting, delta: float, rows: list[Assumption]
+    theorems: Sequence[Theorem], setting: Setting, delta: float, rows: Sequence[Assumption]
 ) -> list[Bound]:
     """Every statement that applies, each at its share of δ; the others with their reasons."""
     reasons = {theorem.name: theorem.supports(setting) for theorem in theorems}
@@ -154,6 +206,13 @@ def evaluate_menu(
         bound = theorem.bound(setting, shares[theorem.name])
         found.append(replace(bound, kind=ledger.grade(bound, rows)))
     return found
+
+
+def _check_numbers(delta: float, margin: float | None) -> None:
+    if not 0.0 < delta < 1.0:
+        raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise InputError(f"margin is {margin}; γ must be finite and > 0")
 
 
 def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
@@ -239,7 +298,7 @@ def _initial(initial: Any, network: Network) -> dict[str, Any]:
     return {block.name: block.value for block in start.margin_form().blocks()}
 
 
-def _reported_margin(found: list[Bound], setting: Setting) -> float:
+def reported_margin(found: list[Bound], setting: Setting) -> float:
     """The γ at which the printed orders are evaluated: that of the best certified statement."""
     with_gamma = [bound for bound in found if "gamma" in bound.choices]
     if not with_gamma:
@@ -289,20 +348,14 @@ def _describe_block(block: Block) -> dict[str, Any]:
     }
 
 
-def _describe_sample(
-    sample: Sample,
-    table: MarginTable,
-    T: int,
-    B_x: float,
-    input_row: Assumption,
-    held: MarginTable | None,
-) -> dict[str, Any]:
+def _describe_sample(sample: Sample, setting: Setting, input_row: Assumption) -> dict[str, Any]:
+    table, held = setting.table, setting.holdout
     return {
         "m": table.m,
         "unit": table.unit,
-        "T": T,
+        "T": setting.steps,
         "digest": sample.digest,
-        "input_bound": {"value": B_x, "status": input_row.status},
+        "input_bound": {"value": setting.input_bound, "status": input_row.status},
         "training_error": table.error,
         "holdout": None if held is None else {"m": held.m, "error": held.error},
         "float_slack": table.slack if math.isfinite(table.slack) else None,

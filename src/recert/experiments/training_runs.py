@@ -1,0 +1,153 @@
+"""Networks trained from the command line: trained, saved with what was declared, certified again.
+
+What was declared before training (caps, horizon, number of recipes, which units were trained on)
+goes into the network's description, so that ``certify`` finds it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recert import adapters, data
+from recert.certificate import Certificate
+from recert.data import SequenceData
+from recert.errors import InputError
+from recert.pipeline import certify
+
+# Units of the default data that are trained on; other sets are trained on whole.
+DEFAULT_UNITS = {"german-nouns": 70_000}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network on disk and its errors."""
+
+    path: Path
+    trained_on: int
+    held_back: int
+    error: float
+    held_error: float | None
+
+
+def train_and_save(
+    name: str,
+    out: Path,
+    *,
+    options: dict[str, Any],
+    caps: dict[str, float] | None,
+    free: bool,
+    units: int | None,
+    seed: int,
+    changes: dict[str, Any],
+) -> Run:
+    """Train on a data set and write the network to ``out``; see ``recert train --help``."""
+    from recert.training import Caps, Recipe, error_rate, train
+    from recert.training.recipes import (
+        GERMAN_NOUNS_CAPPED,
+        GERMAN_NOUNS_CHOICES,
+        GERMAN_NOUNS_FREE,
+    )
+
+    loaded = _load(name, options, seed)
+    training, held = _split(loaded, units or DEFAULT_UNITS.get(name))
+    default = name == "german-nouns" and not free and caps is None
+    recipe = GERMAN_NOUNS_CAPPED if default else GERMAN_NOUNS_FREE
+    if caps is not None:
+        unknown = sorted(set(caps) - set(Caps.__dataclass_fields__))
+        if unknown:
+            raise InputError(f"caps name unknown blocks {unknown}; the blocks are U, W, V, b, b_V")
+        recipe = Recipe(**{**_fields(GERMAN_NOUNS_CAPPED), "caps": Caps(**caps)})
+    trained = train(training, recipe, seed=seed, progress=True, **changes)
+    network = adapters.from_torch(trained.model, training.sequences, lengths=training.lengths)
+    declared = trained.recipe.caps
+    meta = {
+        "data": {"name": name, "options": {**options, **_seeded(name, options, seed)}},
+        "units": training.units,
+        "caps": None if declared is None else declared.as_dict(),
+        "max_length": training.max_length,
+        "tried": GERMAN_NOUNS_CHOICES if default else 1,
+        "seed": seed,
+    }
+    adapters.save_network(network, out, meta=meta)
+    per_unit = training.labels.ndim == 1
+    return Run(
+        out,
+        training.units,
+        0 if held is None else held.units,
+        error_rate(trained.model, training) if per_unit else trained.losses[-1],
+        error_rate(trained.model, held) if held is not None and per_unit else None,
+    )
+
+
+def certify_saved(
+    model: Path,
+    name: str,
+    *,
+    options: dict[str, Any],
+    delta: float,
+    at: Any,
+    caps: dict[str, float] | None,
+    input_bound: float | None,
+    max_length: int | None,
+    tried: int | None,
+    units: int | None,
+    bounds: str | Sequence[str],
+) -> Certificate:
+    """Certify a network on disk on a data set, with what its description declares."""
+    meta = adapters.load_description(model).get("meta") or {}
+    network = adapters.load_network(model)
+    recorded = meta.get("data") or {}
+    same = recorded.get("name") == name
+    loaded = _load(name, {**(recorded.get("options") or {} if same else {}), **options}, 0)
+    sample, held = _split(loaded, units or (meta.get("units") if same else None))
+    declared = caps if caps is not None else meta.get("caps")
+    complete = declared is not None and set(declared) == {b.name for b in network.blocks()}
+    if caps is not None and not complete:
+        blocks = ", ".join(block.name for block in network.blocks())
+        raise InputError(f"--caps must name every block of the network: {blocks}")
+    if loaded.labels.ndim == 2 and at == "last":
+        at = "average"
+    return certify(
+        network,
+        sample.sequences,
+        sample.labels,
+        delta=delta,
+        at=at,
+        lengths=sample.lengths,
+        groups=sample.groups,
+        caps=declared if complete else None,
+        input_bound=input_bound if sample.input_kind == "tokens" or input_bound is not None
+        else sample.input_bound,
+        max_length=max_length or meta.get("max_length") or sample.max_length,
+        holdout=None if held is None else (held.sequences, held.labels, held.lengths),
+        holdout_role="checking",
+        population=sample.population,
+        tried=tried or meta.get("tried") or 1,
+        bounds=bounds,
+    )  # fmt: skip
+
+
+def _fields(recipe: Any) -> dict[str, Any]:
+    return {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
+
+
+def _seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The seed as an option of the data set, where it takes one."""
+    return {"seed": seed} if "seed" in data.info(name).options and "seed" not in options else {}
+
+
+def _load(name: str, options: dict[str, Any], seed: int) -> SequenceData:
+    return data.load(name, **{**_seeded(name, options, seed), **options})
+
+
+def _split(loaded: SequenceData, units: int | None) -> tuple[SequenceData, SequenceData | None]:
+    if units is None or units == loaded.units:
+        return loaded, None
+    if units > loaded.units:
+        raise InputError(
+            f"{units} units asked for, {loaded.name} has {loaded.units}; ask for fewer"
+        )
+    return loaded.split(units)

@@ -1,0 +1,125 @@
+"""Tables for the terminal: the ladder of bounds, the ledger, several certificates side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from recert.certificate import Bound, Certificate
+from recert.plots import value_text
+
+STYLES = {"certificate": "green", "estimate": "yellow", "order": "dim", "not applicable": "dim"}
+
+
+def ladder(certificate: Certificate, title: str) -> Table:
+    """One row per bound, largest first; beside it training and test error."""
+    table = Table(title=title, title_justify="left", caption=errors_line(certificate))
+    table.caption_justify = "left"
+    for column, justify in (
+        ("bound", "left"),
+        ("kind", "left"),
+        ("value", "right"),
+        ("", "left"),
+        ("rests on", "left"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    best = certificate.best
+    for bound in sorted(certificate.bounds, key=_height):
+        style = STYLES[bound.kind] + (" bold" if bound is best else "")
+        table.add_row(
+            bound.title, bound.kind, value_text(bound), verdict(bound, best),
+            rests_on(certificate, bound), style=style,
+        )  # fmt: skip
+    return table
+
+
+def _height(bound: Bound) -> float:
+    return float("inf") if bound.log10 is None else -bound.log10
+
+
+def verdict(bound: Bound, best: Bound | None) -> str:
+    """Whether a bound says anything."""
+    if bound.log10 is None:
+        return ""
+    if bound.vacuous:
+        return "vacuous"
+    return "◀ best" if bound is best else "below 1"
+
+
+def rests_on(certificate: Certificate, bound: Bound) -> str:
+    """The hypotheses of a bound that are not proved, or why it says nothing."""
+    if bound.kind in ("order", "not applicable"):
+        return bound.reason
+    rows = certificate.rests_on(bound)
+    weak = [f"{row.id} {row.status}" for row in rows if not row.sound]
+    taken = [row.id for row in rows if row.status in ("declared", "enforced")]
+    return "; ".join([*weak, f"declared: {', '.join(taken)}" if taken else "proved"])
+
+
+def errors_line(certificate: Certificate) -> str:
+    """Training and test error, with their numbers of units."""
+    sample = certificate.sample
+    line = f"training error {sample['training_error']:.4f} on {sample['m']:,} units"
+    held = sample.get("holdout")
+    if held:
+        line += f"; test error {held['error']:.4f} on {held['m']:,} held back"
+    return line
+
+
+def ledger(certificate: Certificate) -> Table:
+    """Every hypothesis with its status and the evidence."""
+    table = Table(title="What it rests on", title_justify="left")
+    for column in ("hypothesis", "status", "evidence"):
+        table.add_column(column)
+    for row in certificate.assumptions:
+        style = "" if row.sound else "yellow"
+        table.add_row(row.statement, row.status, row.evidence, style=style)
+    return table
+
+
+def finite_list(certificate: Certificate) -> Group:
+    """The statement for a finite list, and the risk on the units that were not sampled."""
+    lines = []
+    for row in certificate.finite_list:
+        if row.bound != "margin_ball":
+            continue
+        verdict = "trivial: no better than calling every unseen unit wrong"
+        if not row.trivial:
+            verdict = f"below the trivial {row.threshold:.4f}"
+        lines.append(
+            Text(
+                f"Regarded instead as a sample without replacement from a list of "
+                f"{row.population:,}: error on the whole list at most {row.value:.4f} "
+                f"({verdict}); on the unseen part at most {row.unseen:.4f}."
+            )
+        )
+    return Group(*lines)
+
+
+def comparison(certificates: Sequence[tuple[str, Certificate]]) -> Table:
+    """Several certificates side by side, one row per bound."""
+    table = Table(title="Bounds side by side", title_justify="left")
+    table.add_column("bound")
+    for name, _ in certificates:
+        table.add_column(name, justify="right")
+    names: dict[str, str] = {}
+    for _, certificate in certificates:
+        names |= {bound.name: bound.title for bound in certificate.bounds}
+    for name, title in names.items():
+        table.add_row(title, *(_cell(certificate, name) for _, certificate in certificates))
+    table.add_section()
+    table.add_row("best", *(f"{c.risk_bound:.4f} ({c.kind})" for _, c in certificates))
+    table.add_row("training error", *(f"{c.sample['training_error']:.4f}" for _, c in certificates))
+    table.add_row("units m", *(f"{c.sample['m']:,}" for _, c in certificates))
+    return table
+
+
+def _cell(certificate: Certificate, name: str) -> str:
+    found = [bound for bound in certificate.bounds if bound.name == name]
+    if not found:
+        return ""
+    mark = "" if found[0].kind == "certificate" else f" ({found[0].kind})"
+    return value_text(found[0]) + ("" if found[0].log10 is None else mark)
