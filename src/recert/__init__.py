@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from recert import data, errors, printed
     from recert.adapters import from_torch, load_network, save_network
     from recert.certificate import Certificate, load_certificate
-    from recert.pipeline import certify
     from recert.network import Network, vanilla
+    from recert.pipeline import certify
     from recert.sample import Enforced
     from recert.sensitivities import Cap, sensitivity
 

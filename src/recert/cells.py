@@ -26,7 +26,7 @@ class Algebra(Protocol):
         """A bias as a value."""
 
     def add(self, u: Value, v: Value) -> Value:
-        """u + v."""
+        """U + v."""
 
     def activation(self, name: str, v: Value) -> Value:
         """σ_h(v), entrywise."""
@@ -64,6 +64,6 @@ def step(
 
 
 def head(algebra: Algebra, network: Network, h: Value) -> Value:
-    """y = V h + b_V."""
+    """Y = V h + b_V."""
     y = algebra.linear(network.head.V, h)
     return y if network.head.b is None else algebra.add(y, algebra.bias(network.head.b))

@@ -100,7 +100,7 @@ def _other_norm(value: NDArray[np.float64], what: str) -> float:
 
 
 def common_rows(
-    table: MarginTable, *, tried: int, margin: float | None, initial: bool
+    table: MarginTable, *, tried: int, margin: float | None, initial: bool, draws: str = ""
 ) -> list[Assumption]:
     """The rows that do not depend on norms."""
     recipe = (
@@ -118,7 +118,7 @@ def common_rows(
             "iid",
             "the units of the sample are independent draws from the distribution of new units",
             "declared",
-            "declared by the user; no test can prove it",
+            draws or "declared by the user; no test can prove it",
         ),
         Assumption(
             "encoding",

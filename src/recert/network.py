@@ -111,7 +111,7 @@ class Layer:
         object.__setattr__(self, "blocks", MappingProxyType(dict(self.blocks)))
         if self.activation not in ACTIVATIONS:
             raise UnsupportedModelError(
-                f"activation {self.activation!r} is not covered; use one of {', '.join(ACTIVATIONS)}"
+                f"activation {self.activation!r} is not covered; use {' or '.join(ACTIVATIONS)}"
             )
 
     @property
@@ -279,7 +279,11 @@ def vanilla(
     """A one-layer vanilla network h_t = σ_h(U h_{t−1} + W x_t + b), y_t = V h_t + b_V.
 
     Args:
-        U: (d_h, d_h). W: (d_h, d_x). V: (K, d_h). b: (d_h,) or None. b_V: (K,) or None.
+        U: (d_h, d_h).
+        W: (d_h, d_x).
+        V: (K, d_h).
+        b: (d_h,) or None.
+        b_V: (K,) or None.
         activation: ``"tanh"`` or ``"relu"``.
         input_kind: ``"onehot"`` for integer tokens below d_x, ``"real"`` for vectors.
 

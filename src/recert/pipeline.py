@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from recert.errors import InputError
 from recert.margins import MarginTable, margin_table
 from recert.network import Block, Network
 from recert.orders import order_bounds
-from recert.predict import network_predictor
+from recert.predict import Predictor, network_predictor
 from recert.sample import At, Enforced, Reading, Sample
 from recert.sensitivities import Cap, complete_caps
 from recert.theorems import THEOREMS, Setting, Theorem
@@ -45,6 +46,7 @@ def certify(
     holdout_role: Literal["certificate", "checking"] = "certificate",
     population: int | None = None,
     tried: int = 1,
+    draws: str = "",
     bounds: str | Sequence[str] = "all",
     progress: Any = None,
     recurrent: Any = None,
@@ -73,9 +75,12 @@ def certify(
             else; ``"checking"`` says that they may have been seen: their limit is an estimate.
         population: N when the sample is drawn without replacement from a list of N units.
         tried: number of recipes among which this one was chosen on this sample.
+        draws: in what sense the units are independent draws, for the ledger.
         bounds: ``"all"`` or names of certified statements; δ is split over these.
         progress: called with the number of sequences done, for progress bars.
-        recurrent, head, embedding: parts of a torch model, where they cannot be found.
+        recurrent: the recurrent part of a torch model, or its name, where it cannot be found.
+        head: the linear head, likewise.
+        embedding: the embedding, likewise.
 
     Raises:
         InputError, UnsupportedModelError, ParityError, FileError: with one line that says what is
@@ -85,11 +90,27 @@ def certify(
     """
     theorems = _menu(bounds)
     case = prepare(
-        model, sequences, labels, delta=delta, at=at, lengths=lengths, groups=groups,
-        input_bound=input_bound, max_length=max_length, caps=caps, margin=margin,
-        initial=initial, holdout=holdout, holdout_role=holdout_role, tried=tried, progress=progress, recurrent=recurrent,
-        head=head, embedding=embedding,
-    )  # fmt: skip
+        model,
+        sequences,
+        labels,
+        delta=delta,
+        at=at,
+        lengths=lengths,
+        groups=groups,
+        input_bound=input_bound,
+        max_length=max_length,
+        caps=caps,
+        margin=margin,
+        initial=initial,
+        holdout=holdout,
+        holdout_role=holdout_role,
+        tried=tried,
+        draws=draws,
+        progress=progress,
+        recurrent=recurrent,
+        head=head,
+        embedding=embedding,
+    )
     return conclude(case, theorems, population=population)
 
 
@@ -122,6 +143,7 @@ def prepare(
     holdout: Sequence[Any] | None = None,
     holdout_role: Literal["certificate", "checking"] = "certificate",
     tried: int = 1,
+    draws: str = "",
     progress: Any = None,
     recurrent: Any = None,
     head: Any = None,
@@ -135,7 +157,7 @@ def prepare(
     )  # fmt: skip
     reading = _reading(network, at, max_length, input_bound)
     sample = Sample(sequences, labels, reading, lengths=lengths)
-    predictor = network_predictor(network)
+    predictor = _predictor(network)
     table = margin_table(sample, predictor, groups=groups, progress=progress)
     held = None if holdout is None else _holdout(holdout, reading, predictor, sample)
 
@@ -150,7 +172,9 @@ def prepare(
         input_row,
         horizon_row,
         ledger.caps_row(network, form, declared_caps),
-        *ledger.common_rows(table, tried=tried, margin=margin, initial=initial is not None),
+        *ledger.common_rows(
+            table, tried=tried, margin=margin, initial=initial is not None, draws=draws
+        ),
         ledger.holdout_row(holdout_role),
     )
     setting = Setting(
@@ -246,6 +270,13 @@ def _reading(
     return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)
 
 
+def _predictor(network: Network) -> Predictor:
+    """Torch's fused kernels where torch is loaded anyway, else the cells' own equations."""
+    if "torch" in sys.modules:
+        return adapters.torch_predictor(network)
+    return network_predictor(network)
+
+
 def _holdout(
     holdout: Sequence[Any], reading: Reading, predictor: Any, sample: Sample
 ) -> MarginTable:
@@ -319,7 +350,7 @@ def _finite_list(
     rows = []
     for bound in found:
         if bound.name in LIST_STATEMENTS and bound.kind == "certificate":
-            unseen = (N * bound.value - m * seen) / (N - m) if N > m else 0.0
+            unseen = (N * bound.value - m * seen) / (N - m) if m < N else 0.0
             rows.append(ListStatement(bound.name, N, bound.value, min(1.0, unseen), threshold))
     return tuple(rows)
 

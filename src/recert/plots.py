@@ -44,7 +44,8 @@ def _ladder_panel(axis: Any, certificate: Certificate, title: str) -> None:
     for row, bound in enumerate(bounds):
         height = min(max(bound.value, 1e-4), TALLEST)
         axis.barh(row, height, left=1e-4, color=COLOURS[bound.kind], alpha=0.85, height=0.68)
-        axis.text(height * 1.25, row, value_text(bound), va="center", fontsize=8.5)
+        # Beside the bar, and right of the line at 1 rather than across it.
+        axis.text(max(height, 1.0) * 1.25, row, value_text(bound), va="center", fontsize=8.5)
     axis.set_yticks(range(len(bounds)), [b.title for b in bounds], fontsize=8.5)
     axis.invert_yaxis()
     axis.set_xscale("log")
@@ -66,7 +67,7 @@ def _ladder_panel(axis: Any, certificate: Certificate, title: str) -> None:
             axis.barh([0], [0], color=colour, label=text)
     axis.legend(loc="lower right", fontsize=8)
     axis.set_xlabel("bound on the error (log scale)")
-    axis.set_title(title, fontsize=11)
+    axis.set_title(title, fontsize=10.5, loc="right")
 
 
 def against_time(

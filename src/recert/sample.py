@@ -95,7 +95,7 @@ class Sample:
         for other, name in ((y, "labels"), (n, "lengths")):
             if other is not None and (other.ndim == 0 or len(other) != len(x)):
                 raise InputError(
-                    f"{name} have shape {other.shape} for {len(x)} {self.what}; give one per sequence"
+                    f"{name} have shape {other.shape} for {len(x)} {self.what}; give one each"
                 )
         return (
             (x[i : i + BATCH], y[i : i + BATCH], None if n is None else n[i : i + BATCH])
@@ -235,7 +235,7 @@ def scale_into_ball(x: NDArray[Any], radius: float) -> NDArray[Any]:
 
 
 def _array(value: Any, what: str) -> NDArray[Any]:
-    """numpy view of a numpy or torch array; InputError for anything that is not one."""
+    """Numpy view of a numpy or torch array; InputError for anything that is not one."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     try:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import cells
-from recert.algebra.bounds import ROUNDING, Bound, BoundsAlgebra
 from recert.affine import affine_last, affine_orbit
+from recert.algebra.bounds import ROUNDING, Bound, BoundsAlgebra
 from recert.errors import InputError
 from recert.network import Network
 
@@ -132,7 +132,7 @@ def sensitivities(
 
 
 def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
-    """A ``Cap`` for every block, in the network's order; InputError for missing or unknown names."""
+    """A ``Cap`` for every block, in order; InputError for missing or unknown names."""
     if caps is None:
         return {block.name: Cap(block.norm_bound()) for block in network.blocks()}
     names = [block.name for block in network.blocks()]
@@ -266,7 +266,7 @@ class _Walk:
     def _late_tail(
         self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool
     ) -> tuple[Array, Array] | None:
-        """After EXACT_STEPS: norms a little larger that a step does not enlarge, if there are any."""
+        """After EXACT_STEPS: norms a little larger that a step does not enlarge, if any."""
         for exponent in range(-12, 7):
             rise = math.log1p(10.0**exponent)
             tail = self._tail_at(log_N + rise, log_Z + rise, lam, steps, every)

@@ -129,7 +129,7 @@ class BoundsAlgebra:
 
 
 def _log_tanh(log_x: Array) -> Array:
-    """log tanh x from log x; tanh x ≤ x serves where x is tiny, so it never errs low."""
+    """Log tanh x from log x; tanh x ≤ x serves where x is tiny, so it never errs low."""
     tiny = log_x < -20.0
     x = np.exp(np.clip(log_x, -20.0, 4.0))
     return np.where(tiny, log_x, np.log(np.tanh(x)))

@@ -36,7 +36,7 @@ class NumbersAlgebra:
         return block.value
 
     def add(self, u: Array, v: Array) -> Array:
-        """u + v, into u."""
+        """U + v, into u."""
         return np.add(u, v, out=u)
 
     def activation(self, name: str, v: Array) -> Array:

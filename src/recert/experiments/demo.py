@@ -90,6 +90,7 @@ def _one(
         caps=None if recipe.caps is None else recipe.caps.as_dict(),
         holdout=(test.sequences, test.labels, test.lengths),
         holdout_role="checking",
+        draws="nouns are regarded as draws from an unbounded vocabulary of German nouns",
         tried=GERMAN_NOUNS_CHOICES,
         delta=DELTA,
         progress=lambda n: bar.advance(task, n),
@@ -122,15 +123,15 @@ def _explanation(outcomes: list[Outcome]) -> str:
     paper, printed = capped["theorem_2"], capped["printed_theorem_2"]
     held = capped.sample["holdout"]
     return (
-        f"\nWhat you are looking at: with probability at least {1 - capped.delta:.0%} over the draw "
-        f"of the {capped.sample['m']:,} nouns, the capped network is wrong on at most "
+        f"\nWhat you are looking at: with probability at least {1 - capped.delta:.0%} over the "
+        f"draw of the {capped.sample['m']:,} nouns, the capped network is wrong on at most "
         f"{ball.value:.1%} of new nouns (the held-back ones say {held['error']:.1%}), a statement "
         f"about every network inside the caps that needs no test set; the paper's Theorem 2 says "
         f"{plots.value_text(printed)} as printed and {plots.value_text(paper)} with its constants "
         "and its own range.\n"
-        f"The free network pays for its norms and its size: {other.value:.1%}, and in time.png the "
-        "printed bounds stay flat in t only while β = ‖U‖ is below 1, grow like powers of t at 1, "
-        "and exponentially above, where the certificate grows only like the logarithm of that."
+        f"The free network pays for its norms and its size: {other.value:.1%}, and in time.png "
+        "no printed bound outgrows a power of t while β = ‖U‖ is at most 1, but above 1 all of "
+        "them save Theorem 2 grow exponentially, which the certificate feels only in a logarithm."
     )
 
 

@@ -30,7 +30,7 @@ def with_recurrent_cap(case: Case, B_U: float) -> Case:
 def curves(
     case: Case, longest: int, replaced: Mapping[str, float] | None = None
 ) -> dict[str, list[float]]:
-    """Name of a bound → its log10 at horizons 1..``longest``; the sample's margins stay as they are.
+    """Name of a bound → its log10 at horizons 1..``longest``; margins stay as they are.
 
     Args:
         case: network, class and margins.

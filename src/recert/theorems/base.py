@@ -75,7 +75,7 @@ class Setting:
 
     @cached_property
     def log_caps(self) -> Array:
-        """log c_k."""
+        """Log c_k."""
         with np.errstate(divide="ignore"):
             return np.log(np.array([self.caps[name].norm for name in self.names]))
 
@@ -86,12 +86,12 @@ class Setting:
 
     @cached_property
     def log_lambda(self) -> Array:
-        """log Λ_k at the caps, (K,)."""
+        """Log Λ_k at the caps, (K,)."""
         return np.array([float(self.at_caps.log_lambda[name][0]) for name in self.names])
 
     @cached_property
     def log_a(self) -> Array:
-        """log a_k, a_k = 2√2·c_k Λ_k P/P_k (theory, 4a)."""
+        """Log a_k, a_k = 2√2·c_k Λ_k P/P_k (theory, 4a)."""
         shares = np.log(self.parameters.sum() / self.parameters)
         return math.log(2 * SQRT2) + self.log_caps + self.log_lambda + shares
 

@@ -1,7 +1,7 @@
 """Theorem 3 (4) of the paper, repaired (theory, 5c): Gaussian prior, for the network itself.
 
-Statement. Prior N(w_0, s_k² I) with w_0 = 0 or the initial weights, posterior N(w, σ_k² I); Z fixed.
-With probability ≥ Z every perturbation obeys ‖δA_k‖ ≤ ξ_k,
+Statement. Prior N(w_0, s_k² I) with w_0 = 0 or the initial weights, posterior N(w, σ_k² I), Z
+fixed. With probability ≥ Z every perturbation obeys ‖δA_k‖ ≤ ξ_k,
 
     ξ_k = σ_k(√d1 + √d2 + √(2 ln(n/(1−Z))))          dense blocks, n blocks in all,
     ξ_k = σ_k(√d1 + √(2 ln(n d2/(1−Z))))             blocks that read one-hot inputs, biases.
@@ -11,8 +11,8 @@ If √2·Σ_k Λ_k ξ_k ≤ γ/2 with Λ at caps ‖A_k‖ + ξ_k then, H the bi
     P(error) ≤ kl⁻¹( R̂_γ^hard , ((KL + H(Z))/Z + ln(2√m/δ))/m ),
     KL = Σ_k ½[P_k(σ_k²/s_k² − 1 + ln(s_k²/σ_k²)) + ‖w_k − w_0k‖²/s_k²].
 
-No caps are declared or paid for; s_k lies on a grid that is paid for, σ_k is free. ``paper=True`` is
-the paper's own shape, one σ = s for all blocks and Z = ½, on the same grid.
+No caps are declared or paid for; s_k lies on a grid that is paid for, σ_k is free. ``paper=True``
+is the paper's own shape, one σ = s for all blocks and Z = ½, on the same grid.
 
 Hypotheses: i.i.d. units, inputs within B_x, length at most T, w_0 chosen before the sample.
 """
@@ -145,7 +145,7 @@ def _admissible_scales(setting: Setting, gammas: Array, Z: float, common: bool) 
 
 
 def _lambda_at(setting: Setting, norms: Array, xi: Array) -> Array:
-    """log Λ (K, G) at caps ‖A_k‖ + ξ_k."""
+    """Log Λ (K, G) at caps ‖A_k‖ + ξ_k."""
     caps = (norms + xi) * (1 + 1e-14)
     systems = [
         {name: Cap(float(min(caps[i, g], 1e300))) for i, name in enumerate(setting.names)}
