@@ -22,7 +22,7 @@ _HOME = {
     "load_network": "recert.adapters",
     "save_network": "recert.adapters",
     "sensitivity": "recert.sensitivities",
-    "Cap": "recert.sensitivities",
+    "Cap": "recert.caps",
     "Enforced": "recert.sample",
 }
 _ROOMS = ("printed", "data", "errors")
@@ -48,11 +48,12 @@ __all__ = [
 if TYPE_CHECKING:
     from recert import data, errors, printed
     from recert.adapters import from_torch, load_network, save_network
+    from recert.caps import Cap
     from recert.certificate import Certificate, load_certificate
     from recert.network import Network, vanilla
     from recert.pipeline import certify
     from recert.sample import Enforced
-    from recert.sensitivities import Cap, sensitivity
+    from recert.sensitivities import sensitivity
 
 
 def __getattr__(name: str) -> Any:

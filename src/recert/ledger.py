@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import norms
+from recert.caps import HELD, Cap
 from recert.certificate import SOUND, Assumption, Bound, Kind, Status
 from recert.errors import InputError
 from recert.margins import MarginTable
 from recert.network import Network
 from recert.sample import Enforced, Sample
-from recert.sensitivities import Cap, sensitivity
-
-# Computed norms carry roundings: caps and input bounds are held up to this factor, and every
-# statement is evaluated with caps and input bounds larger by it.
-HELD = 1.0 + 1e-12
+from recert.sensitivities import sensitivity
 
 
 def input_bound_row(

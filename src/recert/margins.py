@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recert.errors import InputError
-from recert.predict import Predictor, chunked, margins_of
+from recert.predict import Predictor, margins_of
 from recert.sample import Batch, Sample
 
 Array = NDArray[np.float64]
@@ -154,8 +155,13 @@ def _stream(sample: Sample, predictor: Predictor) -> Iterator[tuple[Array, NDArr
 
     workers = max(1, min(4, os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
-        for chunk in chunked(sample, 2 * workers):
-            yield from pool.map(work, chunk)
+        waiting: deque[Future[tuple[Array, NDArray[np.int64]]]] = deque()
+        for batch in sample:
+            waiting.append(pool.submit(work, batch))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _finite(margins: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,21 +12,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recert import adapters, ledger, norms
-from recert.certificate import Assumption, Bound, Certificate, ListStatement
+from recert import adapters, ledger
+from recert.caps import HELD, Cap, class_of, complete_caps
+from recert.certificate import Assumption, Bound, Certificate
 from recert.choices import Cost, FiniteChoice, split_delta
+from recert.describe import describe_network, describe_sample, finite_list
 from recert.errors import InputError
 from recert.margins import MarginTable, margin_table
-from recert.network import Block, Network
+from recert.network import Network
 from recert.orders import order_bounds
 from recert.predict import Predictor, network_predictor
 from recert.sample import At, Enforced, Reading, Sample
-from recert.sensitivities import Cap, complete_caps
 from recert.theorems import THEOREMS, Setting, Theorem
-from recert.theorems.base import measured_cap
-
-# Statements that hold for a finite list sampled without replacement (theory, section 6).
-LIST_STATEMENTS = ("margin_ball", "theorem_3_gaussian", "theorem_3_gaussian_paper")
 
 
 def certify(
@@ -151,8 +149,9 @@ def prepare(
 ) -> Case:
     """Read, check and measure everything that a certificate needs; arguments as in ``certify``."""
     _check_numbers(delta, margin)
+    shown, sequences = _peek(sequences, labels)
     network = adapters.as_network(
-        model, sequences, lengths=lengths, at=at, recurrent=recurrent, head=head,
+        model, shown, lengths=lengths, at=at, recurrent=recurrent, head=head,
         embedding=embedding,
     )  # fmt: skip
     reading = _reading(network, at, max_length, input_bound)
@@ -165,8 +164,8 @@ def prepare(
     T, horizon_row = ledger.horizon_row(sample, at, max_length)
     form = network.margin_form()
     declared_caps = None if caps is None else complete_caps(form, caps)
-    class_caps, cap_costs, l1_costs = _class(form, declared_caps)
-    B_x = B_x if network.input_kind == "onehot" else B_x * ledger.HELD
+    class_caps, cap_costs, l1_costs = class_of(form, declared_caps)
+    B_x = B_x if network.input_kind == "onehot" else B_x * HELD
     table = table.with_slack(ledger.rounding_slack(network, T, B_x))
     rows = (
         input_row,
@@ -181,7 +180,7 @@ def prepare(
         form, table, T, B_x, class_caps, cap_costs, l1_costs, _tried(tried), margin,
         None if initial is None else _initial(initial, network), held,
     )  # fmt: skip
-    described = _describe_sample(sample, setting, input_row)
+    described = describe_sample(sample, setting, input_row)
     return Case(network, setting, rows, described, at, delta)
 
 
@@ -199,13 +198,13 @@ def conclude(
         delta=case.delta,
     )
     return Certificate(
-        network=_describe(case.network),
+        network=describe_network(case.network),
         sample=case.described,
         at=case.at,
         delta=case.delta,
         assumptions=case.rows,
         bounds=(*found, *orders),
-        finite_list=_finite_list(found, case.setting.table, population),
+        finite_list=finite_list(found, case.setting, population),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
@@ -230,6 +229,20 @@ def evaluate_menu(
         bound = theorem.bound(setting, shares[theorem.name])
         found.append(replace(bound, kind=ledger.grade(bound, rows)))
     return found
+
+
+def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
+    """Sequences to compare a model on, and the sample; batches may be readable only once."""
+    if labels is not None or hasattr(sequences, "shape"):
+        return sequences, sequences
+    try:
+        batches = iter(sequences)
+        first = next(batches)
+    except (TypeError, StopIteration):
+        raise InputError("sequences hold no batch; pass (sequences, labels) pairs") from None
+    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+        raise InputError("a batch must be (sequences, labels) or (sequences, labels, lengths)")
+    return first[0], itertools.chain([first], batches)
 
 
 def _check_numbers(delta: float, margin: float | None) -> None:
@@ -296,32 +309,6 @@ def _tried(tried: int) -> tuple[Cost, ...]:
     return (Cost("recipes tried on this sample", None, float(tried), FiniteChoice(tried).cost()),)
 
 
-def _class(
-    form: Network, declared: dict[str, Cap] | None
-) -> tuple[dict[str, Cap], tuple[Cost, ...], tuple[Cost, ...]]:
-    """The class of networks: declared caps, or measured ones with their prices; ℓ1 caps always."""
-    caps, cap_costs, l1_costs = {}, [], []
-    for block in form.blocks():
-        cap = None if declared is None else declared[block.name]
-        if cap is None:
-            norm, cost = measured_cap("cap", block.name, block.norm_bound() * ledger.HELD)
-            cap_costs.append(cost)
-            cap = Cap(norm)
-        else:
-            cap = Cap(
-                cap.norm * ledger.HELD,
-                None if cap.row is None else cap.row * ledger.HELD,
-                None if cap.l1 is None else cap.l1 * ledger.HELD,
-            )
-        if cap.l1 is None:
-            measured = norms.l1_norm_bound(block.value.reshape(block.rows, -1), name=block.name)
-            l1, cost = measured_cap("l1 cap", block.name, measured * ledger.HELD)
-            l1_costs.append(cost)
-            cap = replace(cap, l1=l1)
-        caps[block.name] = cap
-    return caps, tuple(cap_costs), tuple(l1_costs)
-
-
 def _initial(initial: Any, network: Network) -> dict[str, Any]:
     start = adapters.as_network(initial)
     if start.description() != network.description():
@@ -335,59 +322,3 @@ def reported_margin(found: list[Bound], setting: Setting) -> float:
     if not with_gamma:
         return setting.margin or float(np.median(np.abs(setting.table.margins))) or 1.0
     return float(min(with_gamma, key=lambda bound: bound.value).choices["gamma"])
-
-
-def _finite_list(
-    found: list[Bound], table: MarginTable, population: int | None
-) -> tuple[ListStatement, ...]:
-    if population is None:
-        return ()
-    if population < table.m:
-        raise InputError(f"population is {population}, smaller than the sample of {table.m}")
-    N, m = population, table.m
-    seen = max(0.0, table.error - 1e-12)
-    threshold = (m * table.error + N - m) / N
-    rows = []
-    for bound in found:
-        if bound.name in LIST_STATEMENTS and bound.kind == "certificate":
-            unseen = (N * bound.value - m * seen) / (N - m) if m < N else 0.0
-            rows.append(ListStatement(bound.name, N, bound.value, min(1.0, unseen), threshold))
-    return tuple(rows)
-
-
-def _describe(network: Network) -> dict[str, Any]:
-    return {
-        **network.description(),
-        "dims": {"d_x": network.d_x, "d_h": network.d_h, "d_y": network.K},
-        "parameters": sum(block.parameters for block in network.blocks()),
-        "blocks": [_describe_block(block) for block in network.blocks()],
-        "digest": network.digest,
-    }
-
-
-def _describe_block(block: Block) -> dict[str, Any]:
-    found = norms.norm_bounds(block.value.reshape(block.rows, -1), name=block.name)
-    return {
-        "name": block.name,
-        "shape": list(block.shape),
-        "parameters": block.parameters,
-        "norm": block.norm,
-        "norms": {
-            what: getattr(found, what)
-            for what in ("spectral", "frobenius", "two_one", "row_sum", "column", "l1")
-        },
-    }
-
-
-def _describe_sample(sample: Sample, setting: Setting, input_row: Assumption) -> dict[str, Any]:
-    table, held = setting.table, setting.holdout
-    return {
-        "m": table.m,
-        "unit": table.unit,
-        "T": setting.steps,
-        "digest": sample.digest,
-        "input_bound": {"value": setting.input_bound, "status": input_row.status},
-        "training_error": table.error,
-        "holdout": None if held is None else {"m": held.m, "error": held.error},
-        "float_slack": table.slack if math.isfinite(table.slack) else None,
-    }

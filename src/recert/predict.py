@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -98,10 +97,3 @@ def margins_of(logits: Array, labels: NDArray[np.int64]) -> Array:
     rest[rows, z] = -np.inf
     margins: Array = own - rest.max(axis=1)
     return margins.reshape(labels.shape)
-
-
-def chunked(iterable: Any, size: int) -> Any:
-    """Lists of up to ``size`` items, in order."""
-    iterator = iter(iterable)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from recert import cells
 from recert.affine import affine_last, affine_orbit
 from recert.algebra.bounds import ROUNDING, Bound, BoundsAlgebra
+from recert.caps import Cap, Caps, complete_caps
 from recert.errors import InputError
 from recert.network import Network
 
@@ -28,28 +29,6 @@ Array = NDArray[np.float64]
 AFFINE_AFTER = 64
 EXACT_STEPS = 2048
 EPS = 2.0**-52
-
-
-@dataclass(frozen=True)
-class Cap:
-    """Caps on one block: its own norm, and where held the row sum and the entrywise ℓ1 norm.
-
-    Raises:
-        InputError: a cap is negative, NaN or infinite.
-    """
-
-    norm: float
-    row: float | None = None
-    l1: float | None = None
-
-    def __post_init__(self) -> None:
-        for what in ("norm", "row", "l1"):
-            value = getattr(self, what)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise InputError(f"cap on the {what} is {value}; it must be finite and >= 0")
-
-
-Caps = Mapping[str, Cap] | Mapping[str, float] | Mapping[str, Cap | float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,23 +110,6 @@ def sensitivities(
     )
 
 
-def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
-    """A ``Cap`` for every block, in order; InputError for missing or unknown names."""
-    if caps is None:
-        return {block.name: Cap(block.norm_bound()) for block in network.blocks()}
-    names = [block.name for block in network.blocks()]
-    unknown, missing = sorted(set(caps) - set(names)), sorted(set(names) - set(caps))
-    if unknown:
-        raise InputError(f"caps name unknown blocks {unknown}; the blocks are {names}")
-    if missing:
-        raise InputError(f"caps are missing for blocks {missing}; declare a norm for each block")
-    return {name: _as_cap(caps[name]) for name in names}
-
-
-def _as_cap(cap: Cap | float) -> Cap:
-    return cap if isinstance(cap, Cap) else Cap(float(cap))
-
-
 def _row(cap: Cap) -> float:
     return math.inf if cap.row is None else cap.row
 
@@ -193,7 +155,9 @@ class _Walk:
                 if any(caps[k].row is not None for caps in systems)
             }
             log_B_x = math.log(input_bound) if input_bound > 0 else -math.inf
-        self.algebra = BoundsAlgebra(log_caps, log_rows, (*blocks, ROUNDING, *self.state_tags))
+        self.sum_length = max(block.columns for block in network.blocks())
+        tags = (*blocks, ROUNDING, *self.state_tags)
+        self.algebra = BoundsAlgebra(log_caps, log_rows, tags, self.sum_length)
         if network.input_kind == "onehot":
             self.x = self.algebra.onehot(network.d_x)
         else:
@@ -330,6 +294,7 @@ class _Walk:
             {k: np.repeat(v, horizons) for k, v in self.algebra.log_caps.items()},
             {k: np.repeat(v, horizons) for k, v in self.algebra.log_rows.items()},
             self.algebra.tags,
+            self.sum_length,
         )
         h = Bound(
             self.network.d_h,

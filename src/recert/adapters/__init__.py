@@ -107,7 +107,7 @@ def from_torch(
 
 
 def torch_predictor(network: Network) -> Predictor:
-    """`recert.predict.network_predictor`, computed by torch in float64, about twice as fast.
+    """`recert.predict.network_predictor`, computed by torch in float64: the same, sooner.
 
     Raises:
         MissingDependencyError: torch is not installed.

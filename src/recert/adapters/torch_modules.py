@@ -24,7 +24,7 @@ ROLES: dict[str, type[nn.Module]] = {
     "head": nn.Linear,
     "embedding": nn.Embedding,
 }
-COVERED = "one nn.RNN, one nn.Linear head and at most one nn.Embedding are"
+COVERED = "covered are one nn.RNN, one nn.Linear head and at most one nn.Embedding"
 BY_HAND = "describe the network by hand with recert.network.vanilla"
 _KNOWN_TENSOR = re.compile(
     r"(weight|bias)(_[ih]h_l\d+(_reverse)?)?(_orig|_mask|_g|_v|_u)?|parametrizations\..*"
@@ -137,11 +137,11 @@ def account(model: nn.Module, parts: Parts) -> None:
             continue
         if name in parameters:
             raise UnsupportedModelError(
-                f"parameter {name!r} belongs to no covered part ({COVERED} covered); "
+                f"parameter {name!r} belongs to no covered part ({COVERED}); "
                 f"remove it if it is unused, or {BY_HAND}"
             )
         raise UnsupportedModelError(
-            f"buffer {name!r} belongs to no covered part ({COVERED} covered); register it with "
+            f"buffer {name!r} belongs to no covered part ({COVERED}); register it with "
             f"persistent=False if the data did not shape it, or {BY_HAND}"
         )
 
@@ -243,8 +243,8 @@ def _refuse_other_layers(model: nn.Module, named: set[str]) -> None:
         leaf = name and not list(module.children())
         if type(module).__module__.startswith("torch.nn") or leaf:
             raise UnsupportedModelError(
-                f"{_title(module)} {name!r} is not covered in this version ({COVERED}); "
-                f"remove it if it is unused, or {BY_HAND}"
+                f"{_title(module)} {name or 'given as the model'!r} is not covered in this version "
+                f"({COVERED}); remove it if it is unused, or use a model of covered parts"
             )
 
 

@@ -47,6 +47,8 @@ class BoundsAlgebra:
         log_caps: block name → log of the cap on its norm, (G,).
         log_rows: block name → log of a cap on its largest absolute row sum, where one is held.
         tags: every tag, blocks first.
+        sum_length: the longest inner product in the network. A library may start it from what it
+            is added to, so every addition is charged with that many roundings.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class BoundsAlgebra:
         log_caps: Mapping[str, Array],
         log_rows: Mapping[str, Array],
         tags: tuple[str, ...],
+        sum_length: int,
     ) -> None:
         self.log_caps = dict(log_caps)
         self.log_rows = dict(log_rows)
         self.tags = tags
+        self.log_roundings = math.log(2 * (sum_length + 4) * UNIT_ROUNDOFF)
         self.size = next(iter(self.log_caps.values())).shape[0]
         self._index = {tag: i for i, tag in enumerate(tags)}
 
@@ -92,9 +96,8 @@ class BoundsAlgebra:
             log_Z = np.minimum(log_N, self.log_rows[block.name] + v.log_Z)
         lam = c + v.log_lam
         self._accrue(lam, block.name, v.log_N)
-        length = block.columns + 4
         frobenius = 0.5 * math.log(min(block.rows, block.columns))
-        self._accrue(lam, ROUNDING, math.log(2 * length * UNIT_ROUNDOFF) + frobenius + log_N)
+        self._accrue(lam, ROUNDING, self.log_roundings + frobenius + log_N)
         return Bound(block.rows, log_N, log_Z, lam)
 
     def bias(self, block: Block) -> Bound:
@@ -105,7 +108,7 @@ class BoundsAlgebra:
         """Everything adds."""
         log_N = np.logaddexp(u.log_N, v.log_N)
         lam = np.logaddexp(u.log_lam, v.log_lam)
-        self._accrue(lam, ROUNDING, math.log(2 * UNIT_ROUNDOFF) + log_N)
+        self._accrue(lam, ROUNDING, self.log_roundings + log_N)
         return Bound(u.dim, log_N, np.logaddexp(u.log_Z, v.log_Z), lam)
 
     def activation(self, name: str, v: Bound) -> Bound:

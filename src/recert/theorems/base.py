@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.caps import Cap
 from recert.certificate import Bound
-from recert.choices import CAP_GRID, MARGIN_GRID, Cost
+from recert.choices import MARGIN_GRID, Cost
 from recert.margins import MarginTable
 from recert.network import Network
-from recert.sensitivities import Cap, Sensitivity, sensitivities
+from recert.sensitivities import Sensitivity, sensitivities
 
 Array = NDArray[np.float64]
 
@@ -144,13 +145,6 @@ class Theorem(Protocol):
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The bound at failure probability ``delta``, as if every hypothesis held."""
-
-
-def measured_cap(what: str, name: str, norm: float) -> tuple[float, Cost]:
-    """A cap read off the trained network: rounded up to the grid, with its price."""
-    j = CAP_GRID.index_at_least(max(norm, 1e-9))
-    value = CAP_GRID.value(j)
-    return value, Cost(f"{what} of {name}", j, value, CAP_GRID.cost(j))
 
 
 def log10_of(log_value: float) -> float:

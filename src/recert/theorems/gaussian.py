@@ -25,12 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.caps import Cap
 from recert.certificate import Bound
 from recert.choices import SCALE_GRID, Cost, total_nats
 from recert.concentration import binary_entropy, kl_inverse_upper, maurer_log_term
 from recert.network import Block
 from recert.norms import frobenius_norm_bound
-from recert.sensitivities import Cap
 from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
 from recert.theorems.margin_ball import ROUNDS
 

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.caps import Cap
 from recert.certificate import Bound
 from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper, maurer_log_term
-from recert.sensitivities import Cap
 from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, Theorem, finish
 
 Array = NDArray[np.float64]

@@ -1,0 +1,107 @@
+"""Networks, samples and finite lists as the plain values that a certificate records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from recert import norms
+from recert.certificate import Assumption, Bound, ListStatement
+from recert.concentration import hypergeometric_upper_limit
+from recert.errors import InputError
+from recert.margins import SUM_ERROR, MarginTable
+from recert.network import Block, Network
+from recert.sample import Sample
+from recert.theorems import Setting
+from recert.theorems.base import OUTWARD
+
+# Statements that hold for a finite list sampled without replacement (theory, section 6).
+LIST_STATEMENTS = ("margin_ball", "theorem_3_gaussian", "theorem_3_gaussian_paper")
+
+
+def finite_list(
+    found: Sequence[Bound], setting: Setting, population: int | None
+) -> tuple[ListStatement, ...]:
+    """The certificates read for a list of ``population`` units sampled without replacement.
+
+    With R̂ the sample's error, the error on the N − m unseen units is (N·R − m·R̂)/(N − m). The
+    held-out units are a sample of the unseen part, so their limit is hypergeometric.
+
+    Raises:
+        InputError: the list is smaller than the sample.
+
+    Source: theory, section 6 (Hoeffding's convex comparison for the others).
+    """
+    if population is None:
+        return ()
+    N, m = population, setting.m
+    drawn = m + (0 if setting.holdout is None else setting.holdout.m)
+    if drawn > N:
+        raise InputError(f"population is {N}, smaller than the {drawn} units drawn from it")
+    rows = []
+    for bound in found:
+        if bound.kind != "certificate":
+            continue
+        if bound.name in LIST_STATEMENTS:
+            rows.append(_whole_list(bound, setting.table, N))
+        elif bound.name == "held_out" and setting.table.zero_one:
+            rows.extend(_unseen_part(bound, setting, N))
+    return tuple(rows)
+
+
+def _whole_list(bound: Bound, table: MarginTable, N: int) -> ListStatement:
+    m, error = table.m, table.error
+    seen = max(0.0, error - SUM_ERROR)
+    unseen = (N * bound.value - m * seen) / (N - m) * (1 + OUTWARD) if m < N else 0.0
+    threshold = (m * error + N - m) / N
+    return ListStatement(bound.name, N, bound.value, min(1.0, unseen), threshold)
+
+
+def _unseen_part(bound: Bound, setting: Setting, N: int) -> list[ListStatement]:
+    held, m, error = setting.holdout, setting.m, setting.table.error
+    if held is None or not held.zero_one or bound.delta is None or m == N:
+        return []
+    unseen = hypergeometric_upper_limit(held.errors(), held.m, N - m, bound.delta)
+    value = min(1.0, (m * error + (N - m) * unseen) / N * (1 + OUTWARD))
+    return [ListStatement(bound.name, N, value, unseen, (m * error + N - m) / N)]
+
+
+def describe_network(network: Network) -> dict[str, Any]:
+    """Structure, norms and digest of a network."""
+    return {
+        **network.description(),
+        "dims": {"d_x": network.d_x, "d_h": network.d_h, "d_y": network.K},
+        "parameters": sum(block.parameters for block in network.blocks()),
+        "blocks": [_describe_block(block) for block in network.blocks()],
+        "digest": network.digest,
+    }
+
+
+def _describe_block(block: Block) -> dict[str, Any]:
+    found = norms.norm_bounds(block.value.reshape(block.rows, -1), name=block.name)
+    return {
+        "name": block.name,
+        "shape": list(block.shape),
+        "parameters": block.parameters,
+        "norm": block.norm,
+        "norms": {
+            what: getattr(found, what)
+            for what in ("spectral", "frobenius", "two_one", "row_sum", "column", "l1")
+        },
+    }
+
+
+def describe_sample(sample: Sample, setting: Setting, input_row: Assumption) -> dict[str, Any]:
+    """Size, unit, horizon, digest and errors of a sample."""
+    table, held = setting.table, setting.holdout
+    return {
+        "m": table.m,
+        "unit": table.unit,
+        "T": setting.steps,
+        "digest": sample.digest,
+        "input_bound": {"value": setting.input_bound, "status": input_row.status},
+        "training_error": table.error,
+        "holdout": None if held is None else {"m": held.m, "error": held.error},
+        "float_slack": table.slack if math.isfinite(table.slack) else None,
+    }
