@@ -326,6 +326,13 @@ def test_what_is_not_covered_is_named(parts, words):
         from_torch(with_part(**parts), data("onehot")[0])
 
 
+def test_a_bare_layer_is_no_classifier():
+    with pytest.raises(UnsupportedModelError, match=r"nn\.LSTM 'given as the model'"):
+        from_torch(nn.LSTM(3, 4))
+    with pytest.raises(UnsupportedModelError, match="could be its head part"):
+        from_torch(nn.RNN(3, 4))
+
+
 def test_naming_parts_does_not_hide_others():
     model = with_part(extra=nn.Linear(4, 4))
     with pytest.raises(UnsupportedModelError, match=r"parameter 'extra\.weight'"):

@@ -204,7 +204,7 @@ class Certificate:
         best = self.best
         if best is None:
             return "No bound on the menu applies to this network and sample."
-        m, unit = self.sample["m"], self.sample["unit"]
+        m, unit = int(best.terms.get("units", self.sample["m"])), self.sample["unit"]
         percent = f"{100 * self.risk_bound:.2f}%"
         if best.kind != "certificate":
             weak = [row for row in self.rests_on(best) if not row.sound]
@@ -213,8 +213,9 @@ class Certificate:
                 f"This is an estimate, not a certificate ({because}). Were every hypothesis met, "
                 f"the error on new draws would be at most {percent}."
             )
+        which = "held-out units" if best.name == "held_out" else "units"
         return (
-            f"With probability at least {100 * (1 - self.delta):g}% over the draw of {m} units "
+            f"With probability at least {100 * (1 - self.delta):g}% over the draw of {m:,} {which} "
             f"(each a {unit}), the error on a new draw is at most {percent} ({best.title}), "
             "provided that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
         )

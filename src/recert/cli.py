@@ -34,14 +34,23 @@ CapList = Annotated[
 ]
 
 
+# typer may carry click inside or use the installed one; both name the base of usage errors so.
+USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
 def main() -> None:
     """Entry point: one line and status 2 for bad input, never a traceback."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except RecertError as error:
         print(f"recert: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except USAGE_ERROR as error:
+        message = " ".join(error.format_message().split())
+        if message:  # without arguments, help was printed instead
+            print(f"recert: {message}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
         print("recert: interrupted; nothing half-written was left", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:

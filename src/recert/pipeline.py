@@ -174,7 +174,7 @@ def prepare(
         *ledger.common_rows(
             table, tried=tried, margin=margin, initial=initial is not None, draws=draws
         ),
-        ledger.holdout_row(holdout_role),
+        *([] if held is None else [ledger.holdout_row(holdout_role)]),
     )
     setting = Setting(
         form, table, T, B_x, class_caps, cap_costs, l1_costs, _tried(tried), margin,

@@ -52,7 +52,7 @@ def train_and_save(
     )
 
     loaded = _load(name, options, seed)
-    training, held = _split(loaded, units or DEFAULT_UNITS.get(name))
+    training, held = _split(loaded, DEFAULT_UNITS.get(name) if units is None else units)
     default = name == "german-nouns" and not free and caps is None
     recipe = GERMAN_NOUNS_CAPPED if default else GERMAN_NOUNS_FREE
     if caps is not None:
@@ -102,7 +102,7 @@ def certify_saved(
     recorded = meta.get("data") or {}
     same = recorded.get("name") == name
     loaded = _load(name, {**(recorded.get("options") or {} if same else {}), **options}, 0)
-    sample, held = _split(loaded, units or (meta.get("units") if same else None))
+    sample, held = _split(loaded, meta.get("units") if units is None and same else units)
     declared = caps if caps is not None else meta.get("caps")
     complete = declared is not None and set(declared) == {b.name for b in network.blocks()}
     if caps is not None and not complete:
@@ -121,13 +121,18 @@ def certify_saved(
         caps=declared if complete else None,
         input_bound=input_bound if sample.input_kind == "tokens" or input_bound is not None
         else sample.input_bound,
-        max_length=max_length or meta.get("max_length") or sample.max_length,
+        max_length=_first(max_length, meta.get("max_length"), sample.max_length),
         holdout=None if held is None else (held.sequences, held.labels, held.lengths),
         holdout_role="checking",
         population=sample.population,
-        tried=tried or meta.get("tried") or 1,
+        tried=_first(tried, meta.get("tried"), 1),
         bounds=bounds,
     )  # fmt: skip
+
+
+def _first(*values: int | None) -> int:
+    """The first value that is not None."""
+    return next(value for value in values if value is not None)
 
 
 def _fields(recipe: Any) -> dict[str, Any]:

@@ -54,9 +54,12 @@ def rests_on(certificate: Certificate, bound: Bound) -> str:
     if bound.kind in ("order", "not applicable"):
         return bound.reason
     rows = certificate.rests_on(bound)
-    weak = [f"{row.id} {row.status}" for row in rows if not row.sound]
-    taken = [row.id for row in rows if row.status in ("declared", "enforced")]
-    return "; ".join([*weak, f"declared: {', '.join(taken)}" if taken else "proved"])
+    parts = []
+    for status in ("violated", "estimated", "enforced", "declared"):
+        found = [row.id for row in rows if row.status == status]
+        if found:
+            parts.append(f"{status}: {', '.join(found)}")
+    return "; ".join(parts) or "all proved"
 
 
 def errors_line(certificate: Certificate) -> str:
