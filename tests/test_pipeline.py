@@ -552,6 +552,27 @@ def test_a_torch_module() -> None:
     assert plain["margin_ball"].value == found["margin_ball"].value
 
 
+def test_a_torch_module_and_a_stream_read_once() -> None:
+    """Comparing the module with the network must not eat the first batch."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = (torch.nn.RNN(2, 4, batch_first=True), torch.nn.Linear(4, 3))
+    x, y = reals()
+    batches = ((x[i : i + 100], y[i : i + 100]) for i in range(0, 300, 100))
+    found = recert.certify(model, batches, max_length=4, input_bound=1.5, bounds="margin_ball")
+    assert found.sample["m"] == 300
+    whole = recert.certify(model, x, y, max_length=4, input_bound=1.5, bounds="margin_ball")
+    assert whole["margin_ball"].value == found["margin_ball"].value
+
+
+def test_without_torch_it_computes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    with_torch = certify()["margin_ball"].value
+    monkeypatch.setitem(sys.modules, "torch", None)  # Python's way of saying "not importable"
+    assert certify()["margin_ball"].value == pytest.approx(with_torch, rel=1e-9)
+
+
 def test_printed_orders_are_never_the_answer() -> None:
     found = certify()
     orders = [b for b in found.bounds if b.name.startswith("printed")]

@@ -147,7 +147,6 @@ TOKENS = {
     "margin negative": ((X, Y), {"margin": -1}, "margin"),
     "margin infinite": ((X, Y), {"margin": math.inf}, "margin"),
     "margin a word": ((X, Y), {"margin": "1"}, "margin"),
-    "margin below all floats": ((X, Y), {"margin": 1e-308}, "margin"),
     "caps of unknown blocks": ((X, Y), {"caps": {"Q": 1.0}}, "Q", "U"),
     "caps missing": ((X, Y), {"caps": {"U": 1.0}}, "W", "V"),
     "caps negative": ((X, Y), {"caps": {"U": -1.0, "W": 1, "V": 1}}, "cap"),
@@ -165,11 +164,16 @@ TOKENS = {
     "holdout an array": ((X, Y), {"holdout": X}, "holdout"),
     "holdout empty": ((X, Y), {"holdout": (X[:0], Y[:0])}, "held-out", "empty"),
     "holdout labels": ((X, Y), {"holdout": (X, Y + 1)}, "label 2"),
-    "holdout role": ((X, Y), {"holdout_role": "test"}, "holdout_role", "test"),
+    "holdout role": (
+        (X, Y),
+        {"holdout": (X[:9], Y[:9]), "holdout_role": "test"},
+        "holdout_role",
+        "test",
+    ),
     "input_bound for tokens": ((X, Y), {"input_bound": 3.0}, "input_bound", "one-hot"),
     "iterable of numbers": (([1, 2, 3],), {}, ""),
     "iterable of triples short": (([(X,)],), {}, "batch"),
-    "iterable of nothing": (([],), {}, "empty"),
+    "iterable of nothing": (([],), {}, "batch"),
     "iterable with an empty batch": (([(X, Y[:3])],), {}, "labels"),
 }
 
@@ -228,6 +232,16 @@ def test_overflowing_outputs_are_refused() -> None:
     wild = recert.vanilla(np.eye(2) * 1e200, np.ones((2, 4)) * 1e200, np.eye(2), activation="relu")
     with np.errstate(all="ignore"):
         refused(lambda: recert.certify(wild, X, Y), "overflow")
+
+
+@pytest.mark.parametrize("margin", [5e-324, 1e-308, 1e-300, 1e300, 1.7e308])
+def test_absurd_margins_are_refused_or_say_nothing(margin: float) -> None:
+    try:
+        found = recert.certify(network(), X, Y, max_length=4, margin=margin)
+    except InputError as error:
+        assert "margin" in str(error)
+    else:
+        assert found.risk_bound == 1.0
 
 
 @pytest.mark.parametrize("weight", [0.0, 1e-200, 1e-320])

@@ -14,6 +14,8 @@ from recert.network import Network
 # Computed norms carry roundings: caps and input bounds are held up to this factor, and every
 # statement is evaluated with caps and input bounds larger by it.
 HELD = 1.0 + 1e-12
+# A cap of zero is read as this: larger, hence sound, and with a logarithm.
+SMALLEST = 1e-250
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def _as_cap(cap: Cap | float) -> Cap:
 
 def measured_cap(what: str, name: str, norm: float) -> tuple[float, Cost]:
     """A cap read off the trained network: rounded up to the grid, with its price."""
-    j = CAP_GRID.index_at_least(max(norm, 1e-9))
+    j = CAP_GRID.index_at_least(max(norm, SMALLEST))
     value = CAP_GRID.value(j)
     return value, Cost(f"{what} of {name}", j, value, CAP_GRID.cost(j))
 
@@ -75,7 +77,7 @@ def class_of(
             cap = Cap(norm)
         else:
             cap = Cap(
-                cap.norm * HELD,
+                max(cap.norm * HELD, SMALLEST),
                 None if cap.row is None else cap.row * HELD,
                 None if cap.l1 is None else cap.l1 * HELD,
             )

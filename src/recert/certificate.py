@@ -214,10 +214,15 @@ class Certificate:
                 f"the error on new draws would be at most {percent}."
             )
         which = "held-out units" if best.name == "held_out" else "units"
+        of_list = self.sample.get("reading") == "finite list"
+        whom = "the error on the whole list" if of_list else "the error on a new draw"
+        arithmetic = ", for the network in real arithmetic" if "floats" in best.needs else ""
+        if unit != "sequence":
+            whom += ", averaged within a unit and then over units,"
         return (
             f"With probability at least {100 * (1 - self.delta):g}% over the draw of {m:,} {which} "
-            f"(each a {unit}), the error on a new draw is at most {percent} ({best.title}), "
-            "provided that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
+            f"(each a {unit}), {whom} is at most {percent} ({best.title}){arithmetic}, provided "
+            "that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
         )
 
     def to_json(self) -> dict[str, Any]:

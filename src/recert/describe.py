@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from recert import norms
 from recert.certificate import Assumption, Bound, ListStatement
 from recert.concentration import hypergeometric_upper_limit
 from recert.errors import InputError
-from recert.margins import SUM_ERROR, MarginTable
+from recert.margins import MarginTable
 from recert.network import Block, Network
 from recert.sample import Sample
 from recert.theorems import Setting
 from recert.theorems.base import OUTWARD
 
 # Statements that hold for a finite list sampled without replacement (theory, section 6).
-LIST_STATEMENTS = ("margin_ball", "theorem_3_gaussian", "theorem_3_gaussian_paper")
+LIST_STATEMENTS = ("margin_ball", "margin_cover", "theorem_3_gaussian", "theorem_3_gaussian_paper")
 
 
 def finite_list(
-    found: Sequence[Bound], setting: Setting, population: int | None
+    found: Sequence[Bound],
+    setting: Setting,
+    population: int | None,
+    rows: Sequence[Assumption],
 ) -> tuple[ListStatement, ...]:
     """The certificates read for a list of ``population`` units sampled without replacement.
 
@@ -39,22 +43,30 @@ def finite_list(
     drawn = m + (0 if setting.holdout is None else setting.holdout.m)
     if drawn > N:
         raise InputError(f"population is {N}, smaller than the {drawn} units drawn from it")
-    rows = []
+    status = {row.id: row.sound for row in rows}
+    statements = []
     for bound in found:
-        if bound.kind != "certificate":
-            continue
-        if bound.name in LIST_STATEMENTS:
-            rows.append(_whole_list(bound, setting.table, N))
-        elif bound.name == "held_out" and setting.table.zero_one:
-            rows.extend(_unseen_part(bound, setting, N))
-    return tuple(rows)
+        if bound.name in LIST_STATEMENTS and bound.kind == "certificate":
+            statements.append(_whole_list(bound, setting.table, N))
+        elif bound.name == "held_out" and setting.table.zero_one and status.get("holdout"):
+            statements.extend(_unseen_part(bound, setting, N))
+    return tuple(statements)
+
+
+def only_for_lists(bound: Bound) -> Bound:
+    """A certified statement, read for a sample drawn without replacement from a list."""
+    if bound.name in LIST_STATEMENTS or bound.kind != "certificate":
+        return bound
+    reason = "not claimed for a sample without replacement"
+    if bound.name == "held_out":
+        reason = "stated for draws with replacement; see the finite list"
+    return replace(bound, kind="estimate", reason=reason)
 
 
 def _whole_list(bound: Bound, table: MarginTable, N: int) -> ListStatement:
-    m, error = table.m, table.error
-    seen = max(0.0, error - SUM_ERROR)
+    m, seen = table.m, table.certain_error
     unseen = (N * bound.value - m * seen) / (N - m) * (1 + OUTWARD) if m < N else 0.0
-    threshold = (m * error + N - m) / N
+    threshold = (m * seen + N - m) / N
     return ListStatement(bound.name, N, bound.value, min(1.0, unseen), threshold)
 
 
@@ -92,12 +104,20 @@ def _describe_block(block: Block) -> dict[str, Any]:
     }
 
 
-def describe_sample(sample: Sample, setting: Setting, input_row: Assumption) -> dict[str, Any]:
+def describe_sample(
+    sample: Sample,
+    setting: Setting,
+    input_row: Assumption,
+    reading: str,
+    population: int | None,
+) -> dict[str, Any]:
     """Size, unit, horizon, digest and errors of a sample."""
     table, held = setting.table, setting.holdout
     return {
         "m": table.m,
         "unit": table.unit,
+        "reading": reading,
+        "population": population,
         "T": setting.steps,
         "digest": sample.digest,
         "input_bound": {"value": setting.input_bound, "status": input_row.status},

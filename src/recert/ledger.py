@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import norms
+from recert.algebra.bounds import UNIT_ROUNDOFF
 from recert.caps import HELD, Cap
 from recert.certificate import SOUND, Assumption, Bound, Kind, Status
 from recert.errors import InputError
 from recert.margins import MarginTable
 from recert.network import Network
+from recert.recurrence import Between, Within
 from recert.sample import Enforced, Sample
 from recert.sensitivities import sensitivity
 
@@ -30,12 +32,14 @@ def input_bound_row(
         return 1.0, _input_row(1.0, "proved", "tokens are one-hot vectors of norm 1")
     seen = sample.largest_norm
     if declared is None:
-        evidence = f"largest norm seen is {seen:.6g}; declare input_bound to have a certificate"
+        evidence = "read off the sample; a certificate needs input_bound, fixed before looking"
         return seen, _input_row(seen, "estimated", evidence)
-    if isinstance(declared, Enforced):
+    if isinstance(declared, Enforced) and seen <= declared.value * HELD:
         return declared.value, _input_row(
             declared.value, "enforced", "inputs are scaled into the ball as part of the model"
         )
+    if isinstance(declared, Enforced):
+        declared = declared.value
     if seen > declared * HELD:
         return declared, _input_row(
             declared, "violated", f"the sample holds an input of norm {seen:.6g}"
@@ -44,9 +48,8 @@ def input_bound_row(
 
 
 def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
-    return Assumption(
-        "input_bound", f"every input has Euclidean norm at most {bound:.6g}", status, evidence
-    )
+    statement = f"every input has Euclidean norm at most {bound:.6g}, fixed before looking"
+    return Assumption("input_bound", statement, status, evidence)
 
 
 def horizon_row(sample: Sample, at: object, max_length: int | None) -> tuple[int, Assumption]:
@@ -57,7 +60,7 @@ def horizon_row(sample: Sample, at: object, max_length: int | None) -> tuple[int
         T, status, evidence = at, "declared", f"the loss is read at step {at}, nothing later counts"
     elif max_length is None:
         T, status = sample.longest, "estimated"
-        evidence = f"longest sequence seen has {T} steps; declare max_length to have a certificate"
+        evidence = "read off the sample; a certificate needs max_length, fixed before looking"
     elif sample.truncated:
         T, status = max_length, "enforced"
         evidence = f"{sample.truncated} longer sequences were cut, as part of the model"
@@ -65,7 +68,7 @@ def horizon_row(sample: Sample, at: object, max_length: int | None) -> tuple[int
         T, status = max_length, "enforced"
         evidence = f"longer inputs are cut as part of the model; longest seen {sample.longest}"
     return T, Assumption(
-        "horizon", f"the network reads at most {T} steps of a sequence", status, evidence
+        "horizon", f"the network reads at most {T} steps, fixed before looking", status, evidence
     )
 
 
@@ -96,9 +99,7 @@ def _other_norm(value: NDArray[np.float64], what: str) -> float:
     return bound(value.reshape(len(value), -1))
 
 
-def common_rows(
-    table: MarginTable, *, tried: int, margin: float | None, initial: bool, draws: str = ""
-) -> list[Assumption]:
+def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list[Assumption]:
     """The rows that do not depend on norms."""
     recipe = (
         "the architecture and training recipe were fixed before looking at the sample"
@@ -112,12 +113,6 @@ def common_rows(
     )
     rows = [
         Assumption(
-            "iid",
-            "the units of the sample are independent draws from the distribution of new units",
-            "declared",
-            draws or "declared by the user; no test can prove it",
-        ),
-        Assumption(
             "encoding",
             "the encoding of inputs was fixed before looking at the sample",
             "declared",
@@ -130,12 +125,6 @@ def common_rows(
             recipe,
         ),
         Assumption("margin", "the margin γ was fixed, or its choice is paid for", *row),
-        Assumption(
-            "prior",
-            "the prior's centre was fixed before looking at the sample",
-            "declared" if initial else "proved",
-            "the initial weights, as declared" if initial else "the centre is zero",
-        ),
         Assumption(
             "l1_caps",
             "the entrywise l1 norms of the weights are at most their caps",
@@ -162,16 +151,55 @@ def _floats_row(table: MarginTable) -> Assumption:
     )
 
 
-def holdout_row(role: str) -> Assumption:
+def holdout_row(role: str, overlap: Between) -> Assumption:
     """Whether the held-out units were used for anything else."""
     statement = "the held-out units are independent draws that were used for nothing else"
     if role not in ("certificate", "checking"):
         raise InputError(f"holdout_role is {role!r}; use 'certificate' or 'checking'")
+    seen = f"{overlap.shared} of {overlap.held_out} held-out sequences occur in the sample"
+    if overlap.suspicious:
+        return Assumption("holdout", statement, "violated", f"{seen}, more than chance explains")
     if role == "checking":
         return Assumption(
-            "holdout", statement, "estimated", "held back for checking; may have been seen before"
+            "holdout", statement, "estimated", f"for checking, may have been seen before; {seen}"
         )
-    return Assumption("holdout", statement, "declared", "declared by the user")
+    return Assumption("holdout", statement, "declared", f"declared by the user; {seen}")
+
+
+def draws_row(
+    draws: str, repeated: Within, *, population: int | None, discrete: bool
+) -> Assumption:
+    """In what sense the units are independent draws."""
+    seen = f"{repeated.distinct:,} of {repeated.sequences:,} sequences are distinct"
+    if population is not None and not draws:
+        return Assumption(
+            "iid",
+            f"the sample was drawn without replacement from a list of {population:,} units, of "
+            "which the statements speak",
+            "declared",
+            f"declared by the user; {seen}",
+        )
+    statement = "the units of the sample are independent draws from the distribution of new units"
+    if repeated.tiled and not discrete:
+        return Assumption("iid", statement, "violated", f"every sequence is repeated; {seen}")
+    return Assumption("iid", statement, "declared", f"{draws or 'declared by the user'}; {seen}")
+
+
+def prior_row(network: Network, initial: Network | None) -> Assumption:
+    """Whether the prior's centre may depend on the sample."""
+    statement = "the prior's centre was fixed before looking at the sample"
+    if initial is None:
+        return Assumption("prior", statement, "proved", "the centre is zero")
+    same = [
+        trained.name
+        for trained, start in zip(network.blocks(), initial.blocks(), strict=True)
+        if np.array_equal(trained.value, start.value) and trained.value.any()
+    ]
+    if same:
+        return Assumption(
+            "prior", statement, "violated", f"blocks {', '.join(same)} equal the trained ones"
+        )
+    return Assumption("prior", statement, "declared", "the initial weights, as declared")
 
 
 def grade(bound: Bound, rows: Sequence[Assumption]) -> Kind:
@@ -183,12 +211,12 @@ def grade(bound: Bound, rows: Sequence[Assumption]) -> Kind:
 def rounding_slack(network: Network, steps: int, input_bound: float) -> float:
     """η ≥ |computed margin − exact margin|: √2·‖ỹ − y‖, from the same walk as sensitivities.
 
-    The local errors were charged at twice the exact norms, which holds while errors stay below
-    the norms themselves; beyond (against the norm after one step, the smallest) η is infinite.
+    Local errors are charged at twice the exact norms N. Computed states obey the recursion of N
+    enlarged by κ = 4(n + 8)√d·u a step, so they stay below 2N while T·κ ≤ ½; beyond, η is infinite.
     """
-    end = sensitivity(network, steps=steps, input_bound=input_bound)
-    start = sensitivity(network, steps=1, input_bound=input_bound)
-    log_error = float(end.log_rounding)
-    if log_error > float(start.log_norm) - math.log(1e3):
+    widest = max(max(block.rows, block.columns) for block in network.blocks())
+    kappa = 4.0 * (widest + 8) * math.sqrt(widest) * UNIT_ROUNDOFF
+    log_error = float(sensitivity(network, steps=steps, input_bound=input_bound).log_rounding)
+    if steps * kappa > 0.5 or log_error > 700.0:
         return math.inf
     return math.sqrt(2.0) * math.exp(log_error) * 1.01

@@ -23,8 +23,6 @@ from recert.predict import Predictor, margins_of
 from recert.sample import Batch, Sample
 
 Array = NDArray[np.float64]
-# Sums of at most 2^40 weights lose less than this; added to every weighted mean.
-SUM_ERROR = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +63,18 @@ class MarginTable:
             np.concatenate([zero, np.cumsum(w * self.sorted_margins)]),
         )
 
+    @property
+    def sum_error(self) -> float:
+        """What a running sum of the weights may lose: n roundings of a sum that is at most 1."""
+        return (len(self.margins) + 4) * 2.0**-52
+
     def hard_risk(self, gamma: ArrayLike) -> Array:
         """R̂_γ^hard = mean 1[M ≤ γ], counted as M_float ≤ γ + η so that it never errs low."""
         limit = np.asarray(gamma, dtype=float) + self.slack
         count = np.searchsorted(self.sorted_margins, limit, side="right")
         if self.weights is None:
             return np.asarray(count / self.m)
-        return np.where(count == 0, 0.0, np.minimum(1.0, self._prefix[0][count] + SUM_ERROR))
+        return np.where(count == 0, 0.0, np.minimum(1.0, self._prefix[0][count] + self.sum_error))
 
     def ramp_risk(self, gamma: ArrayLike) -> Array:
         """R̂_γ = mean ℓ_γ(−M), with every margin lowered by η; rounded up."""
@@ -84,7 +87,18 @@ class MarginTable:
         inside = weight[high] - weight[low]
         sloped = inside - (moment[high] - moment[low] - self.slack * inside) / g
         scale = np.abs(self.sorted_margins[[0, -1]]).max() / g
-        return np.clip(weight[low] + sloped + SUM_ERROR * (1.0 + scale), 0.0, 1.0)
+        below = low / self.m if self.weights is None else weight[low]
+        return np.clip(below + sloped + 2.0 * self.sum_error * (1.0 + scale), 0.0, 1.0)
+
+    @property
+    def certain_error(self) -> float:
+        """A lower bound on the empirical error of the real-number network: mean 1[M ≤ −η]."""
+        if math.isinf(self.slack):
+            return 0.0
+        wrong = self.margins <= -self.slack
+        if self.weights is None:
+            return int(wrong.sum()) / self.m
+        return max(0.0, float(self.weights[wrong].sum()) - self.sum_error)
 
     @cached_property
     def error(self) -> float:

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from recert import norms, printed
+from recert.caps import HELD
 from recert.certificate import Bound
+from recert.logspace import LN10
 from recert.margins import MarginTable
 from recert.network import Network
 
@@ -111,8 +115,8 @@ def order_bounds(
 
 
 def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTable) -> Bound:
-    if not reason and order.name == "printed_theorem_1" and given["B_x"] > 1.0:
-        reason = "Theorem 1 supposes inputs of norm at most 1"
+    if not reason and "B_x" not in order.letters and given["B_x"] > HELD:
+        reason = "the formula supposes inputs of norm at most 1"
     if reason:
         return _inapplicable(order, reason)
     found = order.formula(**{letter: given[letter] for letter in order.letters})
@@ -121,10 +125,9 @@ def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTab
     gamma = given["gamma"]
     risk = float(table.hard_risk(gamma) if order.hard else table.ramp_risk(gamma))
     rest = risk + found.confidence
-    log10 = found.log10
+    log10 = max(found.log10, -1e300)
     if rest > 0:
-        high = max(found.log10, math.log10(rest))
-        log10 = high + math.log10(10.0 ** (found.log10 - high) + rest / 10.0**high)
+        log10 = float(np.logaddexp(log10 * LN10, math.log(rest))) / LN10
     return Bound(
         name=order.name,
         title=order.title,

@@ -16,12 +16,13 @@ from recert import adapters, ledger
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption, Bound, Certificate
 from recert.choices import Cost, FiniteChoice, split_delta
-from recert.describe import describe_network, describe_sample, finite_list
+from recert.describe import describe_network, describe_sample, finite_list, only_for_lists
 from recert.errors import InputError
 from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.orders import order_bounds
 from recert.predict import Predictor, network_predictor
+from recert.recurrence import Prints, between, within
 from recert.sample import At, Enforced, Reading, Sample
 from recert.theorems import THEOREMS, Setting, Theorem
 
@@ -68,10 +69,12 @@ def certify(
         caps: block name → ``Cap`` or norm, declared before training; None measures and pays.
         margin: γ, declared before looking; None chooses it on a grid and pays.
         initial: the network before training, as the centre of Gaussian priors.
-        holdout: ``(sequences, labels)`` or ``(sequences, labels, lengths)`` held back.
+        holdout: ``(sequences, labels[, lengths[, groups]])`` held back.
         holdout_role: ``"certificate"`` declares that the held-back units were used for nothing
             else; ``"checking"`` says that they may have been seen: their limit is an estimate.
-        population: N when the sample is drawn without replacement from a list of N units.
+        population: N when the sample is drawn without replacement from a list of N units; the
+            statements then speak of that list, or, where ``draws`` says in what sense units are
+            independent draws, of new draws with the list's statement beside.
         tried: number of recipes among which this one was chosen on this sample.
         draws: in what sense the units are independent draws, for the ledger.
         bounds: ``"all"`` or names of certified statements; δ is split over these.
@@ -104,12 +107,13 @@ def certify(
         holdout_role=holdout_role,
         tried=tried,
         draws=draws,
+        population=population,
         progress=progress,
         recurrent=recurrent,
         head=head,
         embedding=embedding,
     )
-    return conclude(case, theorems, population=population)
+    return conclude(case, theorems)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,7 @@ class Case:
     described: Mapping[str, Any]
     at: At
     delta: float
+    population: int | None = None
 
 
 def prepare(
@@ -142,6 +147,7 @@ def prepare(
     holdout_role: Literal["certificate", "checking"] = "certificate",
     tried: int = 1,
     draws: str = "",
+    population: int | None = None,
     progress: Any = None,
     recurrent: Any = None,
     head: Any = None,
@@ -155,10 +161,10 @@ def prepare(
         embedding=embedding,
     )  # fmt: skip
     reading = _reading(network, at, max_length, input_bound)
-    sample = Sample(sequences, labels, reading, lengths=lengths)
+    sample = Sample(sequences, labels, reading, lengths=lengths, track=True)
     predictor = _predictor(network)
     table = margin_table(sample, predictor, groups=groups, progress=progress)
-    held = None if holdout is None else _holdout(holdout, reading, predictor, sample)
+    discrete = network.input_kind == "onehot"
 
     B_x, input_row = ledger.input_bound_row(network, sample, input_bound)
     T, horizon_row = ledger.horizon_row(sample, at, max_length)
@@ -167,28 +173,37 @@ def prepare(
     class_caps, cap_costs, l1_costs = class_of(form, declared_caps)
     B_x = B_x if network.input_kind == "onehot" else B_x * HELD
     table = table.with_slack(ledger.rounding_slack(network, T, B_x))
-    rows = (
+    start = None if initial is None else _initial(initial, network)
+    repeated = within(sample.prints)
+    rows = [
         input_row,
         horizon_row,
         ledger.caps_row(network, form, declared_caps),
-        *ledger.common_rows(
-            table, tried=tried, margin=margin, initial=initial is not None, draws=draws
-        ),
-        *([] if held is None else [ledger.holdout_row(holdout_role)]),
-    )
+        ledger.draws_row(draws, repeated, population=population, discrete=discrete),
+        *ledger.common_rows(table, tried=tried, margin=margin),
+        ledger.prior_row(network, start),
+    ]
+    held = None
+    if holdout is not None:
+        held, prints = _holdout(holdout, reading, predictor, grouped=groups is not None)
+        overlap = between(sample.prints, prints, discrete=discrete)
+        rows.append(ledger.holdout_row(holdout_role, overlap))
+    centre = None
+    if start is not None:
+        centre = {block.name: block.value for block in start.margin_form().blocks()}
     setting = Setting(
-        form, table, T, B_x, class_caps, cap_costs, l1_costs, _tried(tried), margin,
-        None if initial is None else _initial(initial, network), held,
-    )  # fmt: skip
-    described = describe_sample(sample, setting, input_row)
-    return Case(network, setting, rows, described, at, delta)
+        form, table, T, B_x, class_caps, cap_costs, l1_costs, _tried(tried), margin, centre, held
+    )
+    reading_of = "finite list" if population is not None and not draws else "new draws"
+    described = describe_sample(sample, setting, input_row, reading_of, population)
+    return Case(network, setting, tuple(rows), described, at, delta, population)
 
 
-def conclude(
-    case: Case, theorems: Sequence[Theorem] = THEOREMS, *, population: int | None = None
-) -> Certificate:
+def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
     """Evaluate the menu and the printed orders on a case."""
     found = evaluate_menu(theorems, case.setting, case.delta, case.rows)
+    if case.described["reading"] == "finite list":
+        found = [only_for_lists(bound) for bound in found]
     orders = order_bounds(
         case.network,
         case.setting.table,
@@ -204,7 +219,7 @@ def conclude(
         delta=case.delta,
         assumptions=case.rows,
         bounds=(*found, *orders),
-        finite_list=finite_list(found, case.setting, population),
+        finite_list=finite_list(found, case.setting, case.population, case.rows),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
@@ -248,8 +263,8 @@ def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
 def _check_numbers(delta: float, margin: float | None) -> None:
     if not 0.0 < delta < 1.0:
         raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
-    if margin is not None and not (math.isfinite(margin) and margin > 0):
-        raise InputError(f"margin is {margin}; γ must be finite and > 0")
+    if margin is not None and not 1e-250 <= margin <= 1e250:
+        raise InputError(f"margin is {margin}; γ must be positive and of ordinary size")
 
 
 def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
@@ -270,8 +285,12 @@ def _reading(
         raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
     if isinstance(at, int) and at < 1:
         raise InputError(f"at is {at}; steps are counted from 1")
-    if max_length is not None and (isinstance(max_length, bool) or max_length < 1):
-        raise InputError(f"max_length is {max_length}; T must be at least 1")
+    if max_length is not None and (
+        isinstance(max_length, bool)
+        or not isinstance(max_length, (int, np.integer))
+        or max_length < 1
+    ):
+        raise InputError(f"max_length is {max_length}; T must be a whole number, at least 1")
     if isinstance(at, int):
         max_length = min(at, max_length or at)
         if max_length < at:
@@ -291,16 +310,21 @@ def _predictor(network: Network) -> Predictor:
 
 
 def _holdout(
-    holdout: Sequence[Any], reading: Reading, predictor: Any, sample: Sample
-) -> MarginTable:
-    if not isinstance(holdout, (tuple, list)) or len(holdout) not in (2, 3):
-        raise InputError("holdout must be (sequences, labels) or (sequences, labels, lengths)")
-    lengths = holdout[2] if len(holdout) == 3 else None
-    held = Sample(holdout[0], holdout[1], reading, lengths=lengths, what="held-out sequences")
-    table = margin_table(held, predictor)
-    if held.digest == sample.digest:
-        raise InputError("the held-out units are the training units; hold out others")
-    return table
+    holdout: Sequence[Any], reading: Reading, predictor: Predictor, *, grouped: bool
+) -> tuple[MarginTable, Prints]:
+    """Margins and fingerprints of the held-out units."""
+    if not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4:
+        raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
+    sequences, labels, lengths, groups = (*holdout, None, None)[:4]
+    if grouped and groups is None:
+        raise InputError(
+            "the sample has groups and the held-out units have none; pass them as the fourth "
+            "member of holdout"
+        )
+    held = Sample(
+        sequences, labels, reading, lengths=lengths, what="held-out sequences", track=True
+    )
+    return margin_table(held, predictor, groups=groups), held.prints
 
 
 def _tried(tried: int) -> tuple[Cost, ...]:
@@ -309,11 +333,11 @@ def _tried(tried: int) -> tuple[Cost, ...]:
     return (Cost("recipes tried on this sample", None, float(tried), FiniteChoice(tried).cost()),)
 
 
-def _initial(initial: Any, network: Network) -> dict[str, Any]:
+def _initial(initial: Any, network: Network) -> Network:
     start = adapters.as_network(initial)
     if start.description() != network.description():
         raise InputError("the initial network has another architecture than the trained one")
-    return {block.name: block.value for block in start.margin_form().blocks()}
+    return start
 
 
 def reported_margin(found: list[Bound], setting: Setting) -> float:

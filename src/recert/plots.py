@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recert import files
-from recert.certificate import Bound, Certificate
+
+if TYPE_CHECKING:
+    from recert.certificate import Bound, Certificate
 
 COLOURS = {"certificate": "#1b7837", "estimate": "#b8860b", "order": "#8c8c8c"}
 # Values above this are drawn on a broken scale's end; nobody reads their exact height.

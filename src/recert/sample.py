@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import InputError
+from recert.recurrence import fingerprints
 
 At = Literal["last", "average"] | int
 BATCH = 4096
@@ -58,6 +59,8 @@ class Sample:
             batches ``(sequences, labels)`` or ``(sequences, labels, lengths)`` read once.
         labels: (m,) integers, or (m, T) with −1 on padding; None for an iterable of batches.
         lengths: (m,) numbers of valid steps, or None for all (or up to the first −1 token).
+        what: the sample's name in messages.
+        track: keep a fingerprint of every sequence, to tell repetitions.
 
     Raises:
         InputError: a shape, a value or a length is not usable; the message names it.
@@ -71,12 +74,15 @@ class Sample:
         *,
         lengths: Any = None,
         what: str = "sequences",
+        track: bool = False,
     ) -> None:
         self.reading = reading
         self.what = what
         self.longest = 0
         self.largest_norm = 0.0
         self.truncated = 0
+        self._prints: list[NDArray[np.uint64]] = []
+        self._track = track
         self._sha = hashlib.sha256()
         self._source = self._open(sequences, labels, lengths)
 
@@ -114,6 +120,11 @@ class Sample:
             raise InputError("the sample is empty: no batch held a sequence")
 
     @property
+    def prints(self) -> NDArray[np.uint64]:
+        """Fingerprints of the sequences read so far."""
+        return np.concatenate(self._prints)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of every sequence, label and length read so far."""
         return self._sha.hexdigest()
@@ -126,13 +137,16 @@ class Sample:
         if x.shape[1] == 0:
             raise InputError(f"{self.what} have T = 0 steps; sequences need at least one step")
         lengths = self._lengths(x, n, start)
+        width = x.shape[1]
         x, lengths = self._truncate(x, lengths)
         valid = np.arange(x.shape[1])[None, :] < lengths[:, None]
         x = self._tokens(x, valid, start) if rank == 2 else self._vectors(x, valid, start)
-        labels = self._labels(y, valid, lengths, start)
+        labels = self._labels(y, valid, lengths, start, width)
         self._sha.update(str((x.shape, str(x.dtype), labels.shape)).encode())
         for part in (x, labels, lengths):
             self._sha.update(np.ascontiguousarray(part).tobytes())
+        if self._track:
+            self._prints.append(fingerprints(x, labels, lengths))
         return Batch(x, labels, lengths)
 
     def _lengths(self, x: NDArray[Any], n: Any, start: int) -> NDArray[np.int64]:
@@ -204,10 +218,11 @@ class Sample:
         valid: NDArray[np.bool_],
         lengths: NDArray[np.int64],
         start: int,
+        width: int,
     ) -> NDArray[np.int64]:
         labels = _integers(y, "labels")
         at = self.reading.at
-        if labels.ndim == 2:
+        if labels.ndim == 2 and labels.shape[1] == width:
             labels = labels[:, : valid.shape[1]]
         if labels.shape not in {(len(valid),), valid.shape} or (
             at == "average" and labels.ndim == 1
@@ -239,22 +254,29 @@ def _largest_norm(x: NDArray[Any], known: float) -> float:
 
     Rows are first ranked in their own precision; only those near the top are done in float64.
     """
-    rough = np.sqrt(np.einsum("nd,nd->n", x, x))
-    top = float(rough.max())
-    margin = 1.0 - 4 * (x.shape[1] + 4) * float(np.finfo(x.dtype).eps)
-    if math.isfinite(top) and top < known * margin:
-        return known
-    near = x if not math.isfinite(top) or margin <= 0 else x[rough >= top * margin]
-    with np.errstate(over="ignore", invalid="ignore"):
-        exact = np.sqrt(np.square(near, dtype=np.float64).sum(axis=1).max())
-    return float(exact) * (1.0 + (x.shape[1] + 4) * 2.0**-52)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        rough = np.sqrt(np.einsum("nd,nd->n", x, x))
+        top = float(rough.max())
+        margin = 1.0 - 4 * (x.shape[1] + 4) * float(np.finfo(x.dtype).eps)
+        if 1e-15 < top < known * margin:
+            return known
+        usable = 1e-15 < top < math.inf and margin > 0
+        near = np.asarray(x[rough >= top * margin] if usable else x, dtype=np.float64)
+        largest = float(np.abs(near).max())
+        if largest == 0.0 or not math.isfinite(largest):
+            return largest
+        exact = largest * float(np.sqrt(np.square(near / largest).sum(axis=1).max()))
+    return exact * (1.0 + (x.shape[1] + 6) * 2.0**-52)
 
 
-def scale_into_ball(x: NDArray[Any], radius: float) -> NDArray[Any]:
-    """Vectors along the last axis, scaled to norm at most ``radius`` (and a little less)."""
-    norms = np.sqrt(np.square(x, dtype=np.float64).sum(axis=-1, keepdims=True))
-    factor = np.minimum(1.0, radius * (1.0 - 1e-6) / np.maximum(norms, 1e-300))
-    return (x * factor).astype(x.dtype)
+def scale_into_ball(x: NDArray[Any], radius: float) -> NDArray[np.float64]:
+    """Vectors along the last axis in float64, scaled to norm at most ``radius``."""
+    wide = x.astype(np.float64)
+    norms = np.sqrt(np.square(wide).sum(axis=-1, keepdims=True))
+    if not np.isfinite(norms).all():
+        return wide
+    factor = np.minimum(1.0, radius * (1.0 - 1e-12) / np.maximum(norms, 1e-300))
+    return wide * factor
 
 
 def _array(value: Any, what: str) -> NDArray[Any]:

@@ -98,8 +98,7 @@ def sensitivities(
     walk = _Walk(network, systems, blocks, input_bound)
     N_h, lam_h = walk.top_states(steps, every)
     log_N, log_lam = walk.output(N_h, lam_h)
-    slack = 1.0 + 8 * EPS * (min(steps, EXACT_STEPS) + 256)
-    log_N, log_lam = _round_up(log_N, slack), _round_up(log_lam, slack)
+    log_N, log_lam = walk.rounded_up(log_N), walk.rounded_up(log_lam)
     return Sensitivity(
         blocks,
         {name: log_lam[i] for i, name in enumerate(blocks)},
@@ -125,13 +124,6 @@ def _check_horizon(network: Network, steps: int, input_bound: float) -> None:
         )
 
 
-def _round_up(log_value: Array, slack: float) -> Array:
-    """Move logs up by the accumulated rounding of the walk, relative to their size."""
-    finite = np.isfinite(log_value)
-    up = np.where(finite, log_value, 0.0)
-    return np.where(finite, up + (slack - 1.0) * np.maximum(1.0, np.abs(up)), log_value)
-
-
 class _Walk:
     """Runs a network's cells on bounds; arrays are (states, …, G) with G systems of caps."""
 
@@ -143,6 +135,8 @@ class _Walk:
         input_bound: float,
     ) -> None:
         self.network = network
+        self.walked = 0
+        self.largest_log = 1.0
         self.dims = [dim for layer in cells.state_dimensions(network) for dim in layer]
         self.layout = [len(layer) for layer in cells.state_dimensions(network)]
         self.state_tags = tuple(f"@state{i}" for i in range(len(self.dims)))
@@ -196,6 +190,7 @@ class _Walk:
             before = log_N, log_Z
             log_N, log_Z, A, b = self.step(log_N, log_Z)
             lam = _apply(A, b, lam)
+            self._keep_account(lam)
             if every:
                 trace.append((log_N[top], lam[top]))
             if t < steps and _stands_still(before, (log_N, log_Z)):
@@ -219,6 +214,17 @@ class _Walk:
             np.concatenate([head_N, tail_N], axis=-1),
             np.concatenate([head_lam, tail_lam], axis=-1),
         )
+
+    def _keep_account(self, lam: Array) -> None:
+        self.walked += 1
+        finite = np.where(np.isneginf(lam), 0.0, lam)
+        self.largest_log = max(self.largest_log, float(np.abs(finite).max()))
+
+    def rounded_up(self, log_value: Array) -> Array:
+        """Logs moved up by what the steps taken may have lost, relative to the largest log met."""
+        finite = np.where(np.isneginf(log_value), 0.0, log_value)
+        loss = 8 * EPS * (self.walked + 256) * np.maximum(self.largest_log, np.abs(finite))
+        return np.where(np.isneginf(log_value), log_value, finite + loss)
 
     def _constant_tail(
         self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool

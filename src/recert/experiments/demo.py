@@ -92,10 +92,11 @@ def _one(
         holdout_role="checking",
         draws="nouns are regarded as draws from an unbounded vocabulary of German nouns",
         tried=GERMAN_NOUNS_CHOICES,
+        population=training.population,
         delta=DELTA,
         progress=lambda n: bar.advance(task, n),
     )
-    certificate = conclude(case, population=training.population)
+    certificate = conclude(case)
     norm = next(b for b in certificate.network["blocks"] if b["name"] == "U")["norms"]["spectral"]
     title = f"Vanilla RNN of {case.network.d_h} units, {how}; ‖U‖ = {norm:.2f}"
     return Outcome(title, case, certificate)

@@ -122,9 +122,10 @@ def certify_saved(
         input_bound=input_bound if sample.input_kind == "tokens" or input_bound is not None
         else sample.input_bound,
         max_length=_first(max_length, meta.get("max_length"), sample.max_length),
-        holdout=None if held is None else (held.sequences, held.labels, held.lengths),
+        holdout=None if held is None else (held.sequences, held.labels, held.lengths, held.groups),
         holdout_role="checking",
         population=sample.population,
+        draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
         tried=_first(tried, meta.get("tried"), 1),
         bounds=bounds,
     )  # fmt: skip

@@ -37,7 +37,6 @@ from recert.theorems.margin_ball import ROUNDS
 Array = NDArray[np.float64]
 
 Z_FIXED = 0.999
-SMALLEST = 1e-150
 
 
 def spread_factors(setting: Setting, Z: float) -> Array:
@@ -79,8 +78,8 @@ class GaussianBall:
         """The best γ on the grid, paid for."""
         Z = 0.5 if self.paper else Z_FIXED
         gammas, prices, rows = setting.margin_choices
-        sigma = _admissible_scales(setting, gammas, Z, common=self.paper)
-        KL, cost_rows = _divergences(setting, sigma, common=self.paper)
+        log_sigma = admissible_scales(setting, gammas, Z, common=self.paper)
+        KL, cost_rows = _divergences(setting, log_sigma, common=self.paper)
         scale_nats = np.array([total_nats(r) for r in cost_rows])
         paid = total_nats(setting.choice_costs)
         nats = (KL + float(binary_entropy(Z)) * (1.0 + OUTWARD)) / Z
@@ -103,50 +102,65 @@ class GaussianBall:
             choices={
                 "gamma": float(gammas[i]),
                 "Z": Z,
-                "sigma": [float(x) for x in sigma[:, i]],
+                "log_sigma": [float(max(x, -1e300)) for x in log_sigma[:, i]],
                 "prior_center": "zero" if setting.initial is None else "initial weights",
             },
             cost=(*setting.choice_costs, *cost_rows[i], rows[i]),
         )
 
 
-def _admissible_scales(setting: Setting, gammas: Array, Z: float, common: bool) -> Array:
-    """σ_k (K, G) with √2·Σ Λ_k ξ_k ≤ γ/2 at caps ‖A_k‖ + ξ_k; on the grid if common to all."""
-    factors = spread_factors(setting, Z)[:, None]
+def admissible_scales(setting: Setting, gammas: Array, Z: float, *, common: bool) -> Array:
+    """Log σ_k (K, G) with √2·Σ Λ_k ξ_k ≤ γ/2 at caps ‖A_k‖ + ξ_k; −inf where none was found.
+
+    As for the margin ball: a trial σ gives Λ at its caps, and what is below both the trial and its
+    budget at that Λ is admissible. A scale common to all blocks lies on the grid.
+    """
+    log_factors = np.log(spread_factors(setting, Z))[:, None]
     norms = np.array([block.norm_bound() for block in setting.network.blocks()])[:, None]
-    budget = gammas[None, :] / (2 * SQRT2) * (1.0 - OUTWARD)
-    shares = (setting.parameters / setting.parameters.sum())[:, None]
+    log_budget = np.log(gammas)[None, :] - math.log(2 * SQRT2) - OUTWARD
+    log_shares = np.log(setting.parameters / setting.parameters.sum())[:, None]
+    ceiling = np.log(np.maximum(norms, 1e-9)) + 4.0
 
     def fit(log_lambda: Array) -> Array:
-        """The largest σ within the budget at these sensitivities."""
-        if common:
-            log_sum = np.logaddexp.reduce(log_lambda + np.log(factors), axis=0)
-            return np.broadcast_to(np.exp(np.log(budget) - log_sum), log_lambda.shape)
-        log_each = np.log(shares * budget / factors) - log_lambda
-        return np.exp(np.minimum(log_each, np.log(np.maximum(norms, 1e-9)) + 4.0))
-
-    def grid(sigma: Array) -> Array:
-        """Down to the grid, where one scale serves as the prior's as well."""
-        sigma = np.maximum(sigma, SMALLEST)
+        """The largest log σ within the budget at these sensitivities."""
         if not common:
-            return sigma
-        down = [SCALE_GRID.value(SCALE_GRID.index_at_most(float(x))) for x in sigma.min(axis=0)]
-        return np.broadcast_to(np.array(down), sigma.shape)
+            return np.minimum(log_shares + log_budget - log_factors - log_lambda, ceiling)
+        log_sum = np.logaddexp.reduce(log_lambda + log_factors, axis=0)
+        return _down_to_grid(np.minimum(log_budget - log_sum, ceiling.max()), len(norms))
 
-    at_norms = np.zeros((len(norms), len(gammas)))
-    trial = grid(fit(_lambda_at(setting, norms, at_norms)))
-    sigma = np.full_like(trial, SMALLEST)
+    trial = fit(_lambda_at(setting, norms, np.zeros((len(norms), len(gammas)))))
+    best = np.full_like(trial, -np.inf)
     for _ in range(ROUNDS):
-        allowed = fit(_lambda_at(setting, norms, factors * trial))
-        admissible = grid(np.minimum(trial, allowed))
-        sigma = np.where(admissible.sum(axis=0) > sigma.sum(axis=0), admissible, sigma)
-        trial = grid(fit(_lambda_at(setting, norms, factors * admissible)))
-    return sigma
+        allowed = fit(_lambda_at(setting, norms, np.exp(log_factors + trial)))
+        admissible = np.minimum(trial, allowed)
+        better = setting.parameters @ admissible > _score(setting, best)
+        best = np.where(better, admissible, best)
+        trial = fit(_lambda_at(setting, norms, np.exp(log_factors + admissible)))
+    return best
+
+
+def _score(setting: Setting, log_sigma: Array) -> Array:
+    """Σ_k P_k log σ_k: the larger, the smaller the divergence."""
+    with np.errstate(invalid="ignore"):
+        score: Array = setting.parameters @ log_sigma
+    return np.where(np.isnan(score), -np.inf, score)
+
+
+def _down_to_grid(log_sigma: Array, blocks: int) -> Array:
+    """Common scales (1, G) or (G,), rounded down to the grid; −inf below float64."""
+    flat = np.ravel(log_sigma)
+    logs = [
+        math.log(SCALE_GRID.value(SCALE_GRID.index_at_most(math.exp(x)))) - 1e-13
+        if -700.0 < x < 700.0
+        else -math.inf
+        for x in flat
+    ]
+    return np.broadcast_to(np.array(logs), (blocks, len(flat)))
 
 
 def _lambda_at(setting: Setting, norms: Array, xi: Array) -> Array:
     """Log Λ (K, G) at caps ‖A_k‖ + ξ_k."""
-    caps = (norms + xi) * (1 + 1e-14)
+    caps = (norms + xi) * (1 + 1e-12)
     systems = [
         {name: Cap(float(min(caps[i, g], 1e300))) for i, name in enumerate(setting.names)}
         for g in range(xi.shape[1])
@@ -156,26 +170,37 @@ def _lambda_at(setting: Setting, norms: Array, xi: Array) -> Array:
 
 
 def _divergences(
-    setting: Setting, sigma: Array, common: bool
+    setting: Setting, log_sigma: Array, *, common: bool
 ) -> tuple[Array, list[tuple[Cost, ...]]]:
-    """KL (G,) and the price rows of the prior scales, for every γ."""
+    """KL (G,) and the price rows of the prior scales, for every γ; inf where no σ is admissible."""
     blocks = list(setting.network.blocks())
     squares = [_distance(setting, block) ** 2 * (1.0 + OUTWARD) for block in blocks]
     KL, cost_rows = [], []
-    for g in range(sigma.shape[1]):
-        total, rows = 0.0, []
-        if common:
-            j = SCALE_GRID.index_at_most(float(sigma[0, g]) * (1 + 1e-12))
-            rows.append(Cost("scale σ", j, float(sigma[0, g]), SCALE_GRID.cost(j)))
-            total = sum(squares) / (2.0 * float(sigma[0, g]) ** 2)
+    for column in log_sigma.T:
+        total, rows = math.inf, []
+        if not np.isfinite(column).all():
+            pass
+        elif common:
+            total, row = _common_divergence(squares, float(column[0]))
+            rows.append(row)
         else:
-            for block, square, s in zip(blocks, squares, sigma[:, g], strict=True):
-                KL_k, row = _block_divergence(block, square, float(s))
+            total = 0.0
+            for block, square, log_s in zip(blocks, squares, column, strict=True):
+                KL_k, row = _block_divergence(block, square, float(log_s))
                 total += KL_k
                 rows.append(row)
         KL.append(total * (1.0 + OUTWARD))
         cost_rows.append(tuple(rows))
     return np.array(KL), cost_rows
+
+
+def _common_divergence(squares: list[float], log_sigma: float) -> tuple[float, Cost]:
+    """KL with one scale for prior and posterior, ‖w − w_0‖²/(2σ²), and the price of the scale."""
+    j = SCALE_GRID.index_at_most(math.exp(log_sigma) * (1 + 1e-12))
+    sigma = SCALE_GRID.value(j)
+    log_KL = math.log(max(sum(squares), 1e-300)) - 2.0 * math.log(sigma) - math.log(2.0)
+    KL = math.exp(log_KL) if log_KL < 700.0 else math.inf
+    return KL, Cost("scale σ", j, sigma, SCALE_GRID.cost(j))
 
 
 def _distance(setting: Setting, block: Block) -> float:
@@ -186,15 +211,17 @@ def _distance(setting: Setting, block: Block) -> float:
     return frobenius_norm_bound(value.reshape(block.rows, -1), name=block.name) * (1 + OUTWARD)
 
 
-def _block_divergence(block: Block, square: float, sigma: float) -> tuple[float, Cost]:
+def _block_divergence(block: Block, square: float, log_sigma: float) -> tuple[float, Cost]:
     """KL of one block at the better of the two grid scales round the optimum, and its price."""
     P = float(block.parameters)
-    j = SCALE_GRID.index_at_most(math.hypot(sigma, math.sqrt(square / P)))
+    sigma = math.exp(log_sigma)
+    j = SCALE_GRID.index_at_most(max(math.hypot(sigma, math.sqrt(square / P)), 1e-250))
     options = []
     for index in (j, j + 1):
         s = SCALE_GRID.value(index)
         ratio = (sigma / s) ** 2
-        KL = 0.5 * (P * (ratio - 1.0 + 2.0 * (math.log(s) - math.log(sigma))) + square / s**2)
-        KL = max(KL, 0.0) + 1e-12 * P * (1.0 + abs(math.log(sigma)))
+        # The divergence of N(w, σ²) from N(w_0, s²); σ may be below float64, its logarithm is not.
+        KL = 0.5 * (P * (ratio - 1.0 + 2.0 * (math.log(s) - log_sigma)) + square / s**2)
+        KL = max(KL, 0.0) + 1e-12 * P * (1.0 + abs(log_sigma))
         options.append((KL, Cost(f"prior scale of {block.name}", index, s, SCALE_GRID.cost(index))))
     return min(options, key=lambda option: option[0] + option[1].nats)

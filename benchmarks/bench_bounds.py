@@ -1,0 +1,89 @@
+"""Seconds for the whole menu of bounds with every grid, and for sensitivities at long horizons.
+
+    python benchmarks/bench_bounds.py [--quick]
+
+Targets: the menu at T = 1,000 within 0.5 s, sensitivities at T = 10^6 within 2 s. The last column
+is the time over that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import recert
+from recert.pipeline import evaluate_menu, prepare
+from recert.theorems import THEOREMS
+
+MENU_SECONDS, SENSITIVITY_SECONDS = 0.5, 2.0
+
+
+def network(activation: str, d_h: int = 32, letters: int = 30) -> recert.Network:
+    rng = np.random.default_rng(0)
+    U = rng.normal(size=(d_h, d_h))
+    return recert.vanilla(
+        0.99 * U / np.linalg.norm(U, 2),
+        rng.normal(size=(d_h, letters)),
+        rng.normal(size=(3, d_h)),
+        b=rng.normal(size=d_h) * 0.1,
+        activation=activation,
+    )
+
+
+def best_time(f: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def menu(activation: str, steps: int, repeats: int) -> float:
+    """Every certified statement, γ on the whole grid, caps measured; margins are there already."""
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 30, (2000, 8)), rng.integers(0, 3, 2000)
+    case = prepare(network(activation), x, y, max_length=steps, holdout=(x[:500], y[:500]))
+
+    def evaluate() -> object:
+        fresh = case.setting.at_horizon(steps)  # nothing cached
+        return evaluate_menu(THEOREMS, fresh, case.delta, case.rows)
+
+    return best_time(evaluate, repeats)
+
+
+def rows(steps: int, horizon: int, repeats: int) -> list[tuple[str, float, str]]:
+    """Rows: what, seconds over the target, details."""
+    found = []
+    for activation in ("tanh", "relu"):
+        seconds = menu(activation, steps, repeats)
+        found.append(
+            (f"menu, {activation}, T = {steps:,}", seconds / MENU_SECONDS, f"{seconds:.3f} s")
+        )
+        net = network(activation)
+        for every in (False, True):
+            seconds = best_time(
+                lambda net=net, every=every: recert.sensitivity(net, steps=horizon, every=every),
+                repeats,
+            )
+            what = f"sensitivities, {activation}, T = {horizon:,}" + (", every" if every else "")
+            found.append((what, seconds / SENSITIVITY_SECONDS, f"{seconds:.3f} s"))
+    return found
+
+
+def run(quick: bool) -> list[tuple[str, float, str]]:
+    return rows(100, 10_000, 1) if quick else rows(1000, 1_000_000, 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    for what, ratio, details in run(parser.parse_args().quick):
+        print(f"{what:58} {ratio:7.3f}  {details}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
