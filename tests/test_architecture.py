@@ -34,6 +34,7 @@ ROOMS = (
     "affine",
     "algebra",
     "sensitivities",
+    "recurrence",
     "sample",
     "predict",
     "margins",

@@ -122,9 +122,7 @@ def count_failures(runs: int, m: int, language: SyntheticLanguage, seed: int) ->
         x, y = place.sample(counts)
         failed = set()
         for i in adversary(place, counts):
-            case = prepare(
-                place.networks[i], x, y, max_length=4, caps=CAPS, margin=None, delta=DELTA
-            )
+            case = prepare(place.networks[i], x, y, max_length=4, caps=CAPS, delta=DELTA)
             assert case.setting.table.error == pytest.approx(
                 ((place.margins[i] <= 0) @ counts) / m, abs=1e-12
             )
@@ -183,12 +181,12 @@ def held_out_failures(runs: int, seed: int, *, fresh: bool) -> tuple[int, float]
         counts = place.draw(60, rng)
         x, y = place.sample(counts)
         best = int(np.argmin((place.margins <= 0) @ counts))
-        # Reversed, the sample is not recognised as the training sample: the user's claim is false.
+        # The same sample again, shuffled: an estimate where that is noticed, and false either way.
         held = place.sample(place.draw(50, rng)) if fresh else (x[::-1], y[::-1])
         found = recert.certify(
             place.networks[best], x, y, delta=DELTA, bounds="held_out", holdout=held
         )
-        assert found["held_out"].kind == "certificate"
+        assert not fresh or found["held_out"].kind == "certificate"
         failed += found.risk_bound < place.risks[best]
         distance += found.risk_bound - place.risks[best]
     return failed, distance / runs

@@ -127,9 +127,20 @@ def test_held_out_units_that_were_seen_make_an_estimate() -> None:
     assert loose["held_out"].kind == "certificate" and loose["margin_ball"].kind == "estimate"
 
 
-def test_the_training_sample_is_no_held_out_sample() -> None:
-    with pytest.raises(InputError, match="training units"):
-        certify(holdout=tokens())
+@pytest.mark.parametrize("how", ["same", "reversed", "half", "other dtype"])
+def test_the_training_sample_is_no_held_out_sample(how: str) -> None:
+    x, y = reals()
+    held = {
+        "same": (x, y),
+        "reversed": (x[::-1], y[::-1]),
+        "half": (np.concatenate([x[:100], reals(100, 7)[0]]), np.r_[y[:100], reals(100, 7)[1]]),
+        "other dtype": (x.tolist(), y.astype(float)),
+    }[how]
+    found = certify_real(input_bound=1.5, holdout=held)
+    assert found.assumption("holdout").status == "violated"
+    assert found["held_out"].kind == "estimate"
+    fresh = certify_real(input_bound=1.5, holdout=reals(100, 7))
+    assert fresh["held_out"].kind == "certificate"
 
 
 def test_an_enforced_bound_scales_inputs() -> None:
@@ -137,7 +148,7 @@ def test_an_enforced_bound_scales_inputs() -> None:
     found = certify_real(input_bound=recert.Enforced(0.5))
     assert found.assumption("input_bound").status == "enforced" and found.kind == "certificate"
     norms = np.linalg.norm(x, axis=-1, keepdims=True)
-    scaled = x * np.minimum(1.0, 0.5 * (1 - 1e-6) / norms)
+    scaled = x * np.minimum(1.0, 0.5 * (1 - 1e-12) / norms)
     by_hand = recert.certify(real_network(), scaled, y, max_length=4, input_bound=0.5)
     assert by_hand.sample["training_error"] == found.sample["training_error"]
     assert by_hand.assumption("input_bound").status == "declared"
@@ -417,27 +428,51 @@ def test_longer_sequences_are_cut_as_part_of_the_model() -> None:
     assert cut["margin_ball"] == by_hand["margin_ball"]
 
 
-def test_finite_lists() -> None:
+@pytest.mark.parametrize("draws", ["", "regarded as draws from an unbounded source"])
+def test_finite_lists(draws: str) -> None:
     N, m = 1000, 600
-    found = certify(population=N)
+    held = tokens(100, seed=5)
+    found = certify(population=N, draws=draws, holdout=held)
+    assert found.sample["population"] == N
+    assert found.sample["reading"] == ("new draws" if draws else "finite list")
     error = found.sample["training_error"]
-    assert {row.bound for row in found.finite_list} == {
+    rows = {row.bound: row for row in found.finite_list}
+    assert set(rows) == {
         "margin_ball",
+        "margin_cover",
         "theorem_3_gaussian",
         "theorem_3_gaussian_paper",
+        "held_out",
     }
-    for row in found.finite_list:
-        value = found[row.bound].value
-        assert row.population == N and row.value == value
+    for name, row in rows.items():
+        assert row.population == N
+        assert row.threshold == pytest.approx((m * error + N - m) / N)
+        assert row.trivial == (row.value >= row.threshold)
+        if name == "held_out":
+            assert row.value == pytest.approx((m * error + (N - m) * row.unseen) / N)
+            assert row.unseen < found["held_out"].value  # without replacement is never worse
+            continue
+        value = found[name].value
+        assert row.value == value
         assert row.unseen == pytest.approx(min(1.0, (N * value - m * error) / (N - m)), abs=1e-9)
         assert row.unseen >= min(1.0, (N * value - m * error) / (N - m))
-        assert row.threshold == pytest.approx((m * error + N - m) / N)
-        assert row.trivial == (value >= row.threshold)
-    assert any(not row.trivial for row in found.finite_list)
+    assert not rows["margin_ball"].trivial
     assert certify(population=m).finite_list[0].unseen == 0.0
     # Estimates are not read for lists.
-    assert certify(population=N, max_length=None).finite_list == ()
+    assert certify(population=N, max_length=None, caps={**CAPS, "U": 0.1}).finite_list == ()
     assert certify().finite_list == ()
+
+
+def test_a_list_is_not_an_unbounded_source() -> None:
+    """Without a sense in which units are draws, only what holds for lists is certified."""
+    of_list = certify(population=1000)
+    assert of_list["theorem_2"].kind == "estimate" and of_list["theorem_2"].reason
+    assert of_list["margin_ball"].kind == "certificate"
+    assert "whole list" in of_list.statement()
+    of_draws = certify(population=1000, draws="regarded as draws")
+    assert of_draws["theorem_2"].kind == "certificate"
+    assert "a new draw" in of_draws.statement()
+    assert "regarded as draws" in of_draws.assumption("iid").evidence
 
 
 def test_held_out_by_hand() -> None:
@@ -456,11 +491,12 @@ def test_held_out_documents_are_units_too() -> None:
     """Sequences of one document are not independent, so they must not be counted one by one."""
     x, y = tokens(200, seed=8)
     groups = np.arange(600) // 10
-    try:
-        found = certify(groups=groups, holdout=(x, y))
-    except InputError:
-        return
-    assert found["held_out"].kind != "certificate"
+    with pytest.raises(InputError, match="groups"):
+        certify(groups=groups, holdout=(x, y))
+    held = certify(groups=groups, holdout=(x, y, None, np.arange(200) // 10), bounds="held_out")
+    assert held.sample["holdout"]["m"] == 20
+    assert held["held_out"].kind == "certificate"
+    assert held["held_out"].value > certify(holdout=(x, y), bounds="held_out")["held_out"].value
 
 
 # Models.
@@ -503,10 +539,16 @@ def test_the_same_numbers_on_every_run_and_in_batches() -> None:
 
 
 def test_priors_centred_at_the_initial_weights() -> None:
-    found = certify(initial=network())
+    net = network()
+    start = recert.vanilla(*(net.block(name).value * 1.001 for name in "UWV"))
+    found = certify(initial=start)
     assert found.assumption("prior").status == "declared"
     assert found["theorem_3_gaussian"].choices["prior_center"] == "initial weights"
     assert found["theorem_3_gaussian"].value < certify()["theorem_3_gaussian"].value
+    # The trained network is no centre that was fixed before training.
+    cheat = certify(initial=network())
+    assert cheat.assumption("prior").status == "violated"
+    assert cheat["theorem_3_gaussian"].kind == "estimate"
     with pytest.raises(InputError, match="architecture"):
         certify(initial=real_network())
 

@@ -190,7 +190,7 @@ REALS = {
     "other dimension": ((np.ones((20, 4, 3)), Y), {}, "(20, 4, 3)"),
     "tokens": ((X, Y), {}, "vectors"),
     "complex": ((REAL_X + 0j, Y), {}, "not numbers"),
-    "norm overflows": ((np.full((20, 4, 2), 1e308), Y), {}, ""),
+    "norm overflows": ((np.full((20, 4, 2), 1.7e308), Y), {}, ""),
     "bound 0": ((REAL_X, Y), {"input_bound": 0}, "input_bound"),
     "bound negative": ((REAL_X, Y), {"input_bound": -1.0}, "input_bound"),
     "bound infinite": ((REAL_X, Y), {"input_bound": math.inf}, "input_bound"),

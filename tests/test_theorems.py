@@ -20,7 +20,7 @@ from mpmath import mp, mpf
 from recert.caps import Cap
 from recert.choices import Cost
 from recert.margins import MarginTable
-from recert.network import vanilla
+from recert.network import Block, Head, Layer, Network, vanilla
 from recert.theorems import THEOREMS, Setting
 from recert.theorems.gaussian import GaussianBall
 from recert.theorems.held_out import HeldOut
@@ -308,21 +308,20 @@ def test_margin_ball(case):
 
 
 def test_the_ball_s_row_caps_grow_with_its_radii():
-    """Rows bind and radii are large: Λ at the caps themselves would be far too small."""
+    """Rows bind and radii are large: Λ with the row caps as they stand would be too small."""
     net = vanilla(
-        0.01 * np.eye(6), 0.01 * np.ones((6, 2)), np.ones((2, 6)), input_kind="real"
+        0.01 * np.eye(6), 0.001 * np.ones((6, 2)), np.ones((2, 6)), input_kind="real"
     ).margin_form()
-    caps = {"U": Cap(1.0, 0.05), "W": Cap(1.0, 0.05), "V": Cap(1e-3)}
-    setting = Setting(net, table_of(10**6), 30, 1.0, caps, margin=2.0)
+    caps = {"U": Cap(1.0, 0.05), "W": Cap(1.0, 0.05), "V": Cap(1.0)}
+    setting = Setting(net, table_of(10**6), 10, 1.0, caps, margin=0.25)
     found = MarginBall().bound(setting, DELTA)
     radii = {k: mp.exp(mpf(x)) for k, x in zip("UWV", found.choices["log_radii"], strict=True)}
     _, lam = recursion(setting, radii_caps(setting, radii))
     moved = mp.sqrt(2) * mp.fsum(lam[k] * radii[k] for k in radii)
-    assert mpf("0.5") <= moved <= 1
-    _, without = recursion(
-        setting, {k: Cap(float(c.norm + radii[k]), c.row) for k, c in caps.items()}
-    )
-    assert mp.fsum(without[k] * radii[k] for k in radii) < 0.9 * moved / mp.sqrt(2)
+    assert mpf("0.9") <= moved / mpf("0.125") <= 1
+    grown = {k: Cap(float(c.norm + radii[k]), c.row) for k, c in caps.items()}
+    _, without = recursion(setting, grown)
+    assert mp.sqrt(2) * mp.fsum(without[k] * radii[k] for k in radii) < 0.95 * moved
 
 
 def test_margin_cover(case):
@@ -571,6 +570,39 @@ def test_a_block_of_zeros_that_moves_the_margin_without_limit(paper):
     caps = {b.name: Cap(max(b.norm_bound(), 1e-9)) for b in net.blocks()}
     setting = Setting(net, with_margins([1.0] * 9), 1000, 1.0, caps)
     assert GaussianBall(paper=paper).bound(setting, DELTA).value == 1.0
+
+
+@pytest.mark.parametrize("T", [100, 700])
+def test_a_scale_below_every_float_still_moves_what_it_multiplies(T):
+    """W1 = 0 shields an exploding layer; its perturbation is tiny, times e^{4000} it is not."""
+
+    def layer(i, U, W):
+        blocks = {
+            "U": Block(f"U{i}", U, "spectral"),
+            "W": Block(f"W{i}", W, "spectral"),
+            "b": Block(f"b{i}", np.full(2, 0.5 * i + 1e-3), "euclidean"),
+        }
+        return Layer("vanilla", blocks, "relu")
+
+    one = np.eye(2)
+    layers = (layer(0, 3.1 * one, one), layer(1, 0.1 * one, 0 * one))
+    net = Network(layers, Head(Block("V", one, "spectral")), "real").margin_form()
+    caps = {block.name: Cap(max(block.norm_bound(), 1e-9)) for block in net.blocks()}
+    table = MarginTable(np.array([1.0]), 10**6, weights=np.array([1.0]))
+    setting = Setting(net, table, T, 1.0, caps)
+    found = GaussianBall().bound(setting, DELTA)
+    if found.value >= 1.0:
+        return
+    factors = spreads(setting, found.choices["Z"])
+    logs = dict(zip(setting.names, found.choices["log_sigma"], strict=True))
+    xi = {k: factors[k] * mp.exp(mpf(x)) for k, x in logs.items()}
+    c = {b.name: mpf(b.norm_bound()) + xi[b.name] for b in net.blocks()}
+    N = lower = upper = mpf(0)
+    for _ in range(T):
+        lower = c["U0"] * lower + N  # how far the lower state moves with U0
+        N = c["U0"] * N + c["W0"] + c["b0"]
+        upper = c["U1"] * upper + c["W1"] * lower
+    assert mp.sqrt(2) * c["V"] * upper * xi["U0"] <= mpf(found.choices["gamma"]) / 2
 
 
 @pytest.mark.parametrize("paper", [False, True])

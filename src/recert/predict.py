@@ -95,5 +95,6 @@ def margins_of(logits: Array, labels: NDArray[np.int64]) -> Array:
     own = flat[rows, z]
     rest = flat.copy()
     rest[rows, z] = -np.inf
-    margins: Array = own - rest.max(axis=1)
+    with np.errstate(invalid="ignore"):  # overflowing logits are refused by the caller
+        margins: Array = own - rest.max(axis=1)
     return margins.reshape(labels.shape)

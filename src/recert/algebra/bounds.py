@@ -93,7 +93,9 @@ class BoundsAlgebra:
         log_N = c + v.log_N
         log_Z = log_N
         if block.name in self.log_rows:
-            log_Z = np.minimum(log_N, self.log_rows[block.name] + v.log_Z)
+            rows = self.log_rows[block.name]
+            held = np.where(np.isfinite(rows), rows, 0.0) + v.log_Z
+            log_Z = np.where(np.isposinf(rows), log_N, np.minimum(log_N, held))
         lam = c + v.log_lam
         self._accrue(lam, block.name, v.log_N)
         frobenius = 0.5 * math.log(min(block.rows, block.columns))

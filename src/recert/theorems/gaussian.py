@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.caps import Cap
+from recert.caps import SMALLEST, Cap
 from recert.certificate import Bound
 from recert.choices import SCALE_GRID, Cost, total_nats
 from recert.concentration import binary_entropy, kl_inverse_upper, maurer_log_term
@@ -160,7 +160,8 @@ def _down_to_grid(log_sigma: Array, blocks: int) -> Array:
 
 def _lambda_at(setting: Setting, norms: Array, xi: Array) -> Array:
     """Log Λ (K, G) at caps ‖A_k‖ + ξ_k."""
-    caps = (norms + xi) * (1 + 1e-12)
+    # Never zero: a block of norm 0 still moves, however little float64 sees of it.
+    caps = np.maximum((norms + xi) * (1 + 1e-12), SMALLEST)
     systems = [
         {name: Cap(float(min(caps[i, g], 1e300))) for i, name in enumerate(setting.names)}
         for g in range(xi.shape[1])
@@ -174,19 +175,19 @@ def _divergences(
 ) -> tuple[Array, list[tuple[Cost, ...]]]:
     """KL (G,) and the price rows of the prior scales, for every γ; inf where no σ is admissible."""
     blocks = list(setting.network.blocks())
-    squares = [_distance(setting, block) ** 2 * (1.0 + OUTWARD) for block in blocks]
+    distances = [_distance(setting, block) for block in blocks]
     KL, cost_rows = [], []
     for column in log_sigma.T:
         total, rows = math.inf, []
         if not np.isfinite(column).all():
             pass
         elif common:
-            total, row = _common_divergence(squares, float(column[0]))
+            total, row = _common_divergence(math.hypot(*distances), float(column[0]))
             rows.append(row)
         else:
             total = 0.0
-            for block, square, log_s in zip(blocks, squares, column, strict=True):
-                KL_k, row = _block_divergence(block, square, float(log_s))
+            for block, distance, log_s in zip(blocks, distances, column, strict=True):
+                KL_k, row = _block_divergence(block, distance, float(log_s))
                 total += KL_k
                 rows.append(row)
         KL.append(total * (1.0 + OUTWARD))
@@ -194,11 +195,11 @@ def _divergences(
     return np.array(KL), cost_rows
 
 
-def _common_divergence(squares: list[float], log_sigma: float) -> tuple[float, Cost]:
+def _common_divergence(distance: float, log_sigma: float) -> tuple[float, Cost]:
     """KL with one scale for prior and posterior, ‖w − w_0‖²/(2σ²), and the price of the scale."""
     j = SCALE_GRID.index_at_most(math.exp(log_sigma) * (1 + 1e-12))
     sigma = SCALE_GRID.value(j)
-    log_KL = math.log(max(sum(squares), 1e-300)) - 2.0 * math.log(sigma) - math.log(2.0)
+    log_KL = 2.0 * (math.log(max(distance, 1e-300)) - math.log(sigma)) - math.log(2.0) + OUTWARD
     KL = math.exp(log_KL) if log_KL < 700.0 else math.inf
     return KL, Cost("scale σ", j, sigma, SCALE_GRID.cost(j))
 
@@ -211,17 +212,17 @@ def _distance(setting: Setting, block: Block) -> float:
     return frobenius_norm_bound(value.reshape(block.rows, -1), name=block.name) * (1 + OUTWARD)
 
 
-def _block_divergence(block: Block, square: float, log_sigma: float) -> tuple[float, Cost]:
+def _block_divergence(block: Block, distance: float, log_sigma: float) -> tuple[float, Cost]:
     """KL of one block at the better of the two grid scales round the optimum, and its price."""
     P = float(block.parameters)
     sigma = math.exp(log_sigma)
-    j = SCALE_GRID.index_at_most(max(math.hypot(sigma, math.sqrt(square / P)), 1e-250))
+    j = SCALE_GRID.index_at_most(max(math.hypot(sigma, distance / math.sqrt(P)), 1e-250))
     options = []
     for index in (j, j + 1):
         s = SCALE_GRID.value(index)
         ratio = (sigma / s) ** 2
         # The divergence of N(w, σ²) from N(w_0, s²); σ may be below float64, its logarithm is not.
-        KL = 0.5 * (P * (ratio - 1.0 + 2.0 * (math.log(s) - log_sigma)) + square / s**2)
+        KL = 0.5 * (P * (ratio - 1.0 + 2.0 * (math.log(s) - log_sigma)) + (distance / s) ** 2)
         KL = max(KL, 0.0) + 1e-12 * P * (1.0 + abs(log_sigma))
         options.append((KL, Cost(f"prior scale of {block.name}", index, s, SCALE_GRID.cost(index))))
     return min(options, key=lambda option: option[0] + option[1].nats)

@@ -98,7 +98,7 @@ class L1Entropy:
             delta=delta,
             terms={
                 "ramp_risk": float(ramp[i]),
-                "log10_complexity": math.log10(complexity[i]),
+                "log10_complexity": math.log10(max(complexity[i], 1e-300)),
                 "deviation": float(spread[i]),
             },
             choices={"gamma": float(gammas[i]), "alpha": float(s[i, best[i]])},
