@@ -63,7 +63,8 @@ def bare_looked_up(rnn: Any, head: Any, x: np.ndarray) -> np.ndarray:
 def ours(network: recert.Network, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Margins as certify computes them, torch being loaded."""
     reading = Reading(network.input_kind, network.d_x, network.K)
-    return margin_table(Sample(x, y, reading), recert.adapters.torch_predictor(network)).margins
+    sample = Sample(x, y, reading, track=True)
+    return margin_table(sample, recert.adapters.torch_predictor(network)).margins
 
 
 def peak_mib() -> float:
