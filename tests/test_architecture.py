@@ -24,6 +24,7 @@ ROOMS = (
     "errors",
     "schemas",
     "files",
+    "arguments",
     "logspace",
     "concentration",
     "choices",

@@ -264,7 +264,7 @@ def damaged(field: str, value: object) -> dict[str, object]:
     place = data
     for key in path:
         place = place[int(key) if key.isdigit() else key]
-    place[last] = value
+    place[int(last) if last.isdigit() else last] = value
     return data
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from recert import norms
+from recert import arguments, norms
 from recert.choices import CAP_GRID, Cost
 from recert.errors import InputError
 from recert.network import Network
@@ -33,8 +32,11 @@ class Cap:
     def __post_init__(self) -> None:
         for what in ("norm", "row", "l1"):
             value = getattr(self, what)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise InputError(f"cap on the {what} is {value}; it must be finite and >= 0")
+            if what != "norm" and value is None:
+                continue
+            remedy = "it must be finite and >= 0"
+            if arguments.number(f"cap on the {what}", value, remedy) < 0:
+                raise InputError(f"cap on the {what} is {value}; {remedy}")
 
 
 Caps = Mapping[str, Cap] | Mapping[str, float] | Mapping[str, Cap | float]
@@ -54,7 +56,7 @@ def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
 
 
 def _as_cap(cap: Cap | float) -> Cap:
-    return cap if isinstance(cap, Cap) else Cap(float(cap))
+    return cap if isinstance(cap, Cap) else Cap(cap)
 
 
 def measured_cap(what: str, name: str, norm: float) -> tuple[float, Cost]:

@@ -15,12 +15,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from recert import __version__, files
 from recert.choices import Cost
+from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
+from recert.schemas import certificate_schema
 
 SCHEMA = "recert-certificate-1"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
@@ -205,10 +208,10 @@ class Certificate:
         if best is None:
             return "No bound on the menu applies to this network and sample."
         m, unit = int(best.terms.get("units", self.sample["m"])), self.sample["unit"]
-        percent = f"{100 * self.risk_bound:.2f}%"
+        percent = f"{rounded_up(100 * self.risk_bound, 2)}%"
         if best.kind != "certificate":
             weak = [row for row in self.rests_on(best) if not row.sound]
-            because = "; ".join(f"{row.id}: {row.evidence}" for row in weak)
+            because = "; ".join(f"{row.id}: {row.evidence}" for row in weak) or best.reason
             return (
                 f"This is an estimate, not a certificate ({because}). Were every hypothesis met, "
                 f"the error on new draws would be at most {percent}."
@@ -220,7 +223,7 @@ class Certificate:
         if unit != "sequence":
             whom += ", averaged within a unit and then over units,"
         return (
-            f"With probability at least {100 * (1 - self.delta):g}% over the draw of {m:,} {which} "
+            f"With probability at least {_confidence(self.delta)}% over the draw of {m:,} {which} "
             f"(each a {unit}), {whom} is at most {percent} ({best.title}){arithmetic}, provided "
             "that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
         )
@@ -265,7 +268,9 @@ class Certificate:
     def from_json(cls, data: Mapping[str, Any]) -> Certificate:
         """The inverse of ``to_json``; InputError if the data are not of this schema."""
         try:
-            if data["schema"] != SCHEMA:
+            if data["schema"] == SCHEMA:
+                _check_schema(data)
+            else:
                 raise InputError(
                     f"certificate has schema {data['schema']!r}; this version reads {SCHEMA!r}"
                 )
@@ -287,7 +292,9 @@ class Certificate:
                 ),
                 created=data["created"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"not a certificate: {error!r} while reading it") from None
 
     def to_frame(self) -> Any:
@@ -303,6 +310,30 @@ class Certificate:
         from recert import plots
 
         return plots.ladder([(self, "")], path)
+
+
+def _check_schema(data: Mapping[str, Any]) -> None:
+    """InputError at the first place where the data do not follow the JSON Schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(certificate_schema()).iter_errors(data))
+    if error is not None:
+        what = " ".join(error.message.split())[:120]
+        raise InputError(f"not a certificate: at {error.json_path}, {what}")
+
+
+def _confidence(delta: float) -> str:
+    """100·(1 − δ) rounded down, with as many digits as it takes to stay below 100."""
+    with localcontext() as context:
+        context.prec = 400
+        given = Decimal(repr(delta))
+        exact = 100 * (1 - given)
+        for digits in range(340):
+            found = exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR)
+            if 100 - found <= Decimal("1.01") * 100 * given:
+                break
+        return f"{found:f}"
 
 
 def load_certificate(path: str | Path) -> Certificate:

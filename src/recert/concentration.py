@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 from typing import Any, overload
 
@@ -277,3 +278,9 @@ def _at_most(most: int | None) -> str:
 def _probability(delta: float) -> None:
     if not 0.0 < delta < 1.0:
         raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
+
+
+def rounded_up(value: float, digits: int) -> str:
+    """A number as text with so many decimals, never smaller than it is."""
+    exact = Decimal(value)
+    return str(exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING))

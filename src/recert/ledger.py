@@ -48,7 +48,7 @@ def input_bound_row(
 
 
 def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
-    statement = f"every input has Euclidean norm at most {bound:.6g}, fixed before looking"
+    statement = f"every input has Euclidean norm at most {bound!r}, fixed before looking"
     return Assumption("input_bound", statement, status, evidence)
 
 
@@ -123,6 +123,12 @@ def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list
             "the architecture was fixed beforehand, or its choice is paid for",
             "declared",
             recipe,
+        ),
+        Assumption(
+            "step",
+            "the step at which the loss is read was fixed beforehand",
+            "declared",
+            "declared by the user",
         ),
         Assumption("margin", "the margin γ was fixed, or its choice is paid for", *row),
         Assumption(

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recert.errors import InputError
 from recert.predict import Predictor, margins_of
-from recert.sample import Batch, Sample
+from recert.sample import Checked, Raw, Sample
 
 Array = NDArray[np.float64]
 
@@ -159,23 +159,34 @@ def _stream(sample: Sample, predictor: Predictor) -> Iterator[tuple[Array, NDArr
     """Margins and their number per sequence, batch by batch, on every core, in order."""
     at = sample.reading.at
 
-    def work(batch: Batch) -> tuple[Array, NDArray[np.int64]]:
-        logits = predictor(batch.x, batch.lengths, at)
-        margins = margins_of(logits, batch.labels)
-        if at == "average":
-            valid = np.arange(batch.x.shape[1])[None, :] < batch.lengths[:, None]
-            return _finite(margins[valid]), batch.lengths
-        return _finite(margins), np.ones(len(batch.x), dtype=np.int64)
+    def work(raw: Raw) -> tuple[Checked, Array, NDArray[np.int64]]:
+        checked = sample.check(raw)
+        batch = checked.batch
+        margins = margins_of(predictor(batch.x, batch.lengths, at), batch.labels)
+        if at != "average":
+            return checked, _finite(margins), np.ones(len(batch.x), dtype=np.int64)
+        valid = np.arange(batch.x.shape[1])[None, :] < batch.lengths[:, None]
+        return checked, _finite(margins[valid]), batch.lengths
+
+    def done(
+        future: Future[tuple[Checked, Array, NDArray[np.int64]]],
+    ) -> tuple[Array, NDArray[np.int64]]:
+        checked, margins, count = future.result()
+        sample.absorb(checked)
+        return margins, count
 
     workers = max(1, min(4, os.cpu_count() or 1))
+    waiting: deque[Future[tuple[Checked, Array, NDArray[np.int64]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[tuple[Array, NDArray[np.int64]]]] = deque()
-        for batch in sample:
-            waiting.append(pool.submit(work, batch))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        try:
+            for raw in sample.raw():
+                waiting.append(pool.submit(work, raw))
+                if len(waiting) > 2 * workers:
+                    yield done(waiting.popleft())
+            while waiting:
+                yield done(waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _finite(margins: Array) -> Array:
@@ -190,5 +201,8 @@ def _group_index(groups: Any, sequences: int) -> tuple[int, NDArray[np.int64]]:
     ids = np.asarray(groups)
     if ids.shape != (sequences,):
         raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
-    unique, inverse = np.unique(ids, return_inverse=True)
+    try:
+        unique, inverse = np.unique(ids, return_inverse=True)
+    except TypeError:
+        raise InputError("groups mix types; use integers, or text, for all") from None
     return len(unique), inverse

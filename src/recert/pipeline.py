@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recert import adapters, ledger
+from recert import adapters, arguments, ledger
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption, Bound, Certificate
 from recert.choices import Cost, FiniteChoice, split_delta
@@ -154,7 +153,11 @@ def prepare(
     embedding: Any = None,
 ) -> Case:
     """Read, check and measure everything that a certificate needs; arguments as in ``certify``."""
-    _check_numbers(delta, margin)
+    delta = arguments.probability("delta", delta)
+    margin = None if margin is None else arguments.positive("margin", margin)
+    tried = arguments.whole("tried", tried)
+    if population is not None:
+        population = arguments.whole("population", population)
     shown, sequences = _peek(sequences, labels)
     network = adapters.as_network(
         model, shown, lengths=lengths, at=at, recurrent=recurrent, head=head,
@@ -260,16 +263,11 @@ def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
     return first[0], itertools.chain([first], batches)
 
 
-def _check_numbers(delta: float, margin: float | None) -> None:
-    if not 0.0 < delta < 1.0:
-        raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
-    if margin is not None and not 1e-250 <= margin <= 1e250:
-        raise InputError(f"margin is {margin}; γ must be positive and of ordinary size")
-
-
 def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
     if bounds == "all":
         return list(THEOREMS)
+    if bounds is None:
+        raise InputError("bounds is None; use 'all' or names of statements")
     wanted = [bounds] if isinstance(bounds, str) else list(bounds)
     known = {theorem.name: theorem for theorem in THEOREMS}
     unknown = [name for name in wanted if name not in known]
@@ -281,30 +279,26 @@ def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
 def _reading(
     network: Network, at: At, max_length: int | None, input_bound: float | Enforced | None
 ) -> Reading:
-    if isinstance(at, bool) or not (at in ("last", "average") or isinstance(at, int)):
+    if not isinstance(at, str):
+        at = arguments.whole("at", at)
+    elif at not in ("last", "average"):
         raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
-    if isinstance(at, int) and at < 1:
-        raise InputError(f"at is {at}; steps are counted from 1")
-    if max_length is not None and (
-        isinstance(max_length, bool)
-        or not isinstance(max_length, (int, np.integer))
-        or max_length < 1
-    ):
-        raise InputError(f"max_length is {max_length}; T must be a whole number, at least 1")
-    if isinstance(at, int):
-        max_length = min(at, max_length or at)
-        if max_length < at:
+    if max_length is not None:
+        max_length = arguments.whole("max_length", max_length)
+    if not isinstance(at, str):
+        if max_length is not None and max_length < at:
             raise InputError(f"at is step {at}, beyond max_length = {max_length}")
+        max_length = at
     radius = input_bound.value if isinstance(input_bound, Enforced) else input_bound
-    if radius is not None and not (math.isfinite(radius) and radius > 0):
-        raise InputError(f"input_bound is {radius}; B_x must be finite and > 0")
+    if radius is not None:
+        radius = arguments.positive("input_bound", radius)
     enforce = radius if isinstance(input_bound, Enforced) else None
     return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)
 
 
 def _predictor(network: Network) -> Predictor:
     """Torch's fused kernels where torch is loaded anyway, else the cells' own equations."""
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:
         return adapters.torch_predictor(network)
     return network_predictor(network)
 

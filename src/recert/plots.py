@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recert import files
+from recert.concentration import rounded_up
+from recert.errors import InputError
 
 if TYPE_CHECKING:
     from recert.certificate import Bound, Certificate
 
+SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"certificate": "#1b7837", "estimate": "#b8860b", "order": "#8c8c8c"}
 # Values above this are drawn on a broken scale's end; nobody reads their exact height.
 TALLEST = 1e12
@@ -119,12 +122,14 @@ def against_time(
 
 
 def value_text(bound: Bound) -> str:
-    """A bound's value for people: 0.3714, or 10^7.3 where it is large; '—' when not applicable."""
+    """A bound for people, rounded up: 0.3714, or 10^7.3 where large; '—' when not applicable."""
     if bound.log10 is None:
         return "—"
     if bound.log10 < 3:
-        return f"{bound.value:.4f}" if bound.value < 10 else f"{bound.value:.1f}"
-    return f"10^{bound.log10:.1f}" if bound.log10 < 1e5 else f"10^{bound.log10:.3g}"
+        return rounded_up(bound.value, 4 if bound.value < 10 else 1)
+    if bound.log10 < 1e5:
+        return f"10^{rounded_up(bound.log10, 1)}"
+    return f"10^{bound.log10 * 1.001:.3g}"
 
 
 def _pyplot() -> Any:
@@ -141,7 +146,10 @@ def _pyplot() -> Any:
 def _save(figure: Any, path: str | Path) -> Path:
     import matplotlib.pyplot as plt
 
-    suffix = Path(path).suffix.lstrip(".") or "png"
+    if Path(path).suffix.lower() not in SUFFIXES:
+        plt.close(figure)
+        raise InputError(f"{path}: pictures are written as {', '.join(SUFFIXES)}; choose one")
+    suffix = Path(path).suffix.lstrip(".").lower() or "png"
     try:
         return files.write_atomically(
             path, lambda temporary: figure.savefig(temporary, format=suffix, dpi=130)

@@ -40,6 +40,27 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
+class Raw:
+    """A batch as it came: sequences, labels, lengths or None, and the number of its first."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    lengths: Any
+    start: int
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A validated batch and what it says of the sample."""
+
+    batch: Batch
+    longest: int
+    truncated: int
+    largest_norm: float
+    prints: NDArray[np.uint64] | None
+
+
+@dataclass(frozen=True, eq=False)
 class Reading:
     """How a sample is read: by which network's input, at which step, up to which length."""
 
@@ -110,14 +131,39 @@ class Sample:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches in order; running facts (digest, longest, largest norm) grow as they pass."""
+        """Checked batches in order; running facts (digest, longest, largest norm) grow with it."""
+        for raw in self.raw():
+            checked = self.check(raw)
+            self.absorb(checked)
+            yield checked.batch
+
+    def raw(self) -> Iterator[Raw]:
+        """Batches in order, unchecked; for those who check them elsewhere (on other cores)."""
         start = 0
         for x, y, n in self._source:
-            batch = self._check(_array(x, self.what), _array(y, "labels"), n, start)
-            start += len(batch.x)
-            yield batch
+            raw = Raw(_array(x, self.what), _array(y, "labels"), n, start)
+            if raw.x.ndim < 2 or len(raw.x) != len(raw.y):
+                raise InputError(
+                    f"{self.what} have shape {raw.x.shape} and labels {raw.y.shape}; expected "
+                    "(m, T) tokens or (m, T, d_x) vectors, and one label (or row of them) each"
+                )
+            start += len(raw.x)
+            yield raw
         if start == 0:
             raise InputError("the sample is empty: no batch held a sequence")
+
+    def absorb(self, checked: Checked) -> None:
+        """Take note of what a checked batch says of the sample; in order."""
+        self.longest = max(self.longest, checked.longest)
+        self.largest_norm = max(self.largest_norm, checked.largest_norm)
+        self.truncated += checked.truncated
+        batch = checked.batch
+        described = (batch.x.shape, str(batch.x.dtype), batch.labels.shape)
+        self._sha.update(str(described).encode())
+        for part in (batch.x, batch.labels, batch.lengths):
+            self._sha.update(np.ascontiguousarray(part).data)
+        if checked.prints is not None:
+            self._prints.append(checked.prints)
 
     @property
     def prints(self) -> NDArray[np.uint64]:
@@ -129,33 +175,34 @@ class Sample:
         """SHA-256 of every sequence, label and length read so far."""
         return self._sha.hexdigest()
 
-    def _check(self, x: NDArray[Any], y: NDArray[Any], n: Any, start: int) -> Batch:
+    def check(self, raw: Raw) -> Checked:
+        """Validate a batch and cut it to the horizon; changes nothing here."""
+        x, start = raw.x, raw.start
         rank = 2 if self.reading.input_kind == "onehot" else 3
         if x.ndim != rank or (rank == 3 and x.shape[2] != self.reading.d_x):
             wanted = "(m, T) integer tokens" if rank == 2 else f"(m, T, {self.reading.d_x}) vectors"
             raise InputError(f"{self.what} have shape {x.shape}; this network reads {wanted}")
         if x.shape[1] == 0:
             raise InputError(f"{self.what} have T = 0 steps; sequences need at least one step")
-        lengths = self._lengths(x, n, start)
-        width = x.shape[1]
-        x, lengths = self._truncate(x, lengths)
+        lengths, width = self._lengths(x, raw.lengths, start), x.shape[1]
+        longest, truncated = int(lengths.max(initial=0)), 0
+        limit = self.reading.max_length
+        if limit is not None:
+            truncated = int((lengths > limit).sum())
+            x, lengths = x[:, :limit], np.minimum(lengths, limit)
         valid = np.arange(x.shape[1])[None, :] < lengths[:, None]
-        x = self._tokens(x, valid, start) if rank == 2 else self._vectors(x, valid, start)
-        labels = self._labels(y, valid, lengths, start, width)
-        self._sha.update(str((x.shape, str(x.dtype), labels.shape)).encode())
-        for part in (x, labels, lengths):
-            self._sha.update(np.ascontiguousarray(part).tobytes())
-        if self._track:
-            self._prints.append(fingerprints(x, labels, lengths))
-        return Batch(x, labels, lengths)
+        norm = 0.0
+        if rank == 2:
+            x = self._tokens(x, valid, start)
+        else:
+            x, norm = self._vectors(x, valid, start)
+        labels = self._labels(raw.y, valid, lengths, start, width)
+        prints = fingerprints(x, labels, lengths) if self._track else None
+        return Checked(Batch(x, labels, lengths), longest, truncated, norm, prints)
 
     def _lengths(self, x: NDArray[Any], n: Any, start: int) -> NDArray[np.int64]:
         if n is None:
-            if x.ndim == 2 and np.issubdtype(x.dtype, np.signedinteger) and (x < 0).any():
-                first = np.argmax(x < 0, axis=1)
-                lengths = np.where((x < 0).any(axis=1), first, x.shape[1])
-            else:
-                lengths = np.full(len(x), x.shape[1])
+            lengths = self._until_padding(x, start)
         else:
             lengths = _integers(_array(n, "lengths"), "lengths")
             if lengths.shape != (len(x),):
@@ -169,15 +216,22 @@ class Sample:
             )
         return lengths.astype(np.int64)
 
-    def _truncate(
-        self, x: NDArray[Any], lengths: NDArray[np.int64]
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        self.longest = max(self.longest, int(lengths.max()))
-        limit = self.reading.max_length
-        if limit is None:
-            return x, lengths
-        self.truncated += int((lengths > limit).sum())
-        return x[:, :limit], np.minimum(lengths, limit)
+    def _until_padding(self, x: NDArray[Any], start: int) -> NDArray[np.int64]:
+        """Lengths up to the first −1 token, after which nothing but −1 may follow."""
+        full = np.full(len(x), x.shape[1], dtype=np.int64)
+        if x.ndim != 2 or x.dtype.kind not in "if" or not (x < 0).any():
+            return full
+        negative = x < 0
+        lengths = np.where(negative.any(axis=1), np.argmax(negative, axis=1), full)
+        padding = np.arange(x.shape[1])[None, :] >= lengths[:, None]
+        bad = np.argwhere(padding & (x != -1))
+        if bad.size:
+            i, t = bad[0]
+            raise InputError(
+                f"token {x[i, t]} at step {t + 1} of sequence {start + i} stands in or for "
+                "padding; pad with -1 on the right only, or give lengths"
+            )
+        return lengths
 
     def _tokens(self, x: NDArray[Any], valid: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
         tokens = _integers(x, self.what)
@@ -192,7 +246,10 @@ class Sample:
             )
         return np.where(valid, tokens, 0)
 
-    def _vectors(self, x: NDArray[Any], valid: NDArray[np.bool_], start: int) -> NDArray[Any]:
+    def _vectors(
+        self, x: NDArray[Any], valid: NDArray[np.bool_], start: int
+    ) -> tuple[NDArray[Any], float]:
+        """Inputs with padding zeroed, and their largest norm (or a known one above it)."""
         if not np.issubdtype(x.dtype, np.floating):
             x = x.astype(np.float64)
         masked = x if valid.all() else np.where(valid[:, :, None], x, x.dtype.type(0))
@@ -201,8 +258,7 @@ class Sample:
         largest = _largest_norm(masked.reshape(-1, x.shape[2]), self.largest_norm)
         if not math.isfinite(largest):
             self._refuse_infinite(masked, start)
-        self.largest_norm = max(self.largest_norm, largest)
-        return masked
+        return masked, largest
 
     def _refuse_infinite(self, x: NDArray[Any], start: int) -> None:
         bad = np.flatnonzero(~np.isfinite(x).all(axis=(1, 2)))
@@ -294,7 +350,8 @@ def _array(value: Any, what: str) -> NDArray[Any]:
 
 def _integers(array: NDArray[Any], what: str) -> NDArray[np.int64]:
     if array.dtype.kind == "f":
-        if not np.array_equal(array, np.floor(array)):
+        whole = np.isfinite(array).all() and np.array_equal(array, np.floor(array))
+        if not whole or np.abs(array).max(initial=0.0) > 2.0**53:
             raise InputError(f"{what} must be whole numbers, got dtype {array.dtype}")
         return array.astype(np.int64)
     return array.astype(np.int64, copy=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recert import arguments
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import InputError
 
@@ -189,5 +190,9 @@ def load(
         InputError: an option out of range.
 
     """
+    for name, value in {"m": m, "letters": letters, "max_length": max_length}.items():
+        arguments.whole(name, value)
+    arguments.whole("seed", seed, least=0)
+    arguments.number("noise", noise, "a probability lies in [0, 1]")
     language = SyntheticLanguage(letters, max_length, min_length, rule, noise)
     return language.sample(m, seed)

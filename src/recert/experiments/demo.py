@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from recert import data, plots
 from recert.certificate import Certificate
+from recert.concentration import rounded_up
 from recert.data import SequenceData
 from recert.pipeline import Case, conclude, prepare
 from recert.report import horizons, tables
@@ -123,14 +124,15 @@ def _explanation(outcomes: list[Outcome]) -> str:
     ball, other = capped["margin_ball"], free["margin_ball"]
     paper, printed = capped["theorem_2"], capped["printed_theorem_2"]
     held = capped.sample["holdout"]
+    at_most, other_at_most = (rounded_up(100 * bound.value, 1) for bound in (ball, other))
     return (
         f"\nWhat you are looking at: with probability at least {1 - capped.delta:.0%} over the "
         f"draw of the {capped.sample['m']:,} nouns, the capped network is wrong on at most "
-        f"{ball.value:.1%} of new nouns (the held-back ones say {held['error']:.1%}), a statement "
+        f"{at_most}% of new nouns (the held-back ones say {held['error']:.1%}), a statement "
         f"about every network inside the caps that needs no test set; the paper's Theorem 2 says "
         f"{plots.value_text(printed)} as printed and {plots.value_text(paper)} with its constants "
         "and its own range.\n"
-        f"The free network pays for its norms and its size: {other.value:.1%}, and in time.png "
+        f"The free network pays for its norms and its size: {other_at_most}%, and in time.png "
         "no printed bound outgrows a power of t while β = ‖U‖ is at most 1, but above 1 all of "
         "them save Theorem 2 grow exponentially, which the certificate feels only in a logarithm."
     )

@@ -68,7 +68,7 @@ def train_and_save(
         "units": training.units,
         "caps": None if declared is None else declared.as_dict(),
         "max_length": training.max_length,
-        "tried": GERMAN_NOUNS_CHOICES if default else 1,
+        "tried": GERMAN_NOUNS_CHOICES if name == "german-nouns" else 1,
         "seed": seed,
     }
     adapters.save_network(network, out, meta=meta)
@@ -97,7 +97,7 @@ def certify_saved(
     bounds: str | Sequence[str],
 ) -> Certificate:
     """Certify a network on disk on a data set, with what its description declares."""
-    meta = adapters.load_description(model).get("meta") or {}
+    meta = _meta(model)
     network = adapters.load_network(model)
     recorded = meta.get("data") or {}
     same = recorded.get("name") == name
@@ -129,6 +129,23 @@ def certify_saved(
         tried=_first(tried, meta.get("tried"), 1),
         bounds=bounds,
     )  # fmt: skip
+
+
+# What a description may declare, and of what type.
+_META: dict[str, type] = {"data": dict, "units": int, "caps": dict, "max_length": int, "tried": int}
+
+
+def _meta(model: Path) -> dict[str, Any]:
+    """What was declared when the network was trained; InputError if it was damaged since."""
+    meta = adapters.load_description(model).get("meta") or {}
+    for name, kind in _META.items():
+        value = meta.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise InputError(
+                f"the description of {model} has {name} = {value!r}, which should be of type "
+                f"{kind.__name__}; repair or remove it"
+            )
+    return dict(meta)
 
 
 def _first(*values: int | None) -> int:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recert.certificate import Bound, Certificate
+from recert.concentration import rounded_up
 from recert.plots import value_text
 
 STYLES = {"certificate": "green", "estimate": "yellow", "order": "dim", "not applicable": "dim"}
@@ -95,8 +96,8 @@ def finite_list(certificate: Certificate) -> Group:
         lines.append(
             Text(
                 f"Regarded instead as a sample without replacement from a list of "
-                f"{row.population:,}: error on the whole list at most {row.value:.4f} "
-                f"({verdict}); on the unseen part at most {row.unseen:.4f}."
+                f"{row.population:,}: error on the whole list at most {rounded_up(row.value, 4)} "
+                f"({verdict}); on the unseen part at most {rounded_up(row.unseen, 4)}."
             )
         )
     return Group(*lines)
@@ -114,7 +115,7 @@ def comparison(certificates: Sequence[tuple[str, Certificate]]) -> Table:
     for name, title in names.items():
         table.add_row(title, *(_cell(certificate, name) for _, certificate in certificates))
     table.add_section()
-    table.add_row("best", *(f"{c.risk_bound:.4f} ({c.kind})" for _, c in certificates))
+    table.add_row("best", *(f"{rounded_up(c.risk_bound, 4)} ({c.kind})" for _, c in certificates))
     table.add_row("training error", *(f"{c.sample['training_error']:.4f}" for _, c in certificates))
     table.add_row("units m", *(f"{c.sample['m']:,}" for _, c in certificates))
     return table

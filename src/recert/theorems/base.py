@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 # Relative amount by which every value is moved outwards, for the few dozen roundings in it.
 OUTWARD = 1e-12
 SQRT2 = math.sqrt(2.0)
-UNIVERSAL = ("iid", "encoding", "architecture")
+UNIVERSAL = ("iid", "encoding", "step", "architecture")
 
 
 @dataclass(frozen=True, eq=False)

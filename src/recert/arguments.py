@@ -1,0 +1,59 @@
+"""Checks of arguments from outside, each with one line that names the argument and the remedy."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from recert.errors import InputError
+
+
+def number(name: str, value: Any, remedy: str) -> float:
+    """A finite real number as a float; InputError otherwise."""
+    if isinstance(value, (bool, str, bytes)):
+        raise InputError(f"{name} is {value!r}; {remedy}")
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {_short(value)}; {remedy}") from None
+    if not math.isfinite(found):
+        raise InputError(f"{name} is {value}; {remedy}")
+    return found
+
+
+def probability(name: str, value: Any) -> float:
+    """A number strictly between 0 and 1."""
+    remedy = "a failure probability lies strictly between 0 and 1"
+    found = number(name, value, remedy)
+    if not 0.0 < found < 1.0:
+        raise InputError(f"{name} is {value}; {remedy}")
+    return found
+
+
+def positive(name: str, value: Any, *, low: float = 1e-250, high: float = 1e250) -> float:
+    """A positive number of ordinary size."""
+    remedy = "it must be a positive number of ordinary size"
+    found = number(name, value, remedy)
+    if not low <= found <= high:
+        raise InputError(f"{name} is {value}; {remedy}")
+    return found
+
+
+def whole(name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number, at least ``least``."""
+    remedy = f"it must be a whole number, at least {least}"
+    if isinstance(value, bool):
+        raise InputError(f"{name} is {value}; {remedy}")
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {_short(value)}; {remedy}") from None
+    if found < least:
+        raise InputError(f"{name} is {found}; {remedy}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
