@@ -60,10 +60,10 @@ def bare_looked_up(rnn: Any, head: Any, x: np.ndarray) -> np.ndarray:
     return torch.cat(out).numpy()
 
 
-def ours(network: recert.Network, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Margins as certify computes them, torch being loaded."""
+def ours(network: recert.Network, x: np.ndarray, y: np.ndarray, track: bool) -> np.ndarray:
+    """Margins, torch being loaded; as certify does it, with digest and fingerprints, if tracked."""
     reading = Reading(network.input_kind, network.d_x, network.K)
-    sample = Sample(x, y, reading, track=True)
+    sample = Sample(x, y, reading, track=track)
     return margin_table(sample, recert.adapters.torch_predictor(network)).margins
 
 
@@ -88,7 +88,8 @@ def measure(job: tuple[str, str, int, int, int, int]) -> tuple[float, float, np.
     rnn, head = trained(hidden, LETTERS if kind == "tokens" else DIMENSION)
     network = recert.adapters.from_torch((rnn, head), x[:64])
     run = {
-        "ours": lambda n: ours(network, x[:n], y[:n]),
+        "ours": lambda n: ours(network, x[:n], y[:n], False),
+        "identified": lambda n: ours(network, x[:n], y[:n], True),
         "bare": lambda n: bare(rnn, head, x[:n], kind == "tokens"),
         "looked up": lambda n: bare_looked_up(rnn, head, x[:n]),
     }[method]
@@ -98,7 +99,7 @@ def measure(job: tuple[str, str, int, int, int, int]) -> tuple[float, float, np.
         began = time.perf_counter()
         out = run(sequences)
         best = min(best, time.perf_counter() - began)
-    if method != "ours":
+    if method in ("bare", "looked up"):
         from recert.predict import margins_of
 
         out = margins_of(out[:100], y[:100])
@@ -110,22 +111,23 @@ def run(sequences: int, steps: int, hidden: int, repeats: int) -> list[tuple[str
     rows = []
     context = multiprocessing.get_context("spawn")
     for kind in ("tokens", "reals"):
-        methods = ["ours", "bare", *(["looked up"] if kind == "tokens" else [])]
+        methods = ["ours", "identified", "bare", *(["looked up"] if kind == "tokens" else [])]
         found = {}
         for method in methods:
             with context.Pool(1) as pool:
                 job = (method, kind, sequences, steps, hidden, repeats)
                 found[method] = pool.apply(measure, (job,))
-        for other in methods[1:]:
-            assert np.allclose(found["ours"][2], found[other][2], atol=1e-12)
-            rows.append(
-                (
-                    f"margins, {kind}: throughput over torch ({other})",
-                    found[other][0] / found["ours"][0],
-                    f"{found['ours'][0]:.2f} s and {found[other][0]:.2f} s; adds "
-                    f"{found['ours'][1]:.0f} MiB and {found[other][1]:.0f} MiB",
+        for mine, label in (("ours", "margins"), ("identified", "margins, digest, fingerprints")):
+            for other in methods[2:]:
+                assert np.allclose(found[mine][2], found[other][2], atol=1e-12)
+                rows.append(
+                    (
+                        f"{label}, {kind}: throughput over torch ({other})",
+                        found[other][0] / found[mine][0],
+                        f"{found[mine][0]:.2f} s and {found[other][0]:.2f} s; adds "
+                        f"{found[mine][1]:.0f} MiB and {found[other][1]:.0f} MiB",
+                    )
                 )
-            )
     return rows
 
 

@@ -25,20 +25,30 @@ def network_predictor(network: Network) -> Predictor:
     algebra = NumbersAlgebra(network)
 
     def predict(x: NDArray[Any], lengths: NDArray[np.int64], at: At) -> Array:
-        order = np.argsort(-lengths, kind="stable")
-        sorted_x = x[order]
-        active = (lengths[order][None, :] >= np.arange(1, x.shape[1] + 1)[:, None]).sum(axis=1)
+        order = falling(lengths)
+        sorted_x = x if order is None else x[order]
+        active = (lengths[None, :] >= np.arange(1, x.shape[1] + 1)[:, None]).sum(axis=1)
         if at == "average":
             y = _every_step(algebra, network, sorted_x, active)
         else:
             until = x.shape[1] if at == "last" else int(at)
             h = _final_states(algebra, network, sorted_x, active[:until])
             y = cells.head(algebra, network, h)
-        out = np.empty_like(y)
-        out[order] = y
-        return out
+        return y if order is None else restored(y, order)
 
     return predict
+
+
+def falling(lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """An order in which lengths fall, or None if they are all the same."""
+    return None if bool((lengths == lengths[0]).all()) else np.argsort(-lengths, kind="stable")
+
+
+def restored(y: Array, order: NDArray[np.int64]) -> Array:
+    """Rows that were taken in ``order``, put back."""
+    out = np.empty_like(y)
+    out[order] = y
+    return out
 
 
 def _zero_states(network: Network, n: int) -> tuple[cells.States, ...]:

@@ -21,23 +21,27 @@ def fingerprints(x: NDArray[Any], labels: NDArray[np.int64], lengths: NDArray[np
     collide by chance only.
     """
     if x.dtype.kind == "f":
-        x = x.astype(np.float64, copy=False).view(np.int64)
-    columns = x.reshape(len(x), -1).astype(np.uint64, copy=False)
-    answers = labels.reshape(len(x), -1).astype(np.uint64)
+        x = x.astype(np.float64, copy=False)
     # Separate streams of multipliers, so that a prefix of one length has the same ones.
-    total = _mix(columns, 0) + _mix(answers, 1) + _mix(lengths[:, None].astype(np.uint64), 2)
-    mixed: Prints = total ^ (total >> np.uint64(31))
-    return mixed
+    parts = (x, 0), (labels, 1), (lengths, 2)
+    sums = [np.zeros(len(x), dtype=np.uint64), np.zeros(len(x), dtype=np.uint64)]
+    for part, stream in parts:
+        for half in (0, 1):
+            sums[half] += _mix(part, stream, half)
+    first, second = sums
+    result: Prints = first ^ ((second << np.uint64(29)) | (second >> np.uint64(35)))
+    return result
 
 
-def _mix(columns: Prints, stream: int) -> Prints:
-    generator = np.random.Generator(np.random.PCG64([_SEED, stream]))
-    drawn = generator.integers(0, 2**63, size=(1, columns.shape[1]), dtype=np.uint64)
-    odd = drawn * np.uint64(2) + np.uint64(1)
-    # Spread the bits first: sums of small multiples would let near neighbours collide.
-    spread = (columns ^ (columns >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
-    spread ^= spread >> np.uint64(29)
-    result: Prints = (spread * odd).sum(axis=1, dtype=np.uint64)
+def _mix(values: NDArray[Any], stream: int, half: int) -> Prints:
+    """Σ_j a_j·word_j mod 2^64 over the 32-bit words of each row, with random 64-bit a_j.
+
+    Two such sums with other multipliers agree for different rows with probability at most 2^−66.
+    """
+    words = np.ascontiguousarray(values).reshape(len(values), -1).view(np.uint32)
+    generator = np.random.Generator(np.random.PCG64([_SEED, stream, half]))
+    multipliers = generator.integers(0, 2**64, size=words.shape[1], dtype=np.uint64)
+    result: Prints = np.einsum("ij,j->i", words, multipliers)
     return result
 
 

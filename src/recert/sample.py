@@ -20,7 +20,7 @@ from recert.errors import InputError
 from recert.recurrence import fingerprints
 
 At = Literal["last", "average"] | int
-BATCH = 4096
+BATCH = 8192
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Sample:
         labels: (m,) integers, or (m, T) with −1 on padding; None for an iterable of batches.
         lengths: (m,) numbers of valid steps, or None for all (or up to the first −1 token).
         what: the sample's name in messages.
-        track: keep a fingerprint of every sequence, to tell repetitions.
+        track: identify what is read: a digest, and a fingerprint of every sequence.
 
     Raises:
         InputError: a shape, a value or a length is not usable; the message names it.
@@ -157,13 +157,14 @@ class Sample:
         self.longest = max(self.longest, checked.longest)
         self.largest_norm = max(self.largest_norm, checked.largest_norm)
         self.truncated += checked.truncated
+        if checked.prints is None:
+            return
+        self._prints.append(checked.prints)
         batch = checked.batch
         described = (batch.x.shape, str(batch.x.dtype), batch.labels.shape)
         self._sha.update(str(described).encode())
         for part in (batch.x, batch.labels, batch.lengths):
             self._sha.update(np.ascontiguousarray(part).data)
-        if checked.prints is not None:
-            self._prints.append(checked.prints)
 
     @property
     def prints(self) -> NDArray[np.uint64]:
@@ -172,7 +173,7 @@ class Sample:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of every sequence, label and length read so far."""
+        """SHA-256 of every sequence, label and length read so far (with ``track``)."""
         return self._sha.hexdigest()
 
     def check(self, raw: Raw) -> Checked:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from recert.errors import UnsupportedModelError
 from recert.network import Block, Layer, Network
-from recert.predict import Predictor
+from recert.predict import Predictor, falling, restored
 from recert.sample import At
 
 Array = NDArray[np.float64]
@@ -35,15 +35,14 @@ def torch_predictor(network: Network) -> Predictor:
     V, b_V = _transposed(network.head.V), _vector(network.head.b, network.K)
 
     def predict(x: NDArray[Any], lengths: NDArray[np.int64], at: At) -> Array:
-        order = np.argsort(-lengths, kind="stable")
         until = int(at) if isinstance(at, int) else x.shape[1]
-        inputs = np.ascontiguousarray(np.moveaxis(x[order, :until], 1, 0))
-        active = (lengths[order][None, :] >= np.arange(1, until + 1)[:, None]).sum(axis=1)
+        order = falling(lengths)
+        cut = x[:, :until] if order is None else x[order, :until]
+        inputs = np.ascontiguousarray(np.moveaxis(cut, 1, 0))
+        active = (lengths[None, :] >= np.arange(1, until + 1)[:, None]).sum(axis=1)
         with torch.inference_mode():
             y = _run(layers, drive, torch.from_numpy(inputs), active, V, b_V, at == "average")
-        out = np.empty_like(y)
-        out[order] = y
-        return out
+        return y if order is None else restored(y, order)
 
     return predict
 
