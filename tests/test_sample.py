@@ -309,7 +309,7 @@ def test_the_largest_norm_is_never_understated(size: float) -> None:
 
 def test_digest_depends_on_everything_read() -> None:
     def digest(x: np.ndarray, y: np.ndarray, lengths: object = None) -> str:
-        sample = Sample(x, y, Reading("onehot", 4, 2), lengths=lengths)
+        sample = Sample(x, y, Reading("onehot", 4, 2), lengths=lengths, track=True)
         list(sample)
         return sample.digest
 
