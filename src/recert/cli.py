@@ -34,6 +34,7 @@ CapList = Annotated[
 ]
 
 
+INTERRUPTED = 130
 # typer may carry click inside or use the installed one; both name the base of usage errors so.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -41,7 +42,10 @@ USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "
 def main() -> None:
     """Entry point: one line and status 2 for bad input, never a traceback."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        status = app(standalone_mode=False) or 0
+        if status == INTERRUPTED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status)
     except RecertError as error:
         print(f"recert: {error}", file=sys.stderr)
         sys.exit(2)
@@ -52,7 +56,7 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print("recert: interrupted; nothing half-written was left", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -28,12 +28,14 @@ def network_predictor(network: Network) -> Predictor:
         order = falling(lengths)
         sorted_x = x if order is None else x[order]
         active = (lengths[None, :] >= np.arange(1, x.shape[1] + 1)[:, None]).sum(axis=1)
-        if at == "average":
-            y = _every_step(algebra, network, sorted_x, active)
-        else:
-            until = x.shape[1] if at == "last" else int(at)
-            h = _final_states(algebra, network, sorted_x, active[:until])
-            y = cells.head(algebra, network, h)
+        # What overflows reaches the margins, which are refused there.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if at == "average":
+                y = _every_step(algebra, network, sorted_x, active)
+            else:
+                until = x.shape[1] if at == "last" else int(at)
+                h = _final_states(algebra, network, sorted_x, active[:until])
+                y = cells.head(algebra, network, h)
         return y if order is None else restored(y, order)
 
     return predict
