@@ -316,6 +316,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in err
+    # Python may end itself by the signal after our message; a shell shows 130 either way.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "interrupted" in err and "Traceback" not in err
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]

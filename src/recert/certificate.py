@@ -216,6 +216,11 @@ class Certificate:
                 f"This is an estimate, not a certificate ({because}). Were every hypothesis met, "
                 f"the error on new draws would be at most {percent}."
             )
+        if self.vacuous:
+            return (
+                f"Nothing was concluded from {m:,} units (each a {unit}): every certificate on the "
+                f"menu is 100% or more; the smallest is {best.title}."
+            )
         which = "held-out units" if best.name == "held_out" else "units"
         of_list = self.sample.get("reading") == "finite list"
         whom = "the error on the whole list" if of_list else "the error on a new draw"

@@ -48,7 +48,9 @@ def input_bound_row(
 
 
 def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
-    statement = f"every input has Euclidean norm at most {bound!r}, fixed before looking"
+    short = f"{bound:g}"
+    exact = short if float(short) == bound else repr(bound)
+    statement = f"every input has Euclidean norm at most {exact}, fixed before looking"
     return Assumption("input_bound", statement, status, evidence)
 
 

@@ -15,7 +15,10 @@ from recert import adapters, data
 from recert.certificate import Certificate
 from recert.data import SequenceData
 from recert.errors import InputError
+from recert.margins import margin_table
+from recert.network import Network
 from recert.pipeline import certify
+from recert.sample import At, Reading, Sample
 
 # Units of the default data that are trained on; other sets are trained on whole.
 DEFAULT_UNITS = {"german-nouns": 70_000}
@@ -44,7 +47,7 @@ def train_and_save(
     changes: dict[str, Any],
 ) -> Run:
     """Train on a data set and write the network to ``out``; see ``recert train --help``."""
-    from recert.training import Caps, Recipe, error_rate, train
+    from recert.training import Caps, Recipe, train
     from recert.training.recipes import (
         GERMAN_NOUNS_CAPPED,
         GERMAN_NOUNS_CHOICES,
@@ -72,14 +75,21 @@ def train_and_save(
         "seed": seed,
     }
     adapters.save_network(network, out, meta=meta)
-    per_unit = training.labels.ndim == 1
     return Run(
         out,
         training.units,
         0 if held is None else held.units,
-        error_rate(trained.model, training) if per_unit else trained.losses[-1],
-        error_rate(trained.model, held) if held is not None and per_unit else None,
+        _error(network, training),
+        None if held is None else _error(network, held),
     )
+
+
+def _error(network: Network, loaded: SequenceData) -> float:
+    """Error at the last step, or averaged over the steps that have labels, per unit."""
+    at: At = "last" if loaded.labels.ndim == 1 else "average"
+    reading = Reading(network.input_kind, network.d_x, network.K, at)
+    sample = Sample(loaded.sequences, loaded.labels, reading, lengths=loaded.lengths)
+    return margin_table(sample, adapters.torch_predictor(network), groups=loaded.groups).error
 
 
 def certify_saved(
