@@ -25,7 +25,3 @@ class FileError(RecertError):
 
 class MissingDependencyError(RecertError, ImportError):
     """An optional library is needed for what was asked; the message names the extra."""
-
-
-class DoesNotApplyError(RecertError):
-    """A statement's hypotheses are not met, so it says nothing here."""
