@@ -202,6 +202,18 @@ class Certificate:
         """The rows of the ledger that a bound needs."""
         return [row for row in self.assumptions if row.id in bound.needs]
 
+    def __str__(self) -> str:
+        """The statement, and a line per bound: title, kind, value (or its log10 where large)."""
+        lines = [self.statement(), ""]
+        for bound in self.bounds:
+            value = "-"
+            if bound.log10 is not None:
+                large = bound.log10 >= 3
+                number = rounded_up(bound.log10 if large else bound.value, 1 if large else 4)
+                value = f"10^{number}" if large else number
+            lines.append(f"{bound.title:45} {bound.kind:15} {value:>10}")
+        return "\n".join(lines)
+
     def statement(self) -> str:
         """One paragraph in plain words."""
         best = self.best

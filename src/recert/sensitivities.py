@@ -190,7 +190,7 @@ class _Walk:
             before = log_N, log_Z
             log_N, log_Z, A, b = self.step(log_N, log_Z)
             lam = _apply(A, b, lam)
-            self._keep_account(lam)
+            self._keep_account(lam[:, :-1])  # all but the rounding tag, which has slack of its own
             if every:
                 trace.append((log_N[top], lam[top]))
             if t < steps and _stands_still(before, (log_N, log_Z)):
