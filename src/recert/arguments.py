@@ -8,6 +8,8 @@ from typing import Any
 
 from recert.errors import InputError
 
+LARGEST = 2**53
+
 
 def number(name: str, value: Any, remedy: str) -> float:
     """A finite real number as a float; InputError otherwise."""
@@ -49,8 +51,8 @@ def whole(name: str, value: Any, *, least: int = 1) -> int:
         found = operator.index(value)
     except TypeError:
         raise InputError(f"{name} is {_short(value)}; {remedy}") from None
-    if found < least:
-        raise InputError(f"{name} is {found}; {remedy}")
+    if not least <= found <= LARGEST:
+        raise InputError(f"{name} is {_short(found)}; {remedy}, and below 2^53")
     return found
 
 

@@ -47,6 +47,8 @@ def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
     if caps is None:
         return {block.name: Cap(block.norm_bound()) for block in network.blocks()}
     names = [block.name for block in network.blocks()]
+    if not isinstance(caps, Mapping) or not all(isinstance(name, str) for name in caps):
+        raise InputError(f"caps must map block names to norms; the blocks are {names}")
     unknown, missing = sorted(set(caps) - set(names)), sorted(set(names) - set(caps))
     if unknown:
         raise InputError(f"caps name unknown blocks {unknown}; the blocks are {names}")

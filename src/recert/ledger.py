@@ -189,7 +189,7 @@ def draws_row(
         )
     statement = "the units of the sample are independent draws from the distribution of new units"
     if repeated.tiled and not discrete:
-        return Assumption("iid", statement, "violated", f"every sequence is repeated; {seen}")
+        return Assumption("iid", statement, "violated", f"most sequences are repeated; {seen}")
     return Assumption("iid", statement, "declared", f"{draws or 'declared by the user'}; {seen}")
 
 
@@ -201,11 +201,11 @@ def prior_row(network: Network, initial: Network | None) -> Assumption:
     same = [
         trained.name
         for trained, start in zip(network.blocks(), initial.blocks(), strict=True)
-        if np.array_equal(trained.value, start.value) and trained.value.any()
+        if trained.value.any() and np.allclose(trained.value, start.value, rtol=1e-4, atol=0.0)
     ]
     if same:
         return Assumption(
-            "prior", statement, "violated", f"blocks {', '.join(same)} equal the trained ones"
+            "prior", statement, "violated", f"blocks {', '.join(same)} are the trained ones"
         )
     return Assumption("prior", statement, "declared", "the initial weights, as declared")
 

@@ -156,6 +156,8 @@ def prepare(
     delta = arguments.probability("delta", delta)
     margin = None if margin is None else arguments.positive("margin", margin)
     tried = arguments.whole("tried", tried)
+    if holdout_role not in ("certificate", "checking"):
+        raise InputError(f"holdout_role is {holdout_role!r}; use 'certificate' or 'checking'")
     if population is not None:
         population = arguments.whole("population", population)
     shown, sequences = _peek(sequences, labels)

@@ -14,8 +14,8 @@ Prints = NDArray[np.uint64]
 _SEED = 20181228
 
 
-def fingerprints(x: NDArray[Any], labels: NDArray[np.int64], lengths: NDArray[np.int64]) -> Prints:
-    """A 64-bit print of every sequence with its length and labels; padding must be zero.
+def fingerprints(x: NDArray[Any], lengths: NDArray[np.int64]) -> Prints:
+    """A 64-bit print of every sequence with its length, not its label; padding must be zero.
 
     Equal sequences have equal prints whatever their padding and batch; prints of different ones
     collide by chance only.
@@ -23,7 +23,7 @@ def fingerprints(x: NDArray[Any], labels: NDArray[np.int64], lengths: NDArray[np
     if x.dtype.kind == "f":
         x = x.astype(np.float64, copy=False)
     # Separate streams of multipliers, so that a prefix of one length has the same ones.
-    parts = (x, 0), (labels, 1), (lengths, 2)
+    parts = (x, 0), (lengths, 1)
     sums = [np.zeros(len(x), dtype=np.uint64), np.zeros(len(x), dtype=np.uint64)]
     for part, stream in parts:
         for half in (0, 1):
@@ -55,8 +55,8 @@ class Within:
 
     @property
     def tiled(self) -> bool:
-        """Whether every sequence occurs more than once."""
-        return self.single == 0 and self.sequences > 1
+        """Whether most of the sample repeats the rest."""
+        return 2 * self.distinct <= self.sequences and self.sequences > 1
 
 
 def within(prints: Prints) -> Within:

@@ -147,6 +147,8 @@ class Sample:
                     f"{self.what} have shape {raw.x.shape} and labels {raw.y.shape}; expected "
                     "(m, T) tokens or (m, T, d_x) vectors, and one label (or row of them) each"
                 )
+            if len(raw.x) == 0:
+                continue
             start += len(raw.x)
             yield raw
         if start == 0:
@@ -198,7 +200,7 @@ class Sample:
         else:
             x, norm = self._vectors(x, valid, start)
         labels = self._labels(raw.y, valid, lengths, start, width)
-        prints = fingerprints(x, labels, lengths) if self._track else None
+        prints = fingerprints(x, lengths) if self._track else None
         return Checked(Batch(x, labels, lengths), longest, truncated, norm, prints)
 
     def _lengths(self, x: NDArray[Any], n: Any, start: int) -> NDArray[np.int64]:

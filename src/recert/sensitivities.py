@@ -72,6 +72,11 @@ def sensitivity(
     Source: theory, section 3; Lemmas 2, 6 and 7 of "On Generalization Bounds of a Family of
     Recurrent Neural Networks", of which it is never above the vanilla values.
     """
+    if not isinstance(network, Network):
+        raise InputError(
+            f"network is a {type(network).__name__}; make a Network of it with recert.from_torch "
+            "or recert.load_network"
+        )
     full = complete_caps(network, caps)
     found = sensitivities(network, [full], steps=steps, input_bound=input_bound, every=every)
     return Sensitivity(
