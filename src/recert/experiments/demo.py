@@ -114,7 +114,7 @@ def _draw(outcomes: list[Outcome], out: Path) -> None:
         (f"capped, class ‖U‖ ≤ {beta:.2g} (β < 1)", horizons.curves(capped, longest)),
         ("capped, seen in the class ‖U‖ ≤ 1 (β = 1)",
          horizons.curves(at_one, longest, {"B_U": 1.0})),
-        (f"free, ‖U‖ = {beta_free:.2f} (β > 1)", horizons.curves(free, longest)),
+        (f"free, class ‖U‖ ≤ {beta_free:.2f} (β > 1)", horizons.curves(free, longest)),
     ]  # fmt: skip
     plots.against_time(panels, out / "time.png", longest=longest, marked=capped.setting.steps)
 
