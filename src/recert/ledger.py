@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import norms
-from recert.algebra.bounds import UNIT_ROUNDOFF
 from recert.caps import HELD, Cap
 from recert.certificate import SOUND, Assumption, Bound, Kind, Status
 from recert.errors import InputError
@@ -217,12 +216,12 @@ def grade(bound: Bound, rows: Sequence[Assumption]) -> Kind:
 def rounding_slack(network: Network, steps: int, input_bound: float) -> float:
     """η ≥ |computed margin − exact margin|: √2·‖ỹ − y‖, from the same walk as sensitivities.
 
-    Local errors are charged at twice the exact norms N. Computed states obey the recursion of N
-    enlarged by κ = 4(n + 8)√d·u a step, so they stay below 2N while T·κ ≤ ½; beyond, η is infinite.
+    The walk's norms are enlarged at every operation by more than its roundings, so that they bound
+    what is computed as well as what is exact; local errors are charged at these norms.
     """
-    widest = max(max(block.rows, block.columns) for block in network.blocks())
-    kappa = 4.0 * (widest + 8) * math.sqrt(widest) * UNIT_ROUNDOFF
-    log_error = float(sensitivity(network, steps=steps, input_bound=input_bound).log_rounding)
-    if steps * kappa > 0.5 or log_error > 700.0:
+    log_error = float(
+        sensitivity(network, steps=steps, input_bound=input_bound, computed=True).log_rounding
+    )
+    if log_error > 700.0:
         return math.inf
     return math.sqrt(2.0) * math.exp(log_error) * 1.01

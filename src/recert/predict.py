@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from recert import cells
 from recert.algebra.numbers import NumbersAlgebra
+from recert.cells import Stage
+from recert.errors import InputError
 from recert.network import Network
 from recert.sample import At
 
 Array = NDArray[np.float64]
 Predictor = Callable[[NDArray[Any], NDArray[np.int64], At], Array]
+
+# Outputs of all steps that are held at once, in numbers of float64.
+MOST_HELD = 1 << 25
 
 
 def network_predictor(network: Network) -> Predictor:
@@ -25,20 +30,48 @@ def network_predictor(network: Network) -> Predictor:
     algebra = NumbersAlgebra(network)
 
     def predict(x: NDArray[Any], lengths: NDArray[np.int64], at: At) -> Array:
-        order = falling(lengths)
-        sorted_x = x if order is None else x[order]
-        active = (lengths[None, :] >= np.arange(1, x.shape[1] + 1)[:, None]).sum(axis=1)
+        check_reading(network, at)
         # What overflows reaches the margins, which are refused there.
         with np.errstate(over="ignore", invalid="ignore"):
-            if at == "average":
-                y = _every_step(algebra, network, sorted_x, active)
-            else:
-                until = x.shape[1] if at == "last" else int(at)
-                h = _final_states(algebra, network, sorted_x, active[:until])
-                y = cells.head(algebra, network, h)
-        return y if order is None else restored(y, order)
+            return in_pieces(network, x, lengths, at, lambda *piece: _logits(algebra, *piece))
 
     return predict
+
+
+def check_reading(network: Network, at: At) -> None:
+    """InputError where the head reads the whole sequence and the loss is read within it."""
+    if network.read != "step" and at != "last":
+        raise InputError(
+            f"this network gives one output a sequence (it reads the {network.read} of its "
+            "states), so its loss can be read at='last' only"
+        )
+
+
+def in_pieces(
+    network: Network,
+    x: NDArray[Any],
+    lengths: NDArray[np.int64],
+    at: At,
+    logits: Callable[[Network, NDArray[Any], NDArray[np.int64], At], Array],
+) -> Array:
+    """Logits of sequences sorted by falling length and cut at a step that is read, in pieces.
+
+    A piece is small enough that the outputs of all its steps can be held at once.
+    """
+    if isinstance(at, int):
+        x, lengths = x[:, :at], np.minimum(lengths, at)
+    order = falling(lengths)
+    if order is not None:
+        x, lengths = x[order], lengths[order]
+    widest = max(layer.d_out for layer in network.layers)
+    rows = max(1, MOST_HELD // (x.shape[1] * widest))
+    y = np.concatenate(
+        [
+            logits(network, x[i : i + rows], lengths[i : i + rows], at)
+            for i in range(0, len(x), rows)
+        ]
+    )
+    return y if order is None else restored(y, order)
 
 
 def falling(lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -53,51 +86,109 @@ def restored(y: Array, order: NDArray[np.int64]) -> Array:
     return out
 
 
-def _zero_states(network: Network, n: int) -> tuple[cells.States, ...]:
-    return tuple(
-        tuple(np.zeros((n, dim)) for dim in layer) for layer in cells.state_dimensions(network)
-    )
+def active_rows(lengths: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
+    """How many sequences are at least t steps long, for t = 1..``steps``."""
+    counts: NDArray[np.int64] = (lengths[None, :] >= np.arange(1, steps + 1)[:, None]).sum(axis=1)
+    return counts
 
 
-def _inputs(network: Network, x: NDArray[Any]) -> list[NDArray[Any]]:
-    """One contiguous input per step."""
+def _logits(
+    algebra: NumbersAlgebra, network: Network, x: NDArray[Any], lengths: NDArray[np.int64], at: At
+) -> Array:
+    """Logits of sequences sorted by falling length: (n, K), or (n, T, K)."""
+    active = active_rows(lengths, int(lengths.max()))
+    *below, top = cells.stages(network)
+    values: Iterable[Array] = _inputs(algebra, network, x, active)
+    for stage in below:
+        values = _outputs(algebra, stage, values, active)
+    if network.read == "final":
+        return cells.head(algebra, network, _final(algebra, top, values, active))
+    outputs = _outputs(algebra, top, values, active)
+    if at == "average":
+        y = np.zeros((len(x), x.shape[1], network.K))
+        for t, h in enumerate(outputs):
+            y[: len(h), t] = cells.head(algebra, network, h)
+        return y
+    if network.read == "mean":
+        total = np.zeros((len(x), network.d_h))
+        for h in outputs:
+            total[: len(h)] += h
+        return cells.head(algebra, network, total / lengths[:, None])
+    return cells.head(algebra, network, _last(outputs, active))
+
+
+def _inputs(
+    algebra: NumbersAlgebra, network: Network, x: NDArray[Any], active: NDArray[np.int64]
+) -> Iterator[Array]:
+    """What the first layer reads at every step, rows of the sequences that are long enough."""
     if network.input_kind == "onehot":
-        return list(np.ascontiguousarray(x.T))
-    return list(np.ascontiguousarray(x.transpose(1, 0, 2), dtype=np.float64))
+        steps = np.ascontiguousarray(x.T)
+    else:
+        steps = np.ascontiguousarray(x.transpose(1, 0, 2), dtype=np.float64)
+    for x_t, n in zip(steps, active, strict=False):
+        yield cells.encode(algebra, network, x_t[:n])
 
 
-def _final_states(
-    algebra: NumbersAlgebra, network: Network, x: NDArray[Any], active: NDArray[np.int64]
+def _outputs(
+    algebra: NumbersAlgebra, stage: Stage, values: Iterable[Array], active: NDArray[np.int64]
+) -> Iterator[Array]:
+    """What a stage gives out at every step."""
+    if not stage.two_way:
+        for states in _forward(algebra, stage, values, int(active[0])):
+            yield states[stage.output_index]
+        return
+    held = list(values)
+    forward, backward = (Stage((layer,)) for layer in stage.layers)
+    back = list(_backward(algebra, backward, held))[::-1]
+    for states, b in zip(_forward(algebra, forward, held, int(active[0])), back, strict=True):
+        yield algebra.concatenate([states[0], b])
+
+
+def _forward(
+    algebra: NumbersAlgebra, stage: Stage, values: Iterable[Array], rows: int
+) -> Iterator[tuple[Array, ...]]:
+    """All states after every step; sequences that have ended drop out."""
+    states = tuple(np.zeros((rows, dim)) for dim in stage.dimensions)
+    for x in values:
+        if len(x) < len(states[0]):
+            states = tuple(s[: len(x)] for s in states)
+        states = stage.step(algebra, x, states)
+        yield states
+
+
+def _backward(algebra: NumbersAlgebra, stage: Stage, values: list[Array]) -> Iterator[Array]:
+    """The outputs from the last step to the first; sequences join with zero states at their end."""
+    states = tuple(np.zeros((0, dim)) for dim in stage.dimensions)
+    for x in reversed(values):
+        joining = len(x) - len(states[0])
+        if joining:
+            states = tuple(np.concatenate([s, np.zeros((joining, s.shape[1]))]) for s in states)
+        states = stage.step(algebra, x, states)
+        yield states[0]
+
+
+def _final(
+    algebra: NumbersAlgebra, stage: Stage, values: Iterable[Array], active: NDArray[np.int64]
 ) -> Array:
-    """The top state (n, d_h) at each sequence's last step; rows sorted by falling length."""
-    states = _zero_states(network, len(x))
-    final = np.empty((len(x), network.d_h))
-    remaining = len(x)
-    for x_t, n in zip(_inputs(network, x[:, : len(active)]), active, strict=True):
-        if n < remaining:
-            final[n:remaining] = states[-1][0][n:remaining]
-            states = tuple(tuple(s[:n] for s in layer) for layer in states)
-            remaining = int(n)
-        if n == 0:
-            break
-        states = cells.step(algebra, network, x_t[:n], states)
-    final[:remaining] = states[-1][0][:remaining]
-    return final
+    """The outputs with which each direction ends."""
+    if not stage.two_way:
+        return _last(_outputs(algebra, stage, values, active), active)
+    held = list(values)
+    forward, backward = (Stage((layer,)) for layer in stage.layers)
+    ends = (states[0] for states in _forward(algebra, forward, held, int(active[0])))
+    *_, first = _backward(algebra, backward, held)
+    return algebra.concatenate([_last(ends, active), first])
 
 
-def _every_step(
-    algebra: NumbersAlgebra, network: Network, x: NDArray[Any], active: NDArray[np.int64]
-) -> Array:
-    """Logits (n, T, K) at every valid step, zero elsewhere."""
-    states = _zero_states(network, len(x))
-    y = np.zeros((len(x), len(active), network.K))
-    for t, (x_t, n) in enumerate(zip(_inputs(network, x), active, strict=True)):
-        if n == 0:
-            break
-        states = tuple(tuple(s[:n] for s in layer) for layer in states)
-        states = cells.step(algebra, network, x_t[:n], states)
-        y[:n, t] = cells.head(algebra, network, states[-1][0])
-    return y
+def _last(outputs: Iterable[Array], active: NDArray[np.int64]) -> Array:
+    """Each sequence's last output."""
+    last: Array | None = None
+    for h, following in zip(outputs, [*active[1:], 0], strict=True):
+        if last is None:
+            last = np.empty((len(h), h.shape[1]))
+        last[following : len(h)] = h[following:]
+    assert last is not None
+    return last
 
 
 def margins_of(logits: Array, labels: NDArray[np.int64]) -> Array:

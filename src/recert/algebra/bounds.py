@@ -13,20 +13,25 @@ evaluation adds to v. The rules are the rows of the table in ``docs/theory.md``,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.network import Block
+from recert.activations import ACTIVATIONS, Activation
+from recert.blocks import Block
+from recert.layers import FixedMap
 
 Array = NDArray[np.float64]
 
 ROUNDING = "@rounding"
 UNIT_ROUNDOFF = 2.0**-53
-# numpy's, torch's and libm's tanh are within 4 units in the last place (8 unit roundoffs).
-ACTIVATION_ERROR = 16 * UNIT_ROUNDOFF
+# numpy's, torch's and libm's tanh and exp are within 4 units in the last place (8 unit roundoffs).
+ACTIVATION_ERROR = 24 * UNIT_ROUNDOFF
+# A product, or (1 − r) a + r b in whichever order it is computed.
+PRODUCT_ERROR = 2 * UNIT_ROUNDOFF
+GATE_ERROR = 8 * UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class BoundsAlgebra:
         tags: every tag, blocks first.
         sum_length: the longest inner product in the network. A library may start it from what it
             is added to, so every addition is charged with that many roundings.
+        inflation: relative amount, at least that of one operation's roundings, by which every N and
+            Z is enlarged so that they bound computed values too; 0 for the real-number network.
     """
 
     def __init__(
@@ -57,13 +64,26 @@ class BoundsAlgebra:
         log_rows: Mapping[str, Array],
         tags: tuple[str, ...],
         sum_length: int,
+        inflation: float = 0.0,
     ) -> None:
         self.log_caps = dict(log_caps)
         self.log_rows = dict(log_rows)
         self.tags = tags
+        self.sum_length = sum_length
         self.log_roundings = math.log(2 * (sum_length + 4) * UNIT_ROUNDOFF)
+        self.inflation = inflation
         self.size = next(iter(self.log_caps.values())).shape[0]
         self._index = {tag: i for i, tag in enumerate(tags)}
+
+    def repeated(self, times: int) -> BoundsAlgebra:
+        """The same for every system of caps ``times`` times over, one after the other."""
+        return BoundsAlgebra(
+            {k: np.repeat(v, times) for k, v in self.log_caps.items()},
+            {k: np.repeat(v, times) for k, v in self.log_rows.items()},
+            self.tags,
+            self.sum_length,
+            self.inflation,
+        )
 
     def still(self) -> Array:
         """No sensitivity to anything: Λ = 0."""
@@ -89,7 +109,7 @@ class BoundsAlgebra:
         """N = c N_v, Λ = c Λ_v, + N_v on the block itself; a column of it for one-hot inputs."""
         c = self.log_caps[block.name]
         if v.onehot:
-            return self._parameter(block, block.rows, c)
+            return self._parameter(block, c)
         log_N = c + v.log_N
         log_Z = log_N
         if block.name in self.log_rows:
@@ -100,37 +120,130 @@ class BoundsAlgebra:
         self._accrue(lam, block.name, v.log_N)
         frobenius = 0.5 * math.log(min(block.rows, block.columns))
         self._accrue(lam, ROUNDING, self.log_roundings + frobenius + log_N)
-        return Bound(block.rows, log_N, log_Z, lam)
+        return self._value(block.rows, log_N, log_Z, lam)
 
     def bias(self, block: Block) -> Bound:
         """N = Z = c, Λ = 1 on the bias."""
-        return self._parameter(block, block.rows, self.log_caps[block.name])
+        return self._parameter(block, self.log_caps[block.name])
+
+    def fixed(self, fixed: FixedMap, v: Bound) -> Bound:
+        """N = ‖P‖ N_v, Z = min(‖P‖ N_v, ‖P‖_row Z_v), Λ = ‖P‖ Λ_v."""
+        norm = math.log(fixed.norm)
+        log_N = norm + v.log_N
+        lam = norm + v.log_lam
+        frobenius = 0.5 * math.log(min(fixed.matrix.shape))
+        self._accrue(lam, ROUNDING, self.log_roundings + frobenius + log_N)
+        log_Z = np.minimum(log_N, math.log(fixed.row_sum) + v.log_Z)
+        return self._value(fixed.rows, log_N, log_Z, lam)
 
     def add(self, u: Bound, v: Bound) -> Bound:
         """Everything adds."""
         log_N = np.logaddexp(u.log_N, v.log_N)
         lam = np.logaddexp(u.log_lam, v.log_lam)
         self._accrue(lam, ROUNDING, self.log_roundings + log_N)
-        return Bound(u.dim, log_N, np.logaddexp(u.log_Z, v.log_Z), lam)
+        return self._value(u.dim, log_N, np.logaddexp(u.log_Z, v.log_Z), lam)
+
+    def mul(self, u: Bound, v: Bound) -> Bound:
+        """N = min(Z_u N_v, Z_v N_u), Z = Z_u Z_v, Λ = Z_v Λ_u + Z_u Λ_v."""
+        log_N = np.minimum(u.log_Z + v.log_N, v.log_Z + u.log_N)
+        lam = np.logaddexp(v.log_Z + u.log_lam, u.log_Z + v.log_lam)
+        self._accrue(lam, ROUNDING, math.log(PRODUCT_ERROR) + log_N)
+        return self._value(u.dim, log_N, u.log_Z + v.log_Z, lam)
 
     def activation(self, name: str, v: Bound) -> Bound:
-        """tanh: N = √dim·tanh(min(N/√dim, Z)), Z = tanh Z, Λ; ReLU: all three unchanged."""
-        if name == "relu":
+        """σ with ρ, b and s_0; sharper where σ is monotone and concave on the right."""
+        if name in ("relu", "identity"):
             return v
         half = 0.5 * math.log(v.dim)
-        log_N = half + _log_tanh(np.minimum(v.log_N - half, v.log_Z))
-        lam = v.log_lam.copy()
+        if name == "tanh":
+            log_N = half + _log_tanh(np.minimum(v.log_N - half, v.log_Z))
+            log_Z, lam = _log_tanh(v.log_Z), v.log_lam.copy()
+        elif name == "sigmoid":
+            log_Z, lam = _log_sigmoid(v.log_Z), v.log_lam - math.log(4.0)
+            log_N = half + log_Z
+        else:
+            log_N, log_Z, lam = _general(ACTIVATIONS[name], v, half)
         self._accrue(lam, ROUNDING, math.log(ACTIVATION_ERROR) + log_N)
-        return replace(v, log_N=log_N, log_Z=_log_tanh(v.log_Z), log_lam=lam)
+        return self._value(v.dim, log_N, log_Z, lam)
 
-    def _parameter(self, block: Block, dim: int, c: Array) -> Bound:
+    def gate(self, r: Bound, a: Bound, b: Bound) -> Bound:
+        """(1 − r)⊙a + r⊙b with entries of r in [1 − s, s]; κ = √(s² + (1 − s)²).
+
+        N is the least of √dim·max(Z_a, Z_b), s N_a + s N_b and κ√(N_a² + N_b²); Λ is
+        (Z_a + Z_b) Λ_r and, for every tag, the lesser of sΛ_a + sΛ_b and κ√(Λ_a² + Λ_b²).
+        """
+        log_s = r.log_Z
+        s = np.exp(log_s)
+        # κ is at least that of the exact s, of which s may be a rounding above.
+        log_kappa = 0.5 * np.log(np.square(s) + np.square(1.0 - s)) + 1e-15
+        log_Z = np.maximum(a.log_Z, b.log_Z)
+        log_N = np.minimum(
+            0.5 * math.log(r.dim) + log_Z,
+            np.minimum(
+                log_s + np.logaddexp(a.log_N, b.log_N), log_kappa + _log_hypot(a.log_N, b.log_N)
+            ),
+        )
+        either = np.minimum(
+            log_s + np.logaddexp(a.log_lam, b.log_lam),
+            log_kappa + _log_hypot(a.log_lam, b.log_lam),
+        )
+        lam = np.logaddexp(np.logaddexp(a.log_Z, b.log_Z) + r.log_lam, either)
+        charge = np.logaddexp(a.log_N, b.log_N)
+        self._accrue(lam, ROUNDING, math.log(GATE_ERROR) + charge)
+        return self._value(r.dim, log_N, log_Z, lam)
+
+    def concatenate(self, values: Sequence[Bound]) -> Bound:
+        """N = √(N_u² + N_v²), Z the larger, Λ = √(Λ_u² + Λ_v²) for every tag."""
+        first, *others = values
+        for v in others:
+            first = Bound(
+                first.dim + v.dim,
+                _log_hypot(first.log_N, v.log_N),
+                np.maximum(first.log_Z, v.log_Z),
+                _log_hypot(first.log_lam, v.log_lam),
+            )
+        return first
+
+    def mean(self, v: Bound, steps: int) -> Bound:
+        """The mean of at most ``steps`` values within v's bounds, with a sum's rounding."""
+        lam = v.log_lam.copy()
+        self._accrue(lam, ROUNDING, math.log(2 * (steps + 4) * UNIT_ROUNDOFF) + v.log_N)
+        return self._value(v.dim, v.log_N, v.log_Z, lam)
+
+    def _value(self, dim: int, log_N: Array, log_Z: Array, lam: Array) -> Bound:
+        if self.inflation:
+            log_N, log_Z = log_N + self.inflation, log_Z + self.inflation
+        return Bound(dim, log_N, log_Z, lam)
+
+    def _parameter(self, block: Block, c: Array) -> Bound:
         lam = self.still()
         lam[self._index[block.name]] = 0.0
-        return Bound(dim, c, c, lam)
+        return Bound(block.rows, c, c, lam)
 
     def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
         row = self._index[tag]
         lam[row] = np.logaddexp(lam[row], log_amount)
+
+
+def _general(activation: Activation, v: Bound, half: float) -> tuple[Array, Array, Array]:
+    """The table's row for any ρ, b and s_0."""
+    rho = math.log(activation.lipschitz)
+    start = math.log(activation.at_zero) if activation.at_zero > 0 else -math.inf
+    log_N, log_Z = np.logaddexp(rho + v.log_N, half + start), np.logaddexp(rho + v.log_Z, start)
+    if math.isfinite(activation.bound):
+        bound = math.log(activation.bound)
+        log_N, log_Z = np.minimum(log_N, half + bound), np.minimum(log_Z, bound)
+    return log_N, log_Z, rho + v.log_lam
+
+
+def _log_hypot(log_a: Array, log_b: Array) -> Array:
+    """Log √(a² + b²)."""
+    return 0.5 * np.logaddexp(2.0 * log_a, 2.0 * log_b)
+
+
+def _log_sigmoid(log_x: Array) -> Array:
+    """Log of 1/(1 + e^−x) from log x."""
+    return -np.log1p(np.exp(-np.exp(np.minimum(log_x, 7.0))))
 
 
 def _log_tanh(log_x: Array) -> Array:

@@ -1,0 +1,116 @@
+"""Block: parameters that move together, and the norm in which their moves are measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert import norms
+from recert.convolutions import convolution_norm_bound
+from recert.errors import InputError
+
+Norm = Literal["spectral", "column", "euclidean", "operator"]
+Array = NDArray[np.float64]
+
+_AXES = {"spectral": 2, "column": 2, "euclidean": 1, "operator": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A named block of parameters and the norm in which its moves are measured.
+
+    Args:
+        name: unique in the network, such as ``"U"``.
+        value: float64, (d1, d2) for matrices, (d,) for biases, (channels out, channels in, width)
+            for filter banks. Copied and made read-only.
+        norm: ``"spectral"`` for a dense block, ``"column"`` (largest column Euclidean norm) for one
+            that only ever reads one-hot inputs, ``"euclidean"`` for a bias, ``"operator"`` for a
+            filter bank: the spectral norm of the matrix by which it acts.
+        zero_columns: columns that are zero in every member of the class (padding tokens).
+        positions: L, the number of positions that a filter bank acts on, with zero padding:
+            channel i of its input holds entries iL, …, iL + L − 1, and output o at position p is
+            Σ_i Σ_j value[o, i, j]·x_i[p + j − ⌊(width − 1)/2⌋].
+
+    Raises:
+        InputError: the value is not finite, or has another shape than its norm asks for.
+    """
+
+    name: str
+    value: Array
+    norm: Norm
+    zero_columns: tuple[int, ...] = ()
+    positions: int = 1
+
+    def __post_init__(self) -> None:
+        value = np.array(self.value, dtype=np.float64, order="C", copy=True)
+        expected = _AXES[self.norm]
+        if value.ndim != expected:
+            raise InputError(
+                f"block {self.name}: {value.ndim} dimensions, expected {expected} for a block "
+                f"measured in the {self.norm} norm; pass an array of that shape"
+            )
+        if value.size == 0:
+            raise InputError(f"block {self.name} is empty (shape {value.shape}); give it entries")
+        if not np.isfinite(value).all():
+            raise InputError(
+                f"block {self.name} holds NaN or infinite weights; retrain or repair the file"
+            )
+        if self.positions < 1 or (self.positions > 1 and self.norm != "operator"):
+            raise InputError(
+                f"block {self.name}: positions is {self.positions}; a filter bank acts on at least "
+                "1, other blocks have none"
+            )
+        for column in self.zero_columns:
+            if (
+                self.norm == "operator"
+                or not 0 <= column < value.shape[-1]
+                or np.any(value[..., column])
+            ):
+                raise InputError(
+                    f"block {self.name}: column {column} is declared always zero and is not; "
+                    "drop the declaration or zero the column"
+                )
+        value.setflags(write=False)
+        object.__setattr__(self, "value", value)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value."""
+        return self.value.shape
+
+    @property
+    def rows(self) -> int:
+        """d1, the dimension of what the block gives out."""
+        return int(self.value.shape[0]) * self.positions
+
+    @property
+    def columns(self) -> int:
+        """d2, the dimension of what the block reads (1 for a bias)."""
+        return 1 if self.norm == "euclidean" else int(self.value.shape[1]) * self.positions
+
+    @property
+    def terms(self) -> int:
+        """The number of products in one entry of what the block gives out."""
+        return int(self.value[0].size)
+
+    @property
+    def parameters(self) -> int:
+        """P_k, the number of free parameters."""
+        if self.norm == "operator":
+            return int(self.value.size)
+        return self.rows * (self.columns - len(self.zero_columns))
+
+    def matrix(self) -> Array:
+        """The value as a matrix with one row for each first index; biases as a column."""
+        return self.value.reshape(self.value.shape[0], -1)
+
+    def norm_bound(self) -> float:
+        """An upper bound of the value in the block's own norm, rounded up."""
+        if self.norm == "spectral":
+            return norms.spectral_norm_bound(self.value, name=self.name)
+        if self.norm == "operator":
+            return convolution_norm_bound(self.value, self.positions, name=self.name)
+        return norms.column_norm_bound(self.matrix(), name=self.name)

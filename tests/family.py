@@ -1,0 +1,121 @@
+"""Random networks of the whole family, for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recert.layers import EXTRA, Bidirectional, Dense, Layer, layer_of, suffix_of
+from recert.network import Block, Head, Network
+
+CELLS = ("vanilla", "mgu", "gru", "gru_original", "lstm", "conv", "conv_averaged")
+SIMPLE = ("vanilla", "mgu", "gru", "gru_original", "lstm")
+
+
+def random_layer(
+    rng: np.random.Generator,
+    cell: str,
+    d_in: int,
+    d_h: int,
+    *,
+    bias: bool = True,
+    proj: int = 0,
+    scale: float = 1.0,
+    suffix: str = "",
+    reads_tokens: bool = False,
+    activation: str = "tanh",
+    width: int = 3,
+) -> Layer:
+    """A layer with normal weights; convolutional cells have 2 channels (d_h, d_in even)."""
+    from recert.layers import GATES
+
+    def draw(*shape: int) -> np.ndarray:
+        return scale * rng.standard_normal(shape) / np.sqrt(max(1, shape[-1]))
+
+    values: dict[str, np.ndarray] = {}
+    d_out = proj or d_h
+    for gate in GATES[cell]:
+        if cell == "conv":
+            values["U"], values["W"] = draw(2, 2, width), draw(2, 2, width)
+        elif cell == "conv_averaged":
+            values["U"], values["W"] = draw(width, 1, width), draw(width, 1, width)
+        else:
+            values[f"U{gate}"], values[f"W{gate}"] = draw(d_h, d_out), draw(d_h, d_in)
+        if bias and cell != "conv_averaged":
+            values[f"b{gate}"] = draw(2 if cell == "conv" else d_h)
+    if bias and "b_hn" in EXTRA.get(cell, ()):
+        values["b_hn"] = draw(d_h)
+    if proj:
+        values["P"] = draw(proj, d_h)
+    positions = {"conv": d_h // 2, "conv_averaged": d_h}.get(cell, 1)
+    return layer_of(
+        cell,
+        values,
+        suffix=suffix,
+        reads_tokens=reads_tokens,
+        activation=activation,
+        positions=positions,
+    )
+
+
+def random_network(
+    rng: np.random.Generator,
+    cell: str,
+    *,
+    d_x: int = 4,
+    d_h: int = 4,
+    K: int = 3,
+    layers: int = 1,
+    two_way: bool = False,
+    bias: bool = True,
+    proj: int = 0,
+    tokens: bool = False,
+    embedding: int = 0,
+    encoder: int = 0,
+    hidden: int = 0,
+    read: str = "step",
+    activation: str = "tanh",
+    head_activation: str = "relu",
+    scale: float = 1.0,
+) -> Network:
+    """A network; ``embedding``, ``encoder`` and ``hidden`` are widths, 0 for none."""
+
+    def block(name: str, *shape: int, norm: str = "spectral") -> Block:
+        value = scale * rng.standard_normal(shape) / np.sqrt(shape[-1])
+        return Block(name, value, norm)  # type: ignore[arg-type]
+
+    width, column = d_x, tokens
+    table = None
+    if embedding:
+        table, width, column = block("E", embedding, d_x, norm="column"), embedding, False
+    encoders: tuple[Dense, ...] = ()
+    if encoder:
+        A = block("F", encoder, width, norm="column" if column else "spectral")
+        encoders = (Dense(A, block("b_F", encoder, norm="euclidean"), head_activation),)
+        width, column = encoder, False
+    stack: list[Layer | Bidirectional] = []
+    for k in range(layers):
+        pair = [
+            random_layer(
+                rng,
+                cell,
+                width,
+                d_h,
+                bias=bias,
+                proj=proj,
+                scale=scale,
+                suffix=suffix_of(k, layers, reverse=reverse),
+                reads_tokens=column and k == 0,
+                activation=activation,
+            )
+            for reverse in ((False, True) if two_way else (False,))
+        ]
+        stack.append(Bidirectional(*pair) if two_way else pair[0])
+        width = stack[-1].d_out
+    dense: tuple[Dense, ...] = ()
+    if hidden:
+        b = block("b_G", hidden, norm="euclidean")
+        dense = (Dense(block("G", hidden, width), b, head_activation),)
+        width = hidden
+    head = Head(block("V", K, width), block("b_V", K, norm="euclidean"), dense)
+    kind = "onehot" if tokens else "real"
+    return Network(tuple(stack), head, kind, table, encoders, read)  # type: ignore[arg-type]
