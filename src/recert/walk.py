@@ -203,7 +203,7 @@ class Walk:
         returned.
         """
         S, K, G = lam.shape
-        free = np.logical_not(_standing(before, (log_N, log_Z)))[:, None]
+        free = np.invert(_standing(before, (log_N, log_Z)))[:, None]
         up_N, up_Z = log_N + 1e-12, log_Z + 1e-12
         probe = affine_probe(self.step, up_N, up_Z, free)
         if probe is None:
@@ -277,7 +277,7 @@ class Walk:
         for _ in range(12):
             new_N, new_Z, _, _ = self.step(log_N, log_Z)
             log_N, log_Z = np.minimum(log_N, new_N), np.minimum(log_Z, new_Z)
-        free = (log_N > HUGE / 2).any(axis=1)[:, None]
+        free = np.any(log_N > HUGE / 2, axis=1, keepdims=True)
         return np.where(free, np.inf, log_N), np.where(free, np.inf, log_Z)
 
 
@@ -319,5 +319,5 @@ def _standing(before: tuple[Array, Array], after: tuple[Array, Array]) -> NDArra
         moved = old != new
         with np.errstate(invalid="ignore"):
             far = ~(np.abs(new - old) <= 1e-15 * (1.0 + np.abs(new)))
-        still &= ~(moved & far).any(axis=1)
+        still &= np.invert((moved & far).any(axis=1))
     return still
