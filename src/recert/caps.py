@@ -54,7 +54,14 @@ def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
         raise InputError(f"caps name unknown blocks {unknown}; the blocks are {names}")
     if missing:
         raise InputError(f"caps are missing for blocks {missing}; declare a norm for each block")
-    return {name: _as_cap(caps[name]) for name in names}
+    full = {name: _as_cap(caps[name]) for name in names}
+    for block in network.blocks():
+        if block.norm == "operator" and full[block.name].row is not None:
+            raise InputError(
+                f"block {block.name} is a filter bank, for which a cap on row sums is not covered; "
+                "leave it out"
+            )
+    return full
 
 
 def _as_cap(cap: Cap | float) -> Cap:
@@ -86,7 +93,7 @@ def class_of(
                 None if cap.l1 is None else cap.l1 * HELD,
             )
         if cap.l1 is None:
-            measured = norms.l1_norm_bound(block.value.reshape(block.rows, -1), name=block.name)
+            measured = norms.l1_norm_bound(block.matrix(), name=block.name)
             l1, cost = measured_cap("l1 cap", block.name, measured * HELD)
             l1_costs.append(cost)
             cap = replace(cap, l1=l1)

@@ -91,16 +91,19 @@ def describe_network(network: Network) -> dict[str, Any]:
 
 
 def _describe_block(block: Block) -> dict[str, Any]:
-    found = norms.norm_bounds(block.value.reshape(block.rows, -1), name=block.name)
+    found = norms.norm_bounds(block.matrix(), name=block.name)
+    measured = {
+        what: getattr(found, what)
+        for what in ("spectral", "frobenius", "two_one", "row_sum", "column", "l1")
+    }
+    if block.norm == "operator":
+        measured["operator"] = block.norm_bound()
     return {
         "name": block.name,
         "shape": list(block.shape),
         "parameters": block.parameters,
         "norm": block.norm,
-        "norms": {
-            what: getattr(found, what)
-            for what in ("spectral", "frobenius", "two_one", "row_sum", "column", "l1")
-        },
+        "norms": measured,
     }
 
 

@@ -53,11 +53,16 @@ def _input_row(bound: float, status: Status, evidence: str) -> Assumption:
     return Assumption("input_bound", statement, status, evidence)
 
 
-def horizon_row(sample: Sample, at: object, max_length: int | None) -> tuple[int, Assumption]:
+def horizon_row(
+    network: Network, sample: Sample, at: object, max_length: int | None
+) -> tuple[int, Assumption]:
     """T and how far it is known."""
     T: int
     status: Status
-    if isinstance(at, int):
+    if isinstance(at, int) and network.two_way:
+        T, status = at, "enforced"
+        evidence = f"the loss is read at step {at}; inputs are cut there, as part of the model"
+    elif isinstance(at, int):
         T, status, evidence = at, "declared", f"the loss is read at step {at}, nothing later counts"
     elif max_length is None:
         T, status = sample.longest, "estimated"

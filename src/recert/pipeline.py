@@ -20,7 +20,7 @@ from recert.errors import InputError
 from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.orders import order_bounds
-from recert.predict import Predictor, network_predictor
+from recert.predict import Predictor, check_reading, network_predictor
 from recert.recurrence import Prints, between, within
 from recert.sample import At, Enforced, Reading, Sample
 from recert.theorems import THEOREMS, Setting, Theorem
@@ -166,13 +166,14 @@ def prepare(
         embedding=embedding,
     )  # fmt: skip
     reading = _reading(network, at, max_length, input_bound)
+    check_reading(network, reading.at)
     sample = Sample(sequences, labels, reading, lengths=lengths, track=True)
     predictor = _predictor(network)
     table = margin_table(sample, predictor, groups=groups, progress=progress)
     discrete = network.input_kind == "onehot"
 
     B_x, input_row = ledger.input_bound_row(network, sample, input_bound)
-    T, horizon_row = ledger.horizon_row(sample, at, max_length)
+    T, horizon_row = ledger.horizon_row(network, sample, at, max_length)
     form = network.margin_form()
     declared_caps = None if caps is None else complete_caps(form, caps)
     class_caps, cap_costs, l1_costs = class_of(form, declared_caps)

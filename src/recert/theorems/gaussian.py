@@ -4,7 +4,11 @@ Statement. Prior N(w_0, s_k² I) with w_0 = 0 or the initial weights, posterior 
 fixed. With probability ≥ Z every perturbation obeys ‖δA_k‖ ≤ ξ_k,
 
     ξ_k = σ_k(√d1 + √d2 + √(2 ln(n/(1−Z))))          dense blocks, n blocks in all,
-    ξ_k = σ_k(√d1 + √(2 ln(n d2/(1−Z))))             blocks that read one-hot inputs, biases.
+    ξ_k = σ_k(√d1 + √(2 ln(n d2/(1−Z))))             blocks that read one-hot inputs, biases,
+    ξ_k = σ_k√w(min{√o + √(iw), √(ow) + √i} + √(2 ln(n/(1−Z))))    o × i filters of width w.
+
+(For a filter bank the operator at frequency ω is [A_1 … A_w](e(ω) ⊗ I) with ‖e(ω) ⊗ I‖ = √w, and
+its adjoint form; so the operator norm is at most √w times the spectral norm of either matrix.)
 
 If √2·Σ_k Λ_k ξ_k ≤ γ/2 with Λ at caps ‖A_k‖ + ξ_k then, H the binary entropy in nats,
 
@@ -49,6 +53,13 @@ def _spread(block: Block, n: int, Z: float) -> float:
     if block.norm == "spectral":
         root = math.sqrt(2.0 * math.log(n / (1.0 - Z)))
         return math.sqrt(block.rows) + math.sqrt(block.columns) + root
+    if block.norm == "operator":
+        out, channels, width = block.shape
+        sides = min(
+            math.sqrt(out) + math.sqrt(channels * width),
+            math.sqrt(out * width) + math.sqrt(channels),
+        )
+        return math.sqrt(width) * (sides + math.sqrt(2.0 * math.log(n / (1.0 - Z))))
     return math.sqrt(block.rows) + math.sqrt(2.0 * math.log(n * block.columns / (1.0 - Z)))
 
 
@@ -209,7 +220,7 @@ def _distance(setting: Setting, block: Block) -> float:
     value = block.value
     if setting.initial is not None:
         value = value - setting.initial[block.name]
-    return frobenius_norm_bound(value.reshape(block.rows, -1), name=block.name) * (1 + OUTWARD)
+    return frobenius_norm_bound(value.reshape(len(value), -1), name=block.name) * (1 + OUTWARD)
 
 
 def _block_divergence(block: Block, distance: float, log_sigma: float) -> tuple[float, Cost]:

@@ -45,9 +45,12 @@ def log_cover(setting: Setting, log_scale: Array) -> Array:
         if cap is None:
             total += dense
             continue
-        log_count = math.log(4.0) + 2.0 * (math.log(cap) if cap > 0 else -math.inf) - 2.0 * log_eps
+        # Operator norms of filter banks are at most √width times the Frobenius norm.
+        scale = math.log(block.shape[2]) if block.norm == "operator" else 0.0
+        log_cap = math.log(cap) if cap > 0 else -math.inf
+        log_count = math.log(4.0) + scale + 2.0 * log_cap - 2.0 * log_eps
         count = np.ceil(np.exp(np.minimum(log_count + 1e-12, 600.0)))
-        total += np.minimum(dense, count * math.log(2.0 * block.rows * block.columns + 1.0))
+        total += np.minimum(dense, count * math.log(2.0 * block.value.size + 1.0))
     return total * (1.0 + OUTWARD)
 
 
