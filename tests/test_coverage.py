@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -113,16 +113,18 @@ def adversary(place: World, counts: np.ndarray) -> list[int]:
     return sorted(set(picks))
 
 
-def count_failures(runs: int, m: int, language: SyntheticLanguage, seed: int) -> Counter[str]:
+def count_failures(
+    runs: int, m: int, place: World, seed: int, caps: Mapping[str, float] = CAPS
+) -> Counter[str]:
     """Samples on which a bound lies below the true risk of one of the adversary's networks."""
-    place, rng = world(language), np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     failures: Counter[str] = Counter()
     for _ in range(runs):
         counts = place.draw(m, rng)
         x, y = place.sample(counts)
         failed = set()
         for i in adversary(place, counts):
-            case = prepare(place.networks[i], x, y, max_length=4, caps=CAPS, delta=DELTA)
+            case = prepare(place.networks[i], x, y, max_length=4, caps=caps, delta=DELTA)
             assert case.setting.table.error == pytest.approx(
                 ((place.margins[i] <= 0) @ counts) / m, abs=1e-12
             )
@@ -146,7 +148,7 @@ def broken(table: object) -> list[tuple[str, float]]:
 
 
 def check_class_wide(runs: int, m: int, language: SyntheticLanguage, seed: int) -> Counter[str]:
-    found = count_failures(runs, m, language, seed)
+    found = count_failures(runs, m, world(language), seed)
     for theorem in CLASS_WIDE:
         assert found[theorem.name] <= allowed(runs), theorem.name
     assert found["one fixed network"] > allowed(runs)
