@@ -2,8 +2,8 @@
 
     python benchmarks/bench_bounds.py [--quick]
 
-Targets: the menu at T = 1,000 within 0.5 s, sensitivities at T = 10^6 within 2 s, those of an LSTM of
-two layers in two directions at T = 10^5 within 2 s. The ratios are the times over these.
+Targets: the menu at T = 1,000 within 0.5 s, sensitivities at T = 10^6 within 2 s, those of an LSTM
+of two layers in two directions at T = 10^5 within 2 s. The ratios are the times over these.
 """
 
 from __future__ import annotations

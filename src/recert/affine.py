@@ -18,6 +18,28 @@ def log_matvec(A: Array, v: Array) -> Array:
     return np.logaddexp.reduce(A + v[..., None, :], axis=-1)
 
 
+def affine_power(A: Array, steps: int) -> tuple[Array, Array]:
+    """log(exp(A)^steps) and log(Σ_{i<steps} exp(A)^i) for (…, n, n) stacks, in O(log steps) products.
+
+    Then exp(A)^steps v + (Σ_{i<steps} exp(A)^i) b is where ``steps`` steps v ← exp(A) v + b lead.
+    """
+    power, total = A, np.where(np.eye(A.shape[-1], dtype=bool), 0.0, -np.inf)
+    total = np.broadcast_to(total, A.shape)
+    found: tuple[Array, Array] | None = None
+    while True:
+        if steps & 1:
+            found = (power, total) if found is None else (
+                log_matmul(power, found[0]),
+                np.logaddexp(log_matmul(power, found[1]), total),
+            )  # fmt: skip
+        steps >>= 1
+        if not steps:
+            break
+        power, total = log_matmul(power, power), np.logaddexp(log_matmul(power, total), total)
+    assert found is not None, "at least one step"
+    return found
+
+
 def affine_last(M: Array, v: Array, steps: int) -> Array:
     """log(exp(M)^steps exp(v)), in O(log steps) products; (…, n, n), (…, n) → (…, n)."""
     while steps:

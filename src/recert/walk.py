@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.affine import affine_last, affine_orbit
+from recert.affine import affine_last, affine_orbit, affine_power
 from recert.algebra.bounds import Bound, BoundsAlgebra
 from recert.cells import Stage
 from recert.growth import EPS, HUGE, affine_probe, below, grown, growth
@@ -26,10 +26,10 @@ Array = NDArray[np.float64]
 # Steps taken one by one before affine growth is looked for (at every power of 2), before stretches
 # begin, and before the norms of a bounded vanilla cell are rounded up to a fixed point.
 AFFINE_AFTER = 64
-STRETCHES_AFTER = 256
+STRETCHES_AFTER = 128
 EXACT_STEPS = 2048
-# A stretch is this fraction of the steps taken so far.
-STRETCH = 1.0 / 32.0
+# Within a stretch no log norm may rise by more than this, unless it is as short as allowed.
+STRETCH, SHORTEST = 0.05, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +112,7 @@ class Walk:
         With ``diagonal`` the systems of caps are horizons 1, 2, …, over and over, and each is
         followed to its own horizon only; every step is then taken.
         """
+        self.algebra.hold(self.x)
         G = self.algebra.size
         log_N = np.full((self.S, G), -np.inf)
         log_Z = np.full((self.S, G), -np.inf)
@@ -157,7 +158,7 @@ class Walk:
         if t >= AFFINE_AFTER and t & (t - 1) == 0 and not self._plain:
             tail = self._affine(before, log_N, log_Z, lam, steps, every)
             if tail is None and t >= STRETCHES_AFTER:
-                tail = self._stretches(t, log_N, log_Z, lam, steps, every)
+                tail = self._stretches(log_N, log_Z, lam, steps, every)
             return tail
         if t == EXACT_STEPS:
             for exponent in range(-12, 7):
@@ -227,7 +228,7 @@ class Walk:
         return Track(norms[0], norms[1], out[..., :S].transpose(3, 0, 2, 1))
 
     def _stretches(
-        self, t: int, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool
+        self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool
     ) -> Track | None:
         """The remaining steps in stretches, each at norms that are not exceeded within it.
 
@@ -243,16 +244,24 @@ class Walk:
         ]
         if all(found is None for found in maps):
             return None
-        parts = []
-        while steps > 0:
-            length = min(steps, max(16, int(t * STRETCH)))
+        parts, length = [], 4 * SHORTEST
+
+        def at_end(length: int) -> tuple[Array, Array]:
+            """Norms that are not exceeded within the next ``length`` steps."""
             up_N, up_Z = limit_N, limit_Z
             for of_Z, found in zip((False, True), maps, strict=True):
                 if found is not None:
                     end = grown(found, log_Z if of_Z else log_N, free, length)
                     up_N = np.minimum(up_N, end + (self.half if of_Z else 0.0))
                     up_Z = np.minimum(up_Z, end)
-            up_N, up_Z = np.maximum(up_N, log_N), np.maximum(up_Z, log_Z)
+            return np.maximum(up_N, log_N), np.maximum(up_Z, log_Z)
+
+        while steps > 0:
+            length = min(2 * length, steps)
+            up_N, up_Z = at_end(length)
+            while length > SHORTEST and (up_Z - log_Z)[free[:, 0]].max(initial=0.0) > STRETCH:
+                length = max(SHORTEST, length // 2)
+                up_N, up_Z = at_end(length)
             new_N, new_Z, A, b = self.step(up_N, up_Z)
             self.account.note(lam[:, :-1])
             if below(new_N, up_N + 1e-12) and below(new_Z, up_Z + 1e-12):
@@ -263,7 +272,7 @@ class Walk:
             part = _at_fixed_norms(up_N, up_Z, A, b, lam, length, every)
             parts.append(part)
             log_N, log_Z, lam = up_N, up_Z, part.lam[:, :, -1]
-            steps, t = steps - length, t + length
+            steps -= length
         return Track.joined(parts) if every else parts[-1]
 
     def _limits(self) -> tuple[Array, Array]:
@@ -290,14 +299,16 @@ def _at_fixed_norms(
 ) -> Track:
     """``steps`` steps with the same A and b: for every tag k, (Λ_k, 1) follows a linear map."""
     S, K, G = lam.shape
+    if not every:
+        power, total = (m.transpose(1, 2, 0) for m in affine_power(A.transpose(2, 0, 1), steps))
+        return _at_once(log_N, log_Z, np.logaddexp(_moved(power, lam), _moved(total, b)))
     M = np.full((K, G, S + 1, S + 1), -np.inf)
     M[:, :, :S, :S] = A.transpose(2, 0, 1)[None]
     M[:, :, :S, S] = b.transpose(1, 2, 0)
     M[:, :, S, S] = 0.0
     z = np.zeros((K, G, S + 1))
     z[:, :, :S] = lam.transpose(1, 2, 0)
-    out = affine_orbit(M, z, steps) if every else affine_last(M, z, steps)[:, :, None]
-    found = out[..., :S].transpose(3, 0, 2, 1)
+    found = affine_orbit(M, z, steps)[..., :S].transpose(3, 0, 2, 1)
     shape = (S, found.shape[2], G)
     return Track(
         np.broadcast_to(log_N[:, None], shape), np.broadcast_to(log_Z[:, None], shape), found
@@ -306,10 +317,15 @@ def _at_fixed_norms(
 
 def _apply(A: Array, b: Array, lam: Array) -> Array:
     """A Λ + b in logs: (S, S', G), (S, K, G), (S', K, G) → (S, K, G)."""
+    return np.logaddexp(_moved(A, lam), b)
+
+
+def _moved(A: Array, lam: Array) -> Array:
+    """A Λ in logs: (S, S', G), (S', K, G) → (S, K, G)."""
     if A.shape[0] == 1:
-        return np.logaddexp(A[:, 0][:, None] + lam, b)
-    moved = np.logaddexp.reduce(A[:, :, None, :] + lam[None], axis=1)
-    return np.logaddexp(moved, b)
+        return A[:, 0][:, None] + lam
+    moved: Array = np.logaddexp.reduce(A[:, :, None, :] + lam[None], axis=1)
+    return moved
 
 
 def _standing(before: tuple[Array, Array], after: tuple[Array, Array]) -> NDArray[np.bool_]:

@@ -74,6 +74,14 @@ class BoundsAlgebra:
         self.inflation = inflation
         self.size = next(iter(self.log_caps.values())).shape[0]
         self._index = {tag: i for i, tag in enumerate(tags)}
+        # Values that are the same at every step are worked out once; no operation changes them.
+        self._parameters: dict[str, Bound] = {}
+        self._constant: Bound | None = None
+        self._products: dict[str, Bound] = {}
+
+    def hold(self, x: Bound) -> None:
+        """Products with this value are worked out once: it is what a stage reads at every step."""
+        self._constant, self._products = x, {}
 
     def repeated(self, times: int) -> BoundsAlgebra:
         """The same for every system of caps ``times`` times over, one after the other."""
@@ -107,6 +115,13 @@ class BoundsAlgebra:
 
     def linear(self, block: Block, v: Bound) -> Bound:
         """N = c N_v, Λ = c Λ_v, + N_v on the block itself; a column of it for one-hot inputs."""
+        if v is not self._constant:
+            return self._linear(block, v)
+        if block.name not in self._products:
+            self._products[block.name] = self._linear(block, v)
+        return self._products[block.name]
+
+    def _linear(self, block: Block, v: Bound) -> Bound:
         c = self.log_caps[block.name]
         if v.onehot:
             return self._parameter(block, c)
@@ -216,9 +231,11 @@ class BoundsAlgebra:
         return Bound(dim, log_N, log_Z, lam)
 
     def _parameter(self, block: Block, c: Array) -> Bound:
-        lam = self.still()
-        lam[self._index[block.name]] = 0.0
-        return Bound(block.rows, c, c, lam)
+        if block.name not in self._parameters:
+            lam = self.still()
+            lam[self._index[block.name]] = 0.0
+            self._parameters[block.name] = Bound(block.rows, c, c, lam)
+        return self._parameters[block.name]
 
     def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
         row = self._index[tag]
