@@ -44,6 +44,8 @@ ROOMS = (
     "recurrence",
     "sample",
     "predict",
+    "gates",
+    "rates",
     "margins",
     "printed",
     "certificate",

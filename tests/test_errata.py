@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,16 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binom
 
-from recert import printed
+from recert import cells, printed
+from recert.algebra.numbers import NumbersAlgebra
+from recert.convolutions import convolution_matrix, convolution_norm_bound
+from recert.gates import classwide_gates
+from recert.layers import channel_average, layer_of
 from recert.logspace import log_S
+from recert.network import Block, Head, Network
+from recert.orders import orthogonality
+from recert.rates import rates
+from recert.sensitivities import sensitivity
 
 FLOATS = st.floats(-1e3, 1e3).map(lambda v: round(v, 6))
 
@@ -428,6 +437,349 @@ def test_9_absolute_perturbations_with_enlarged_caps_hold():
         assert change <= corrected * (1 + 1e-9) + 1e-12, trial
         ratios.append(change / eq_14(t, scale, B_U, B_W, math.sqrt(d_h * (d_x + d_h + d_y)), xi))
     assert max(ratios) > 1  # the printed line fails among them
+
+
+# --- 10 to 12: what the tests of gated and convolutional cells share ----------
+
+
+def network_of(cell, values, *, positions=1):
+    """One layer without biases; with several units the head is the identity: y is the state."""
+    layer = layer_of(cell, values, positions=positions)
+    V = np.eye(layer.d_out) if layer.d_out > 1 else np.ones((2, 1))
+    return Network((layer,), Head(Block("V", V, "spectral")), "real")
+
+
+def scalars(**values):
+    """A block for every role: a number is 1 x 1, a list is one row."""
+    return {role: np.atleast_2d(np.asarray(value, dtype=float)) for role, value in values.items()}
+
+
+def states_of(network, xs):
+    """All states after every step of one sequence (T, d_x), by the cells' own equations."""
+    (stage,) = cells.stages(network)
+    algebra = NumbersAlgebra(network)
+    states = tuple(np.zeros((1, dim)) for dim in stage.dimensions)
+    trace = []
+    for x in np.asarray(xs, dtype=float):
+        states = stage.step(algebra, x[None], states)
+        trace.append(tuple(state[0] for state in states))
+    return trace
+
+
+def sigmoid(v):
+    return 1 / (1 + mp.exp(-mp.mpf(v)))
+
+
+def unit_inputs(rng, T, d_x):
+    xs = rng.normal(size=(T, d_x))
+    return xs * rng.uniform(size=(T, 1)) ** 0.3 / np.linalg.norm(xs, axis=1, keepdims=True)
+
+
+@st.composite
+def gated_pairs(draw, cell, gates):
+    """Two members of one class of gated networks, inputs in the unit ball, and the caps."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    d_h, d_x, T = draw(st.integers(2, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 8))
+    far = 10.0 ** draw(st.floats(-6, 0.5))
+    first, second, caps = {}, {}, {"V": 1.0}
+    for role in (f"{letter}_{gate}" for gate in gates for letter in "UW"):
+        shape = (d_h, d_h if role[0] == "U" else d_x)
+        size = 10.0 ** draw(st.floats(-2, 1))
+        first[role] = with_norm(rng.normal(size=shape), size)
+        second[role] = first[role] + with_norm(rng.normal(size=shape), far * size)
+        caps[role] = max(spectral(first[role]), spectral(second[role])) * (1 + 1e-12)
+    pair = [network_of(cell, values) for values in (first, second)]
+    return pair, unit_inputs(rng, T, d_x), caps
+
+
+def move_sizes(pair):
+    """How far each block moved, in its own norm."""
+    sizes = {}
+    for a, b in zip(*(network.blocks() for network in pair), strict=True):
+        step = b.value - a.value
+        operator = a.norm == "operator"
+        sizes[a.name] = convolution_norm_bound(step, a.positions) if operator else spectral(step)
+    return sizes
+
+
+def check_calculus(pair, xs, caps):
+    """The calculus bounds the norm of the last state and its change."""
+    found = sensitivity(pair[0], steps=len(xs), input_bound=1.0, caps=caps)
+    h, other = (states_of(network, xs)[-1][0] for network in pair)
+    allowed = sum(math.exp(found.log_lambda[k]) * size for k, size in move_sizes(pair).items())
+    assert np.linalg.norm(h - other) <= allowed * (1 + 1e-9) + 1e-13
+    assert np.linalg.norm(h) <= math.exp(found.log_norm) * (1 + 1e-9)
+
+
+def class_rates(network, caps, T):
+    """Class-wide ĝ, r̂, ô by gate, and the repaired β and θ, at step T."""
+    gates = classwide_gates(network, steps=T, caps=caps)
+    (found,) = rates(network, gates, repaired=True, caps=caps)
+    ranges = {gate.gate: gate.up_to(T)[0] for gate in gates.ranges}
+    return ranges, float(found.beta[-1]), float(found.theta[-1])
+
+
+# --- 10: Theorem 4 ----------
+
+
+def test_10_gates_of_one_member_do_not_serve_the_class():
+    # ‖W_r‖ ≤ 20 for both; the trained network has r = 1/2 at every step, so its β is 1.
+    B_W, B_U, T = 0.01, 2.0, 6
+    trained, other = (
+        network_of("mgu", scalars(W_r=W_r, U_r=0, W_h=B_W, U_h=B_U)) for W_r in (0.0, 20.0)
+    )
+    xs = np.ones((T, 1))
+    allowed = B_W * math.exp(log_S(0.5 + B_U * 0.5**2, T))
+    assert states_of(trained, xs)[-1][0][0] <= allowed
+    reached = states_of(other, xs)[-1][0][0]
+    assert reached > 6 * allowed  # printed: ‖h_t‖ ≤ B_Wh B_x S(β, t) for every member
+    s = classwide_gates(other, steps=T).of("r").up_to(T)[0]
+    assert reached <= B_W * math.exp(log_S(s + B_U * s**2, T))
+
+
+def test_10_gates_on_the_sample_do_not_serve_other_inputs():
+    # One network; the second input drives the gate, and is 0 throughout the sample.
+    T = 6
+    network = network_of("mgu", scalars(W_r=[0, 20], U_r=0, W_h=[0.01, 0], U_h=2))
+    allowed = 0.01 * math.exp(log_S(0.5 + 2 * 0.5**2, T))
+    seen, new = np.tile([1.0, 0.0], (T, 1)), np.tile([0.6, 0.8], (T, 1))
+    assert states_of(network, seen)[-1][0][0] <= allowed
+    assert states_of(network, new)[-1][0][0] > 3 * allowed
+
+
+def test_10_the_sum_runs_from_zero():
+    # t = 1, W_r = 10, U = 0, x = 1: h_1 = r tanh(W_h) with r = σ(10), so θ = β = 1 − r.
+    with mp.workdps(30):
+        step, r = mp.mpf("1e-3"), sigmoid(10)
+        change, theta = r * mp.tanh(step), 1 - r
+        as_printed = theta * step  # B_x Σ_{j=1}^{1} θ^j ‖W_h − W_h'‖
+        assert change > 22000 * as_printed  # printed: at most this; the ratio is near e^10
+        assert change <= step  # B_x Σ_{j=0}^{0} θ^j ‖W_h − W_h'‖
+    pair = [network_of("mgu", scalars(W_r=10, U_r=0, W_h=w, U_h=0)) for w in (0.0, float(step))]
+    a, b = (states_of(network, [[1.0]])[0][0][0] for network in pair)
+    assert b - a == pytest.approx(float(change), rel=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-50, 50), st.floats(-50, 50))
+def test_10_the_sigmoid_has_slope_one_quarter(a, b):
+    assert abs(sigmoid(a) - sigmoid(b)) <= mp.mpf(abs(a - b)) / 4 + mp.mpf("1e-14")
+    near = mp.mpf("1e-4")
+    assert (sigmoid(near) - sigmoid(-near)) / (2 * near) > mp.mpf("0.2499999")  # attained at 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(gated_pairs("mgu", "rh"))
+def test_10_corrected_theorem_4_holds(drawn):
+    pair, xs, caps = drawn
+    T, H = len(xs), math.sqrt(pair[0].d_h)
+    _, beta, theta = class_rates(pair[0], caps, T)
+    size = move_sizes(pair)
+    step = H * size["U_h"] + size["W_h"]
+    step += 0.25 * (2 + caps["U_h"]) * (H * size["U_r"] + size["W_r"])
+    h, other = (states_of(network, xs)[-1][0] for network in pair)
+    assert np.linalg.norm(h - other) <= step * math.exp(log_S(theta, T)) * (1 + 1e-9) + 1e-13
+    assert np.linalg.norm(h) <= min(H, caps["W_h"] * math.exp(log_S(beta, T))) * (1 + 1e-9)
+    check_calculus(pair, xs, caps)
+
+
+# --- 11: Theorem 5 ----------
+
+
+def test_11_the_cell_state_is_not_bounded_by_one():
+    # U = 0 and all gates nearly 1: c_t = r c̃ S(g, t) for every t.
+    T = 30
+    network = network_of(
+        "lstm", scalars(W_g=10, W_r=10, W_o=10, W_c=10, U_g=0, U_r=0, U_o=0, U_c=0)
+    )
+    c = [states[1][0] for states in states_of(network, np.ones((T, 1)))]
+    g = float(sigmoid(10))
+    exact = sigmoid(10) * mp.tanh(10) * (1 - sigmoid(10) ** T) / (1 - sigmoid(10))
+    assert c[-1] == pytest.approx(float(exact), rel=1e-12)
+    assert c[-1] > 29  # printed: c_{t−1} is dropped as if at most 1
+    for t, reached in enumerate(c, start=1):
+        limit = math.exp(log_S(g, t))
+        assert 0.9999 * limit < reached <= limit
+
+
+def test_11_the_printed_step_forgets_the_cell_state():
+    # Twenty steps fill c with an open gate; at the last one the gate is at its steepest.
+    xi = 1e-6
+    other = {"W_r": [10, -10], "W_o": [0, 0], "W_c": [10, 0]}
+    zero = {"U_g": 0, "U_r": 0, "U_o": 0, "U_c": 0}
+    pair = [network_of("lstm", scalars(W_g=[10, second], **other, **zero)) for second in (0.0, xi)]
+    xs = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]])
+    a, b = (states_of(network, xs) for network in pair)
+    assert all(np.array_equal(x, y) for x, y in zip(a[-2], b[-2], strict=True))
+    change = b[-1][1][0] - a[-1][1][0]
+    assert change > 4.9 * xi  # printed: ‖c_t − c_t'‖ ≤ B_x ‖W_g − W_g'‖ here
+    assert change <= 0.25 * a[-2][1][0] * xi * (1 + 1e-6)
+    assert a[-2][1][0] <= math.exp(log_S(float(sigmoid(10)), 20))
+
+
+def test_11_the_output_gate_is_dropped():
+    zero = {"U_g": 0, "U_r": 0, "U_o": 0, "U_c": 0}
+    pair = [network_of("lstm", scalars(W_g=1, W_r=1, W_o=w, W_c=1, **zero)) for w in (0.0, 0.1)]
+    a, b = (states_of(network, np.ones((3, 1)))[-1] for network in pair)
+    B_Uc = B_Ug = B_Ur = 0.0
+    as_printed = math.exp(log_S(float(sigmoid(1)), 3)) * (B_Uc + B_Ug + B_Ur) * 0.1
+    assert as_printed == 0.0  # printed: what moving W_o may change in h_t
+    assert b[0][0] - a[0][0] > 0.01
+    assert a[1][0] == b[1][0]  # c_t is the same: ‖h_t − h_t'‖ ≤ ‖c_t − c_t'‖ fails, too
+    exact = (sigmoid(0.1) - sigmoid(0)) * mp.tanh(a[1][0])
+    assert b[0][0] - a[0][0] == pytest.approx(float(exact), rel=1e-12)
+    assert exact <= 0.25 * 0.1  # ‖tanh c_t‖_∞ B_x ‖W_o − W_o'‖/4
+
+
+@pytest.mark.parametrize("gate", ["g", "r"])
+def test_11_a_gate_reads_the_state_through_U(gate):
+    # B_{W_g} = 0 and U_g = 4: the gate of step 2 moves when h_1 does.
+    values = {"W_g": 1, "W_r": 1, "W_c": 1, "U_g": 0, "U_r": 0, "U_o": 0, "U_c": 0}
+    values |= {f"W_{gate}": 0, f"U_{gate}": 4}
+    h, other = (
+        states_of(network_of("lstm", scalars(W_o=w, **values)), [[1.0]])[0][0][0]
+        for w in (0.0, 0.5)
+    )
+    change = abs(sigmoid(4 * h) - sigmoid(4 * other))
+    assert change > 0.01  # printed: at most B_{W_g} ‖h − h'‖ = 0, no block of the gate having moved
+    assert change <= 0.25 * 4 * abs(h - other)
+
+
+def test_11_the_printed_quotient_is_one():
+    # ‖c_t‖ ≤ B_Wc B_x (β^t − 1)/(β^t − 1), as printed, is B_Wc B_x.
+    zero = {"U_g": 0, "U_r": 0, "U_o": 0, "U_c": 0}
+    network = network_of("lstm", scalars(W_g=10, W_r=10, W_o=0, W_c=1, **zero))
+    c = states_of(network, np.ones((10, 1)))[-1][1][0]
+    assert c > 7.6  # printed: at most 1
+    assert c <= math.exp(log_S(float(sigmoid(10)), 10))
+
+
+def test_11_the_candidate_reads_the_output_gate_of_the_step_before():
+    # o is open at step 1 and shut at step 2.
+    values = scalars(
+        W_g=[10, 10], W_r=[30, 30], W_o=[30, -30], W_c=[0.1, 0], U_g=0, U_r=0, U_o=0, U_c=10
+    )
+    first, second = (states[1][0] for states in states_of(network_of("lstm", values), np.eye(2)))
+    g, r, shut, opened = float(sigmoid(10)), float(sigmoid(30)), float(sigmoid(-30)), 1.0
+    assert second > 4 * ((g + r * shut * 10) * first + 0.1)  # printed: at most this, with o_t
+    assert second <= (g + r * opened * 10) * first + 0.1  # with o_{t−1}
+
+
+@settings(max_examples=150, deadline=None)
+@given(gated_pairs("lstm", "groc"))
+def test_11_corrected_theorem_5_holds(drawn):
+    pair, xs, caps = drawn
+    T, H = len(xs), math.sqrt(pair[0].d_h)
+    ranges, beta, theta = class_rates(pair[0], caps, T)
+    C = ranges["r"] * math.exp(log_S(ranges["g"], T - 1))
+    moves, size = {}, move_sizes(pair)
+    for gate in "groc":
+        moves[gate] = H * size[f"U_{gate}"] + size[f"W_{gate}"]
+    of_c = 0.25 * (C * moves["g"] + moves["r"]) + ranges["r"] * moves["c"]
+    step = ranges["o"] * of_c + 0.25 * moves["o"]
+    (h, c), (h_, c_) = (states_of(network, xs)[-1] for network in pair)
+    S = math.exp(log_S(theta, T)) * (1 + 1e-9)
+    assert np.linalg.norm(h - h_) <= S * step + 1e-13
+    assert np.linalg.norm(c - c_) <= S * step / ranges["o"] + 1e-13
+    assert np.linalg.norm(c) <= caps["W_c"] * math.exp(log_S(beta, T)) * (1 + 1e-9)
+    assert np.abs(c).max() <= ranges["r"] * math.exp(log_S(ranges["g"], T)) * (1 + 1e-9)
+    check_calculus(pair, xs, caps)
+
+
+# --- 12: Theorem 6 ----------
+
+
+def orthogonal_filters(rng, k):
+    """A bank (k, 1, k) that satisfies Assumption 8 to rounding."""
+    return (np.linalg.qr(rng.normal(size=(k, k)))[0] / math.sqrt(k))[:, None, :]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 12))
+def test_12_assumption_8_bounds_the_operator_norm_by_one(seed, k, d):
+    bank = orthogonal_filters(np.random.default_rng(seed), k)
+    assert orthogonality(bank) < 1e-14
+    assert spectral(convolution_matrix(bank, d)) <= 1 + 1e-12
+    average = channel_average(k, d).matrix @ convolution_matrix(bank, d)
+    assert spectral(average) <= 1 / math.sqrt(k) + 1e-12
+
+
+def test_12_a_little_training_breaks_it():
+    k, d = 3, 12
+    bank = (np.eye(k) / math.sqrt(k))[:, None, :]
+    assert spectral(convolution_matrix(bank, d)) == pytest.approx(1.0, rel=1e-12)
+    trained = bank + 0.02
+    measured = spectral(convolution_matrix(trained, d))
+    assert measured > 1.08  # printed: ‖W_U‖ ≤ 1
+    assert orthogonality(trained) > 0.05
+    assert measured <= convolution_norm_bound(trained, d) <= measured * (1 + 1e-9)
+
+
+def test_12_the_state_outgrows_what_is_printed():
+    # Every filter is 3/2 at its centre: the averaged operator is 3/2 of the identity.
+    k, d, T, B_x = 3, 5, 12, 1e-4
+    same = np.zeros((k, 1, k))
+    same[:, 0, 1] = 1.0
+    network = network_of("conv_averaged", {"U": 1.5 * same, "W": same}, positions=d)
+    h = states_of(network, np.full((T, d), B_x / math.sqrt(d)))[-1][0]
+    assert np.linalg.norm(h) > 20 * B_x * T  # printed: ‖h_t‖ ≤ B_x t
+    P = channel_average(k, d).matrix
+    beta, W = (
+        spectral(P @ convolution_matrix(block.value, d))
+        for block in (network.block("U"), network.block("W"))
+    )
+    assert np.linalg.norm(h) <= B_x * W * math.exp(log_S(beta, T)) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 16])
+def test_12_an_average_has_norm_one_over_root_k(k):
+    P = channel_average(k, 7)
+    assert spectral(P.matrix) == pytest.approx(1 / math.sqrt(k), rel=1e-12)  # printed: 1
+    assert P.norm == pytest.approx(1 / math.sqrt(k), rel=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 5), st.integers(2, 9), st.integers(1, 8))
+def test_12_under_assumption_8_states_do_not_grow_with_t(seed, k, d, T):
+    rng = np.random.default_rng(seed)
+    values = {"U": orthogonal_filters(rng, k), "W": orthogonal_filters(rng, k)}
+    network = network_of("conv_averaged", values, positions=d)
+    h = states_of(network, unit_inputs(rng, T, d))[-1][0]
+    rate = 1 / math.sqrt(k)
+    assert np.linalg.norm(h) <= rate * math.exp(log_S(rate, T)) * (1 + 1e-9)
+
+
+def test_12_zero_padding_keeps_more_than_d_minus_k_copies():
+    k, d = 3, 5
+    centre = np.zeros((k, 1, k))
+    centre[:, 0, 1] = 1.0
+    squared = np.linalg.norm(convolution_matrix(centre, d)) ** 2
+    printed_copies, copies = d - k, squared / np.linalg.norm(centre) ** 2
+    assert copies == pytest.approx(d, rel=1e-12) and copies > 2 * printed_copies
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(2, 9))
+def test_12_d_copies_suffice(seed, k, d):
+    bank = np.random.default_rng(seed).normal(size=(k, 1, k))
+    squared = np.linalg.norm(convolution_matrix(bank, d)) ** 2
+    assert squared <= d * np.linalg.norm(bank) ** 2 * (1 + 1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_12_measured_operator_norms_hold(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    k, d, T = (data.draw(st.integers(*ends)) for ends in ((1, 4), (2, 7), (1, 8)))
+    far = 10.0 ** data.draw(st.floats(-6, 0.5))
+    first, second, caps = {}, {}, {"V": 1.0}
+    for role in "UW":
+        first[role] = 10.0 ** data.draw(st.floats(-1, 1)) * rng.normal(size=(k, 1, k))
+        second[role] = first[role] + far * rng.normal(size=(k, 1, k))
+        norms = [convolution_norm_bound(v[role], d) for v in (first, second)]
+        caps[role] = max(norms) * (1 + 1e-12)
+    pair = [network_of("conv_averaged", values, positions=d) for values in (first, second)]
+    check_calculus(pair, unit_inputs(rng, T, d), caps)
 
 
 # --- 13: stable rank, rows and columns ----------

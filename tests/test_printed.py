@@ -257,6 +257,56 @@ def test_a_product_beta_is_not_rounded_before_its_logarithm():
     check("theorem_3_two_one", a)
 
 
+# --- Theorems 4 to 6 where they are delicate ----------
+
+AROUND_ONE = [1 - 1e-6, 1 - 1e-12, 1 - 2**-53, 1.0, 1 + 2**-52, 1 + 1e-12, 1 + 1e-6]
+
+
+@pytest.mark.parametrize("t", [1, 2, 10**3, 10**6])
+@pytest.mark.parametrize("beta", AROUND_ONE)
+@pytest.mark.parametrize("B_W", [1e-9, 1.3])
+def test_gated_theorems_where_beta_is_a_product_near_one(t, beta, B_W):
+    # β = 1/2 + B_U·(0.7)² or 1/2 + B_U·0.7·0.9: rounding it would be seen at t = 10^6.
+    mgu = edge("theorem_4", t, 0.5)
+    mgu |= {"one_minus_r_max": 0.5, "r_max": 0.7, "B_Uh": (beta - 0.5) / 0.49, "B_Wh": B_W}
+    check("theorem_4", mgu)
+    lstm = edge("theorem_5", t, 0.5)
+    lstm |= {"g_max": 0.5, "r_max": 0.7, "o_max": 0.9, "B_Uc": (beta - 0.5) / 0.63, "B_Wc": B_W}
+    check("theorem_5", lstm)
+
+
+@pytest.mark.parametrize("t", [1, 10**6])
+@pytest.mark.parametrize("theta", AROUND_ONE)
+def test_gated_theorems_where_theta_is_near_one(t, theta):
+    mgu = edge("theorem_4", t, 0.5)
+    mgu |= {"one_minus_r_max": 0.25, "r_max": 0.5, "B_Uh": 1.0, "B_Ur": (theta - 0.5) / 3}
+    check("theorem_4", mgu)
+    lstm = edge("theorem_5", t, 0.5)
+    lstm |= {"g_max": 0.25, "r_max": 0.5, "o_max": 0.5, "B_Uc": 1.0, "B_Ug": theta - 0.5}
+    check("theorem_5", lstm)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+@pytest.mark.parametrize("t", [1, 56, 10**6, 10**9])
+def test_theorems_4_to_6_at_extreme_letters(t, size):
+    tiny_margin = {"gamma": 1e-300, "m": 2, "delta": 1e-300}
+    for name, roles in (("theorem_4", ["B_Uh", "B_Wh", "B_Ur"]),
+                        ("theorem_5", ["B_Uc", "B_Wc", "B_Ug", "B_Uo"])):  # fmt: skip
+        for role in roles:
+            check(name, edge(name, t, 0.5) | {role: size})
+            check(name, edge(name, t, 0.5) | {role: size} | tiny_margin)
+    check("theorem_6", edge("theorem_6", t, 0.5) | {"B_x": size} | tiny_margin)
+    check("theorem_6", edge("theorem_6", t, 0.5) | {"d": 10**9, "k": 10**6, "m": 10**18})
+
+
+def test_shut_gates_leave_one_term_of_the_sum():
+    # β = θ = 0: S = 1, whatever t.
+    a = edge("theorem_4", 10**6, 0.0) | {"r_max": 0.0, "B_Ur": 0.0}
+    assert printed.theorem_4(**a).log10 == printed.theorem_4(**(a | {"t": 1})).log10
+    a = edge("theorem_5", 10**6, 0.0) | {"B_Ug": 0.0, "B_Ur": 0.0, "B_Uo": 0.0}
+    assert printed.theorem_5(**a).log10 == printed.theorem_5(**(a | {"t": 1})).log10
+
+
 # --- the lemmas of other shapes ----------
 
 

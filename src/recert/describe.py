@@ -11,6 +11,7 @@ from recert import norms
 from recert.certificate import Assumption, Bound, ListStatement
 from recert.concentration import hypergeometric_upper_limit
 from recert.errors import InputError
+from recert.gates import Gates
 from recert.margins import MarginTable
 from recert.network import Block, Network
 from recert.sample import Sample
@@ -88,6 +89,25 @@ def describe_network(network: Network) -> dict[str, Any]:
         "blocks": [_describe_block(block) for block in network.blocks()],
         "digest": network.digest,
     }
+
+
+def describe_gates(bounded: Gates, measured: Gates | None) -> list[dict[str, Any]]:
+    """The range of every gate: class-wide s (entries lie in [1 − s, s]), and as measured."""
+    rows = []
+    for found in bounded.ranges:
+        row: dict[str, Any] = {
+            "layer": found.layer,
+            "direction": found.direction,
+            "gate": found.gate,
+            "bound": found.up_to(bounded.steps)[0],
+        }
+        if measured is not None:
+            largest, complement = measured.of(found.gate, found.layer, found.direction).up_to(
+                measured.steps
+            )
+            row["measured"] = [max(0.0, 1.0 - complement), largest]
+        rows.append(row)
+    return rows
 
 
 def _describe_block(block: Block) -> dict[str, Any]:

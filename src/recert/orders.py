@@ -1,4 +1,9 @@
-"""The paper's formulas as printed, evaluated on a network (kind "order": never certificates)."""
+"""The paper's formulas as printed, evaluated on a network (kind "order": never certificates).
+
+Every formula is stated for one cell. Those of vanilla cells are always listed; Theorems 4 to 6 are
+listed for networks with other cells. A formula that does not speak of a network is listed with the
+reason.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,8 @@ import numpy as np
 from recert import norms, printed
 from recert.caps import HELD
 from recert.certificate import Bound
+from recert.gates import SIGMOIDS, Gates, beyond_paper, printed_range
+from recert.layers import Layer
 from recert.logspace import LN10
 from recert.margins import MarginTable
 from recert.network import Network
@@ -19,13 +26,25 @@ from recert.network import Network
 
 @dataclass(frozen=True)
 class Order:
-    """A printed formula on the menu; ``letters`` are the arguments that it takes."""
+    """A printed formula on the menu.
+
+    Args:
+        name: as certificates list it.
+        title: for people.
+        formula: of `recert.printed`.
+        letters: the arguments that it takes.
+        hard: whether it stands beside the hard-margin risk instead of the ramp risk.
+        cell: the cell for which the paper states it.
+        measured: whether its gates' ranges are those measured on data.
+    """
 
     name: str
     title: str
     formula: Callable[..., printed.Printed]
     letters: tuple[str, ...]
     hard: bool = False
+    cell: str = "vanilla"
+    measured: bool = False
 
 
 _DIMS = ("t", "m", "gamma", "d_x", "d_h", "d_y")
@@ -64,15 +83,64 @@ ORDERS: tuple[Order, ...] = (
     ),
 )
 
+_MGU = (*_DIMS, "B_x", "B_V", "B_Wh", "B_Uh", "B_Ur", "r_max", "one_minus_r_max", "delta")
+_LSTM = (
+    *(*_DIMS, "B_x", "B_V", "B_Wc", "B_Uc", "B_Ug", "B_Ur", "B_Uo"),
+    *("g_max", "r_max", "o_max", "delta"),
+)
+# For networks with cells other than vanilla. Gates' ranges are class-wide unless measured.
+VARIANTS: tuple[Order, ...] = (
+    Order(
+        "printed_theorem_4",
+        "Theorem 4 (MGU), as printed",
+        printed.theorem_4,
+        _MGU,
+        cell="mgu",
+    ),
+    Order(
+        "printed_theorem_4_measured",
+        "Theorem 4 (MGU), as printed, gates measured",
+        printed.theorem_4,
+        _MGU,
+        cell="mgu",
+        measured=True,
+    ),
+    Order(
+        "printed_theorem_5",
+        "Theorem 5 (LSTM), as printed",
+        printed.theorem_5,
+        _LSTM,
+        cell="lstm",
+    ),
+    Order(
+        "printed_theorem_5_measured",
+        "Theorem 5 (LSTM), as printed, gates measured",
+        printed.theorem_5,
+        _LSTM,
+        cell="lstm",
+        measured=True,
+    ),
+    Order(
+        "printed_theorem_6",
+        "Theorem 6 (Conv RNN), as printed",
+        printed.theorem_6,
+        ("t", "m", "gamma", "d", "k", "B_x", "delta"),
+        cell="conv_averaged",
+    ),
+)
+_STATED = {
+    "vanilla": "the paper states it for one vanilla layer",
+    "mgu": "the paper states it for one MGU layer",
+    "lstm": "the paper states it for one LSTM layer",
+    "conv_averaged": "the paper states it for one convolutional layer whose channels are averaged",
+}
+# How far filters may be from Assumption 8 and still satisfy it to rounding.
+ORTHOGONAL = 1e-12
+
 
 def letters(network: Network, input_bound: float) -> dict[str, float]:
     """The paper's letters of a one-layer vanilla network, spectral norms as measured."""
-    values: dict[str, float] = {
-        "d_x": network.d_x,
-        "d_h": network.d_h,
-        "d_y": network.K,
-        "B_x": input_bound,
-    }
+    values = _dimensions(network, input_bound)
     for name in ("U", "V", "W"):
         found = norms.norm_bounds(network.block(name).value, name=name)
         values |= {
@@ -83,17 +151,73 @@ def letters(network: Network, input_bound: float) -> dict[str, float]:
     return values
 
 
-def out_of_scope(network: Network) -> str:
-    """Why the printed formulas do not describe this network; empty if they do."""
-    if len(network.layers) > 1 or network.layers[0].cell != "vanilla":
-        return "the paper states it for one vanilla layer"
-    if network.embedding is not None:
-        return "the paper's network has no embedding"
-    if any(block.norm == "euclidean" for block in network.blocks()):
-        return "the paper's network has no biases"
-    if network.layers[0].activation != "tanh":
+def gated_letters(network: Network, input_bound: float) -> dict[str, float]:
+    """The letters of a one-layer MGU or LSTM network: spectral norms, and the paper's gate range.
+
+    ``r_max`` and ``one_minus_r_max`` are 1/(1 + exp(−B_Wr B_x − ‖U_r‖_row)), and so for every gate.
+    """
+    layer = _only(network)
+    values = _dimensions(network, input_bound)
+    values["B_V"] = norms.spectral_norm_bound(network.head.V.value, name="V")
+    for role, block in layer.blocks.items():
+        values[f"B_{role.replace('_', '')}"] = norms.spectral_norm_bound(block.value, name=role)
+    for gate in SIGMOIDS[layer.cell]:
+        s = printed_range(layer, gate, input_bound)
+        values |= {f"{gate}_max": s, f"one_minus_{gate}_max": s}
+    return values
+
+
+def conv_letters(network: Network, input_bound: float) -> dict[str, float]:
+    """The letters of the paper's convolutional network: d positions, k channels."""
+    layer = _only(network)
+    return {"d": layer.positions, "k": int(layer.blocks["U"].shape[0]), "B_x": input_bound}
+
+
+_LETTERS: dict[str, Callable[[Network, float], dict[str, float]]] = {
+    "vanilla": letters,
+    "mgu": gated_letters,
+    "lstm": gated_letters,
+    "conv_averaged": conv_letters,
+}
+
+
+def out_of_scope(network: Network, cell: str = "vanilla") -> str:
+    """Why the formulas that the paper states for a cell do not describe this network, or ""."""
+    if any(layer.cell != cell for layer in network.directions()) or len(network.layers) > 1:
+        return _STATED[cell]
+    reason = beyond_paper(network)
+    if reason:
+        return reason
+    layer = _only(network)
+    if layer.activation != "tanh":
         return "the activation is not bounded, as Assumption 3 of the paper asks"
-    return ""
+    if cell == "conv_averaged":
+        return _beyond_assumption_8(network, layer)
+    return "" if network.head.pool is None else "the paper pools the output of Conv RNNs alone"
+
+
+def orthogonality(bank: norms.Matrix) -> float:
+    """How far k filters (k, 1, k) are from Assumption 8: ‖𝒰ᵀ𝒰 − I/k‖, which is ‖𝒰𝒰ᵀ − I/k‖."""
+    filters = bank[:, 0, :]
+    k = len(filters)
+    return norms.spectral_norm_bound(filters @ filters.T - np.eye(k) / k)
+
+
+def _beyond_assumption_8(network: Network, layer: Layer) -> str:
+    """Why a network of the convolutional cell is not the paper's; empty if it is."""
+    if network.head.pool is None or network.head.V.norm != "operator":
+        return "the paper's Conv RNN has a pooled filter bank as its head"
+    banks = {"U": layer.blocks["U"], "V": network.head.V, "W": layer.blocks["W"]}
+    k = int(layer.blocks["U"].shape[0])
+    for name, block in banks.items():
+        if block.shape != (k, 1, k):
+            shape = "x".join(str(n) for n in block.shape)
+            return f"the paper has k filters of width k on one channel, {name} has shape {shape}"
+    found = {name: orthogonality(block.value) for name, block in banks.items()}
+    if max(found.values()) <= ORTHOGONAL:
+        return ""
+    measured = ", ".join(f"{value:.3g} for {name}" for name, value in found.items())
+    return f"Assumption 8 wants orthogonal filters; ‖AᵀA − I/k‖ is {measured} with k = {k}"
 
 
 def order_bounds(
@@ -105,13 +229,51 @@ def order_bounds(
     gamma: float,
     delta: float,
     replaced: Mapping[str, float] | None = None,
+    measured: Gates | None = None,
 ) -> list[Bound]:
-    """Every printed bound at horizon ``steps`` and margin ``gamma``; letters may be replaced."""
-    reason = out_of_scope(network)
+    """Every printed bound at horizon ``steps`` and margin ``gamma``; letters may be replaced.
+
+    Args:
+        network: any; what the paper does not speak of is "not applicable".
+        table: margins, for the empirical risk.
+        steps: t.
+        input_bound: B_x.
+        gamma: γ.
+        delta: δ.
+        replaced: letter → value, such as ``{"B_U": 1.0}``.
+        measured: ranges of gates that `recert.gates.measured_gates` found; Theorems 4 and 5 are
+            then listed a second time, at the ranges up to step t.
+
+    Source: Theorems 1 to 6 of "On Generalization Bounds of a Family of Recurrent Neural Networks".
+    """
+    menu = [*ORDERS]
+    if any(layer.cell != "vanilla" for layer in network.directions()):
+        menu += [order for order in VARIANTS if measured is not None or not order.measured]
     given: dict[str, Any] = {"t": steps, "m": table.m, "gamma": gamma, "delta": delta}
-    if not reason:
-        given |= letters(network, input_bound) | dict(replaced or {})
-    return [_evaluate(order, reason, given, table) for order in ORDERS]
+    cells = {order.cell for order in menu}
+    reasons = {cell: out_of_scope(network, cell) for cell in cells}
+    known = {
+        cell: given | (_LETTERS[cell](network, input_bound) if not reasons[cell] else {})
+        for cell in cells
+    }
+    found = []
+    for order in menu:
+        values = dict(known[order.cell])
+        if order.measured and measured is not None and not reasons[order.cell]:
+            values |= _measured_letters(measured, steps)
+        if not reasons[order.cell]:
+            values |= replaced or {}
+        found.append(_evaluate(order, reasons[order.cell], values, table))
+    return found
+
+
+def _measured_letters(measured: Gates, steps: int) -> dict[str, float]:
+    """The largest measured gates up to a step, in the letters of Theorems 4 and 5."""
+    values: dict[str, float] = {}
+    for found in measured.ranges:
+        largest, complement = found.up_to(steps)
+        values |= {f"{found.gate}_max": largest, f"one_minus_{found.gate}_max": complement}
+    return values
 
 
 def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTable) -> Bound:
@@ -128,6 +290,7 @@ def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTab
     log10 = max(found.log10, -1e300)
     if rest > 0:
         log10 = float(np.logaddexp(log10 * LN10, math.log(rest))) / LN10
+    gates = ", and gates are read off the sample" if order.measured else ""
     return Bound(
         name=order.name,
         title=order.title,
@@ -140,9 +303,19 @@ def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTab
             "confidence": found.confidence,
         },
         choices={"gamma": gamma},
-        reason="as printed: no constants, so not a bound",
+        reason=f"as printed: no constants, so not a bound{gates}",
     )
 
 
 def _inapplicable(order: Order, reason: str) -> Bound:
     return Bound(order.name, order.title, "not applicable", None, "as printed", reason=reason)
+
+
+def _dimensions(network: Network, input_bound: float) -> dict[str, float]:
+    return {"d_x": network.d_x, "d_h": network.d_h, "d_y": network.K, "B_x": input_bound}
+
+
+def _only(network: Network) -> Layer:
+    """The layer of a network that has one, in one direction."""
+    (layer,) = network.directions()
+    return layer

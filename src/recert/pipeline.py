@@ -15,8 +15,15 @@ from recert import adapters, arguments, ledger
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption, Bound, Certificate
 from recert.choices import Cost, FiniteChoice, split_delta
-from recert.describe import describe_network, describe_sample, finite_list, only_for_lists
+from recert.describe import (
+    describe_gates,
+    describe_network,
+    describe_sample,
+    finite_list,
+    only_for_lists,
+)
 from recert.errors import InputError
+from recert.gates import SIGMOIDS, Gates, classwide_gates, measured_gates
 from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.orders import order_bounds
@@ -24,6 +31,10 @@ from recert.predict import Predictor, check_reading, network_predictor
 from recert.recurrence import Prints, between, within
 from recert.sample import At, Enforced, Reading, Sample
 from recert.theorems import THEOREMS, Setting, Theorem
+
+
+# Gates are reported on this many sequences, and class-wide up to this many steps.
+GATE_SEQUENCES, GATE_STEPS = 2048, 500
 
 
 def certify(
@@ -126,6 +137,7 @@ class Case:
     at: At
     delta: float
     population: int | None = None
+    gates: Gates | None = None
 
 
 def prepare(
@@ -202,7 +214,8 @@ def prepare(
     )
     reading_of = "finite list" if population is not None and not draws else "new draws"
     described = describe_sample(sample, setting, input_row, reading_of, population)
-    return Case(network, setting, tuple(rows), described, at, delta, population)
+    gates = _measured_gates(network, sequences, labels, reading, lengths)
+    return Case(network, setting, tuple(rows), described, at, delta, population, gates)
 
 
 def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
@@ -217,9 +230,10 @@ def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
         input_bound=case.setting.input_bound,
         gamma=reported_margin(found, case.setting),
         delta=case.delta,
+        measured=case.gates,
     )
     return Certificate(
-        network=describe_network(case.network),
+        network=describe_network(case.network) | _gate_ranges(case),
         sample=case.described,
         at=case.at,
         delta=case.delta,
@@ -228,6 +242,19 @@ def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
         finite_list=finite_list(found, case.setting, case.population, case.rows),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _gate_ranges(case: Case) -> dict[str, Any]:
+    """Gate ranges for the certificate: class-wide, and measured where they were."""
+    if not any(layer.cell in SIGMOIDS for layer in case.network.directions()):
+        return {}
+    bounded = classwide_gates(
+        case.network,
+        steps=min(case.setting.steps, GATE_STEPS),
+        input_bound=case.setting.input_bound,
+        caps=case.setting.caps,
+    )
+    return {"gates": describe_gates(bounded, case.gates)}
 
 
 def evaluate_menu(
@@ -264,6 +291,18 @@ def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
     if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
         raise InputError("a batch must be (sequences, labels) or (sequences, labels, lengths)")
     return first[0], itertools.chain([first], batches)
+
+
+def _measured_gates(
+    network: Network, sequences: Any, labels: Any, reading: Reading, lengths: Any
+) -> Gates | None:
+    """Gate ranges on the first sequences; None without gates or where batches are read once."""
+    gated = any(layer.cell in SIGMOIDS for layer in network.directions())
+    if not gated or labels is None or not hasattr(sequences, "shape"):
+        return None
+    few = slice(0, GATE_SEQUENCES)
+    some = None if lengths is None else lengths[few]
+    return measured_gates(network, Sample(sequences[few], labels[few], reading, lengths=some))
 
 
 def _menu(bounds: str | Sequence[str]) -> list[Theorem]:

@@ -156,3 +156,99 @@ def _save(figure: Any, path: str | Path) -> Path:
         )
     finally:
         plt.close(figure)
+
+
+def cells(certificates: Sequence[tuple[str, Certificate]], path: str | Path) -> Path:
+    """What each network's best certificate is made of, and its test error, one bar each.
+
+    The dark part is the share of the sample within the margin γ of an error (the training error,
+    where the best bound has no margin), the light part what the network's complexity costs.
+
+    Args:
+        certificates: pairs of a name and a certificate, drawn from top to bottom.
+        path: a PNG, SVG or PDF file, written through a temporary name.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        FileError: the file cannot be written.
+    """
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(8.4, 1.6 + 0.75 * len(certificates)))
+    labels = []
+    for row, (name, certificate) in enumerate(certificates):
+        best, sample, network = certificate.best, certificate.sample, certificate.network
+        labels.append(f"{name}\n{network['dims']['d_h']} units, {network['parameters']:,} weights")
+        value, error = certificate.risk_bound, float(sample["training_error"])
+        seen = error if best is None else min(value, best.terms.get("hard_margin_risk", error))
+        first = {"label": None} if row else {}
+        axis.barh(
+            row, seen, **{"color": "#1b7837", "label": "within γ of a training error", **first}
+        )
+        price = {"color": "#a6dba0", "label": "price of complexity", **first}
+        axis.barh(row, value - seen, left=seen, **price)
+        axis.text(value, row, f" {rounded_up(value, 4)}", va="center", fontsize=10)
+        if sample.get("holdout"):
+            mark = {"color": "#b2182b", "label": "error on units held back", **first}
+            axis.plot([sample["holdout"]["error"]] * 2, [row - 0.4, row + 0.4], linewidth=2, **mark)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.set_xlim(0.0, 1.12 * max(certificate.risk_bound for _, certificate in certificates))
+    axis.set_xlabel("error")
+    axis.set_title("Certified error of each cell, and its test error")
+    axis.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8.5, frameon=False
+    )
+    figure.tight_layout()
+    return _save(figure, path)
+
+
+def gates_against_time(
+    panels: Sequence[tuple[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]],
+    path: str | Path,
+    *,
+    longest: int,
+    marked: int | None = None,
+) -> Path:
+    """Rates such as β_t and θ_t of several networks against t = 1..T, one panel for each rate.
+
+    Args:
+        panels: (title, name of a network → its rate at t = 1..T as measured and class-wide), as
+            `recert.report.gates.curves` makes them; measured is solid, class-wide dashed.
+        path: a PNG, SVG or PDF file, written through a temporary name.
+        longest: T.
+        marked: a step to mark, or None.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        FileError: the file cannot be written.
+    """
+    plt = _pyplot()
+    from matplotlib.ticker import LogFormatter
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.6), squeeze=False)
+    for axis, (title, networks) in zip(axes[0], panels, strict=True):
+        for number, (name, pair) in enumerate(networks.items()):
+            for values, style, label in zip(pair, ("-", "--"), (name, None), strict=True):
+                axis.plot(
+                    range(1, len(values[:longest]) + 1),
+                    values[:longest],
+                    style,
+                    color=f"C{number}",
+                    linewidth=2.0 if style == "-" else 1.3,
+                    label=label,
+                )
+        axis.axhline(1.0, color="black", linewidth=1.0)
+        if marked is not None:
+            axis.axvline(marked, color="#8c8c8c", linewidth=0.9, linestyle=":")
+        axis.plot([], [], "-", color="#555555", label="measured")
+        axis.plot([], [], "--", color="#555555", label="class-wide")
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(LogFormatter())
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_title(title, fontsize=10.5)
+        axis.set_xlabel("step t")
+        axis.grid(alpha=0.25, which="both")
+    axes[0][-1].legend(fontsize=8, loc="best")
+    figure.tight_layout()
+    return _save(figure, path)

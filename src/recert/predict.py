@@ -33,7 +33,7 @@ def network_predictor(network: Network) -> Predictor:
         check_reading(network, at)
         # What overflows reaches the margins, which are refused there.
         with np.errstate(over="ignore", invalid="ignore"):
-            return in_pieces(network, x, lengths, at, lambda *piece: _logits(algebra, *piece))
+            return in_pieces(network, x, lengths, at, lambda *piece: sorted_logits(algebra, *piece))
 
     return predict
 
@@ -92,7 +92,7 @@ def active_rows(lengths: NDArray[np.int64], steps: int) -> NDArray[np.int64]:
     return counts
 
 
-def _logits(
+def sorted_logits(
     algebra: NumbersAlgebra, network: Network, x: NDArray[Any], lengths: NDArray[np.int64], at: At
 ) -> Array:
     """Logits of sequences sorted by falling length: (n, K), or (n, T, K)."""
