@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check simulate bench clean
+.PHONY: demo compare test check simulate bench clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -14,6 +14,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 demo: .venv/.installed ## train two networks, certify both, draw the pictures into demo/
 	$(BIN)/recert demo --out demo
+
+compare: .venv/.installed ## train every cell, certify each: one table and one picture in compare/
+	$(BIN)/recert compare --data german-nouns --out compare
 
 test: .venv/.installed ## every test but the long simulations
 	$(BIN)/python -m pytest -n 2
@@ -32,4 +35,4 @@ bench: .venv/.installed ## speed, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo compare .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from functools import cache
 
-import family
 import numpy as np
 import pytest
-from test_coverage import CLASS_WIDE, DELTA, LANGUAGE, World, allowed, count_failures
 
+import family
 from recert.layers import Bidirectional, Layer
 from recert.network import Block, Head, Network
 from recert.predict import network_predictor
+from test_coverage import CLASS_WIDE, DELTA, LANGUAGE, World, allowed, count_failures
 
 POOL = 400
 # Small enough that some statements are below 1 on a few thousand units.

@@ -19,7 +19,7 @@ def log_matvec(A: Array, v: Array) -> Array:
 
 
 def affine_power(A: Array, steps: int) -> tuple[Array, Array]:
-    """log(exp(A)^steps) and log(Σ_{i<steps} exp(A)^i) for (…, n, n) stacks, in O(log steps) products.
+    """log(exp(A)^steps) and log(Σ_{i<steps} exp(A)^i) for (…, n, n), in O(log steps) products.
 
     Then exp(A)^steps v + (Σ_{i<steps} exp(A)^i) b is where ``steps`` steps v ← exp(A) v + b lead.
     """

@@ -30,7 +30,10 @@ Options = Annotated[
 ]
 CapList = Annotated[
     str | None,
-    typer.Option("--caps", help="Caps declared before training, as U=0.8,W=3,V=1."),
+    typer.Option(
+        "--caps",
+        help="Caps declared before training, by letter or block, as U=0.8,W=3,V=1 or U_g=0.1.",
+    ),
 ]
 
 
@@ -77,14 +80,26 @@ def demo(
 @app.command()
 def train(
     data: Annotated[str, typer.Argument(help="Name of a data set (recert data list).")],
-    cell: Annotated[str, typer.Option(help="The recurrent cell.")] = "vanilla",
+    cell: Annotated[str, typer.Option(help="vanilla, mgu, gru, lstm or conv.")] = "vanilla",
     out: Annotated[Path, typer.Option(help="Folder for the network.")] = Path("network"),
-    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units d_h.")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units d_h of a layer.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Recurrent layers.")] = None,
+    bidirectional: Annotated[
+        bool, typer.Option("--bidirectional", help="Read each sequence from its end, too.")
+    ] = False,
+    bias: Annotated[bool, typer.Option("--bias", help="Train with biases.")] = False,
+    activation: Annotated[
+        str | None, typer.Option(help="tanh or relu, of vanilla and conv cells.")
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, help="Channels among which a conv cell's units are.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Width of a conv cell's filters.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     caps: CapList = None,
     free: Annotated[bool, typer.Option("--free", help="Train without caps.")] = False,
-    activation: Annotated[str | None, typer.Option(help="tanh or relu.")] = None,
-    bias: Annotated[bool, typer.Option("--bias", help="Train with biases.")] = False,
     units: Annotated[
         int | None, typer.Option(min=1, help="Units to train on; the rest is held back.")
     ] = None,
@@ -94,22 +109,26 @@ def train(
     """Train a network and write it to disk (safetensors and a JSON description)."""
     from recert.experiments import training_runs
 
-    if cell != "vanilla":
-        raise InputError(f"cell is {cell!r}; this version trains: vanilla")
     if free and caps is not None:
         raise InputError("--free and --caps exclude each other; drop one of them")
+    for name, value in (("--channels", channels), ("--width", width)):
+        if value is not None and cell != "conv":
+            raise InputError(f"{name} is for --cell conv; drop it for {cell} cells")
     _writable(out)
-    changes = {"d_h": hidden, "epochs": epochs, "activation": activation, "bias": bias or None}
     run = training_runs.train_and_save(
         data,
         out,
         options=_options(option),
+        cell=cell,
         caps=_caps(caps),
         free=free,
         units=units,
         seed=seed,
-        changes={name: value for name, value in changes.items() if value is not None},
-    )
+        changes=_given(
+            d_h=hidden, layers=layers, bidirectional=bidirectional or None, bias=bias or None,
+            activation=activation, channels=channels, width=width, epochs=epochs,
+        ),
+    )  # fmt: skip
     console = _console()
     console.print(f"trained on {run.trained_on:,} units; training error {run.error:.4f}")
     if run.held_error is not None:
@@ -185,20 +204,47 @@ def certify(
 
 @app.command()
 def compare(
-    certificates: Annotated[list[Path], typer.Argument(help="Files that certify wrote.")],
-    out: Annotated[Path | None, typer.Option(help="A picture to draw (PNG, SVG, PDF).")] = None,
+    certificates: Annotated[
+        list[Path] | None, typer.Argument(help="Files that certify wrote.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Instead of files: train every cell on this data set and certify it."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A picture to draw (PNG, SVG, PDF); with --data a folder for it all."),
+    ] = None,
+    cells: Annotated[
+        str, typer.Option(help="With --data: the cells, separated by commas.")
+    ] = "vanilla,mgu,gru,lstm,conv",
+    hidden: Annotated[int | None, typer.Option(min=1, help="With --data: hidden units.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="With --data: epochs.")] = None,
+    free: Annotated[bool, typer.Option("--free", help="With --data: train without caps.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="With --data: seed of all trainings.")] = 0,
+    option: Options = None,
 ) -> None:
-    """Show certificates side by side."""
-    from recert import plots
-    from recert.certificate import load_certificate
-    from recert.report import tables
+    """Show certificates side by side; with --data, those of every cell, trained for it."""
+    from recert.experiments import comparison
 
-    loaded = [(_name(path, certificates), load_certificate(path)) for path in certificates]
+    if bool(certificates) == (data is not None):
+        raise InputError("compare takes files of certificates, or --data NAME: give one of the two")
     console = _console()
-    console.print(tables.comparison(loaded))
-    if out is not None:
-        picture = plots.ladder([(certificate, name) for name, certificate in loaded], out)
-        console.print(f"written: {picture}", soft_wrap=True)
+    if data is None:
+        comparison.show(certificates or [], console=console, picture=out)
+        return
+    folder = out or Path("compare")
+    _writable(folder)
+    comparison.run(
+        data,
+        folder,
+        cells=[name.strip() for name in cells.split(",")],
+        options=_options(option),
+        changes=_given(d_h=hidden, epochs=epochs),
+        free=free,
+        seed=seed,
+        console=console,
+    )
 
 
 @data_app.command("list")
@@ -238,10 +284,9 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=132)
 
 
-def _name(path: Path, paths: list[Path]) -> str:
-    """A short name that tells the files apart."""
-    same = [other for other in paths if other.stem == path.stem]
-    return path.stem if len(same) == 1 else str(path.parent / path.stem)
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _writable(folder: Path) -> None:

@@ -32,7 +32,6 @@ from recert.recurrence import Prints, between, within
 from recert.sample import At, Enforced, Reading, Sample
 from recert.theorems import THEOREMS, Setting, Theorem
 
-
 # Gates are reported on this many sequences, and class-wide up to this many steps.
 GATE_SEQUENCES, GATE_STEPS = 2048, 500
 

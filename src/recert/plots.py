@@ -182,7 +182,7 @@ def cells(certificates: Sequence[tuple[str, Certificate]], path: str | Path) -> 
         seen = error if best is None else min(value, best.terms.get("hard_margin_risk", error))
         first = {"label": None} if row else {}
         axis.barh(
-            row, seen, **{"color": "#1b7837", "label": "within γ of a training error", **first}
+            row, seen, **{"color": "#1b7837", "label": "sample within γ of an error", **first}
         )
         price = {"color": "#a6dba0", "label": "price of complexity", **first}
         axis.barh(row, value - seen, left=seen, **price)
@@ -223,8 +223,9 @@ def gates_against_time(
         FileError: the file cannot be written.
     """
     plt = _pyplot()
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import FuncFormatter
 
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
     figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.6), squeeze=False)
     for axis, (title, networks) in zip(axes[0], panels, strict=True):
         for number, (name, pair) in enumerate(networks.items()):
@@ -243,12 +244,12 @@ def gates_against_time(
         axis.plot([], [], "-", color="#555555", label="measured")
         axis.plot([], [], "--", color="#555555", label="class-wide")
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(LogFormatter())
-        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
+        axis.yaxis.set_major_formatter(plain)
+        axis.yaxis.set_minor_formatter(plain)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title, fontsize=10.5)
         axis.set_xlabel("step t")
         axis.grid(alpha=0.25, which="both")
-    axes[0][-1].legend(fontsize=8, loc="best")
+    axes[0][-1].legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     figure.tight_layout()
     return _save(figure, path)

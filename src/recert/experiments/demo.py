@@ -83,16 +83,16 @@ def _one(
     trained = train(training, recipe, seed=seed, progress=bar, description=f"training, {name}")
     task = bar.add_task(f"certifying, {name}", total=training.m)
     case = prepare(
-        trained.model,
+        trained.model.recert_network(),
         training.sequences,
         training.labels,
         lengths=training.lengths,
         max_length=training.max_length,
-        caps=None if recipe.caps is None else recipe.caps.as_dict(),
+        caps=trained.caps or None,
         holdout=(test.sequences, test.labels, test.lengths),
         holdout_role="checking",
         draws="nouns are regarded as draws from an unbounded vocabulary of German nouns",
-        tried=GERMAN_NOUNS_CHOICES,
+        tried=GERMAN_NOUNS_CHOICES["vanilla"],
         population=training.population,
         delta=DELTA,
         progress=lambda n: bar.advance(task, n),
@@ -140,7 +140,9 @@ def _explanation(outcomes: list[Outcome]) -> str:
 
 def _cap(recipe: object) -> str:
     caps = getattr(recipe, "caps", None)
-    return "∞" if caps is None else f"{caps.U:g}, ‖W‖_col ≤ {caps.W:g}, ‖V‖ ≤ {caps.V:g}"
+    if caps is None:
+        return "∞"
+    return f"{caps['U']:g}, ‖W‖_col ≤ {caps['W']:g}, ‖V‖ ≤ {caps['V']:g}"
 
 
 def _progress(console: Console) -> Progress:

@@ -7,9 +7,9 @@ goes into the network's description, so that ``certify`` finds it there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recert import adapters, data
 from recert.certificate import Certificate
@@ -19,6 +19,9 @@ from recert.margins import margin_table
 from recert.network import Network
 from recert.pipeline import certify
 from recert.sample import At, Reading, Sample
+
+if TYPE_CHECKING:
+    from recert.training import Recipe
 
 # Units of the default data that are trained on; other sets are trained on whole.
 DEFAULT_UNITS = {"german-nouns": 70_000}
@@ -33,6 +36,7 @@ class Run:
     held_back: int
     error: float
     held_error: float | None
+    seconds: float
 
 
 def train_and_save(
@@ -45,33 +49,30 @@ def train_and_save(
     units: int | None,
     seed: int,
     changes: dict[str, Any],
+    cell: str = "vanilla",
+    contenders: int = 1,
+    progress: bool = True,
 ) -> Run:
-    """Train on a data set and write the network to ``out``; see ``recert train --help``."""
-    from recert.training import Caps, Recipe, train
-    from recert.training.recipes import (
-        GERMAN_NOUNS_CAPPED,
-        GERMAN_NOUNS_CHOICES,
-        GERMAN_NOUNS_FREE,
-    )
+    """Train on a data set and write the network to ``out``; see ``recert train --help``.
 
+    ``contenders`` networks are trained to choose among them, for which each pays.
+    """
+    from recert.training import train
+    from recert.training.recipes import GERMAN_NOUNS_CHOICES
+
+    recipe = recipe_for(name, cell, caps, free=free, changes=changes)
     loaded = _load(name, options, seed)
     training, held = _split(loaded, DEFAULT_UNITS.get(name) if units is None else units)
-    default = name == "german-nouns" and not free and caps is None
-    recipe = GERMAN_NOUNS_CAPPED if default else GERMAN_NOUNS_FREE
-    if caps is not None:
-        unknown = sorted(set(caps) - set(Caps.__dataclass_fields__))
-        if unknown:
-            raise InputError(f"caps name unknown blocks {unknown}; the blocks are U, W, V, b, b_V")
-        recipe = Recipe(**{**_fields(GERMAN_NOUNS_CAPPED), "caps": Caps(**caps)})
-    trained = train(training, recipe, seed=seed, progress=True, **changes)
-    network = adapters.from_torch(trained.model, training.sequences, lengths=training.lengths)
-    declared = trained.recipe.caps
+    trained = train(training, recipe, seed=seed, progress=progress, description=f"training {cell}")
+    network = trained.model.recert_network()
+    tried = GERMAN_NOUNS_CHOICES[cell] if name == "german-nouns" else 1
     meta = {
         "data": {"name": name, "options": {**options, **_seeded(name, options, seed)}},
         "units": training.units,
-        "caps": None if declared is None else declared.as_dict(),
+        "cell": cell,
+        "caps": trained.caps or None,
         "max_length": training.max_length,
-        "tried": GERMAN_NOUNS_CHOICES if name == "german-nouns" else 1,
+        "tried": tried * contenders,
         "seed": seed,
     }
     adapters.save_network(network, out, meta=meta)
@@ -81,7 +82,31 @@ def train_and_save(
         0 if held is None else held.units,
         _error(network, training),
         None if held is None else _error(network, held),
+        trained.seconds,
     )
+
+
+def recipe_for(
+    name: str, cell: str, caps: dict[str, float] | None, *, free: bool, changes: dict[str, Any]
+) -> Recipe:
+    """How a cell is trained: inside declared caps, inside those of the default data, or freely.
+
+    Raises:
+        InputError: there is no such cell, or a value is out of range.
+    """
+    from recert.training import Recipe, check_cell
+    from recert.training.recipes import GERMAN_NOUNS, GERMAN_NOUNS_FREE, WITH_BIASES
+
+    check_cell(cell, changes.get("activation", "tanh"))
+    unknown = sorted(set(changes) - set(Recipe.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"unknown recipe fields {', '.join(unknown)}")
+    if free or (caps is None and name != "german-nouns"):
+        return replace(GERMAN_NOUNS_FREE, cell=cell, **changes)
+    recipe = GERMAN_NOUNS[cell]
+    if caps is None:
+        caps = {**(recipe.caps or {}), **(WITH_BIASES if changes.get("bias") else {})}
+    return replace(recipe, caps=caps, **changes)
 
 
 def _error(network: Network, loaded: SequenceData) -> float:
@@ -109,16 +134,13 @@ def certify_saved(
     """Certify a network on disk on a data set, with what its description declares."""
     meta = _meta(model)
     network = adapters.load_network(model)
-    recorded = meta.get("data") or {}
-    same = recorded.get("name") == name
-    loaded = _load(name, {**(recorded.get("options") or {} if same else {}), **options}, 0)
-    sample, held = _split(loaded, meta.get("units") if units is None and same else units)
+    sample, held = units_of(model, name, options, units)
     declared = caps if caps is not None else meta.get("caps")
     complete = declared is not None and set(declared) == {b.name for b in network.blocks()}
     if caps is not None and not complete:
         blocks = ", ".join(block.name for block in network.blocks())
         raise InputError(f"--caps must name every block of the network: {blocks}")
-    if loaded.labels.ndim == 2 and at == "last":
+    if sample.labels.ndim == 2 and at == "last":
         at = "average"
     return certify(
         network,
@@ -141,6 +163,18 @@ def certify_saved(
     )  # fmt: skip
 
 
+def units_of(
+    model: Path, name: str, options: dict[str, Any] | None = None, units: int | None = None
+) -> tuple[SequenceData, SequenceData | None]:
+    """The units that a network on disk was trained on, and those held back, if any."""
+    meta = _meta(model)
+    recorded = meta.get("data") or {}
+    same = recorded.get("name") == name
+    known = recorded.get("options") or {} if same else {}
+    loaded = _load(name, {**known, **(options or {})}, 0)
+    return _split(loaded, meta.get("units") if units is None and same else units)
+
+
 # What a description may declare, and of what type.
 _META: dict[str, type] = {"data": dict, "units": int, "caps": dict, "max_length": int, "tried": int}
 
@@ -161,10 +195,6 @@ def _meta(model: Path) -> dict[str, Any]:
 def _first(*values: int | None) -> int:
     """The first value that is not None."""
     return next(value for value in values if value is not None)
-
-
-def _fields(recipe: Any) -> dict[str, Any]:
-    return {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
 
 
 def _seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -104,21 +105,93 @@ def finite_list(certificate: Certificate) -> Group:
 
 
 def comparison(certificates: Sequence[tuple[str, Certificate]]) -> Table:
-    """Several certificates side by side, one row per bound."""
+    """Several certificates side by side: the networks, every bound in a row, the errors."""
     table = Table(title="Bounds side by side", title_justify="left")
     table.add_column("bound")
     for name, _ in certificates:
         table.add_column(name, justify="right")
+    networks = [c.network for _, c in certificates]
+    table.add_row("cell", *map(cell_text, networks))
+    table.add_row("units d_h", *(str(n["dims"]["d_h"]) for n in networks))
+    table.add_row("parameters", *(f"{n['parameters']:,}" for n in networks), end_section=True)
     names: dict[str, str] = {}
     for _, certificate in certificates:
         names |= {bound.name: bound.title for bound in certificate.bounds}
     for name, title in names.items():
         table.add_row(title, *(_cell(certificate, name) for _, certificate in certificates))
     table.add_section()
-    table.add_row("best", *(f"{rounded_up(c.risk_bound, 4)} ({c.kind})" for _, c in certificates))
+    best = _smallest(certificates)
+    table.add_row(
+        "best",
+        *(
+            Text(_best_text(c), "bold green" if best is not None and c is best[1] else "")
+            for _, c in certificates
+        ),
+    )
     table.add_row("training error", *(f"{c.sample['training_error']:.4f}" for _, c in certificates))
+    table.add_row("test error", *(_test_error(certificate) for _, certificate in certificates))
     table.add_row("units m", *(f"{c.sample['m']:,}" for _, c in certificates))
     return table
+
+
+def best_of(certificates: Sequence[tuple[str, Certificate]], *, paid: bool = False) -> Text:
+    """Which certificate is smallest, and with what probability one may say so.
+
+    ``paid`` says that each of them paid for being one of so many.
+    """
+    best = _smallest(certificates)
+    if best is None:
+        return Text("None of these is a certificate.")
+    name, certificate = best
+    line = (
+        f"Best: {name}, whose error on a new draw is at most "
+        f"{rounded_up(certificate.risk_bound, 4)}."
+    )
+    if len(certificates) == 1:
+        return Text(line)
+    if paid:
+        return Text(
+            f"{line} Each network paid for being one of {len(certificates)}, so all these "
+            f"statements hold together with probability at least {1 - certificate.delta:g}."
+        )
+    together = max(0.0, 1.0 - sum(c.delta for _, c in certificates))
+    return Text(
+        f"{line} Each statement holds with probability at least 1 − δ by itself, all "
+        f"{len(certificates)} together with at least {together:g}."
+    )
+
+
+def cell_text(network: Mapping[str, Any]) -> str:
+    """The recurrent part in a few words: "lstm", "2 × gru, two ways"."""
+    layers = [
+        (layer["forward"], True) if "forward" in layer else (layer, False)
+        for layer in network.get("layers", [])
+    ]
+    kinds = list(
+        dict.fromkeys(
+            str(layer.get("cell", "vanilla")) + (", two ways" if both else "")
+            for layer, both in layers
+        )
+    )
+    return (f"{len(layers)} × " if len(layers) > 1 else "") + " + ".join(kinds)
+
+
+def _smallest(
+    certificates: Sequence[tuple[str, Certificate]],
+) -> tuple[str, Certificate] | None:
+    """The name and the certificate with the smallest certified bound."""
+    sound = [pair for pair in certificates if pair[1].kind == "certificate"]
+    return min(sound, key=lambda pair: pair[1].risk_bound, default=None)
+
+
+def _best_text(certificate: Certificate) -> str:
+    mark = "" if certificate.kind == "certificate" else f" ({certificate.kind})"
+    return rounded_up(certificate.risk_bound, 4) + mark
+
+
+def _test_error(certificate: Certificate) -> str:
+    held = certificate.sample.get("holdout")
+    return "—" if held is None else f"{held['error']:.4f}"
 
 
 def _cell(certificate: Certificate, name: str) -> str:

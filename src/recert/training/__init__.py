@@ -1,4 +1,4 @@
-"""Training vanilla RNNs, free or inside declared caps. This room needs torch."""
+"""Training recurrent networks, free or inside declared caps. This room needs torch."""
 
 from recert.errors import MissingDependencyError
 
@@ -7,15 +7,18 @@ try:
 except ImportError as error:  # pragma: no cover
     raise MissingDependencyError("training needs torch: pip install 'recert[torch]'") from error
 
+from recert.training.architecture import CELLS, Architecture, check_cell
+from recert.training.loop import TrainedModel, error_rate, outputs, train
 from recert.training.model import RecurrentClassifier
-from recert.training.recipes import Caps, Recipe
-from recert.training.vanilla import TrainedModel, error_rate, outputs, train
+from recert.training.recipes import Recipe
 
 __all__ = [
-    "Caps",
+    "CELLS",
+    "Architecture",
     "Recipe",
     "RecurrentClassifier",
     "TrainedModel",
+    "check_cell",
     "error_rate",
     "outputs",
     "train",

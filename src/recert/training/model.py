@@ -1,81 +1,175 @@
-"""The torch module that is trained here: nn.RNN and a linear head, tokens read one-hot."""
+"""The torch module that is trained here: any trainable cell, layers, directions, a linear head."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from recert.blocks import Block
+from recert.layers import Bidirectional, Layer
+from recert.network import Head, Network, Read
+from recert.training import steps
+from recert.training.architecture import Architecture, Direction, Part
+
 
 class RecurrentClassifier(nn.Module):
-    """A vanilla RNN h_t = σ(U h_{t−1} + W x_t + b) from h_0 = 0, and outputs y_t = V h_t + b_V.
+    """Recurrent layers from zero states and a linear head, y = V h + b_V.
+
+    The layers compute the equations of `recert.cells`; conv cells read tokens through an embedding.
 
     Args:
         input_dim: d_x; for tokens the size of the alphabet.
         d_h: hidden dimension.
         classes: K.
-        tokens: whether the inputs are integers (−1 being padding), encoded one-hot in the model.
-        activation: "tanh" or "relu".
-        bias: whether there are b and b_V. torch's second hidden bias is fixed at 0.
+        options: the other fields of `recert.training.architecture.Architecture`.
+
+    Raises:
+        InputError: an option is out of range.
 
     """
 
-    def __init__(
-        self,
-        input_dim: int,
-        d_h: int,
-        classes: int,
-        *,
-        tokens: bool = True,
-        activation: str = "tanh",
-        bias: bool = False,
-    ) -> None:
+    def __init__(self, input_dim: int, d_h: int, classes: int, **options: Any) -> None:
         super().__init__()
-        self.tokens = tokens
-        self.input_dim = input_dim
-        self.rnn = nn.RNN(input_dim, d_h, nonlinearity=activation, bias=bias, batch_first=True)
-        self.head = nn.Linear(d_h, classes, bias=bias)
-        if bias:
-            self.rnn.get_parameter("bias_hh_l0").requires_grad_(False).zero_()
+        self.architecture = Architecture(input_dim, d_h, classes, **options)
+        self.weights = nn.ParameterDict()
+        for part in self.architecture.parts():
+            self.weights[part.name] = nn.Parameter(_drawn(part))
+            if part.norm == "operator":
+                index = steps.bank_index(part.shape, part.positions)
+                self.register_buffer(f"index_{part.name}", index, persistent=False)
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the inputs are integers."""
+        return self.architecture.tokens
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Outputs (B, T, K) at all steps, or (B, K) at step `lengths[i]` of sequence i.
+        """Outputs (B, T, K) at all steps; (B, K) at step `lengths[i]` of sequence i.
 
-        `x` is (B, T) integers, padded with −1, or (B, T, d_x) reals.
+        `x` is (B, T) integers, padded with −1, or (B, T, d_x) reals. A network that reads final
+        states gives (B, K) always, without `lengths` those of whole sequences.
         """
-        outputs = self.head(self.rnn(self.encode(x) if self.tokens else x)[0])
+        x = x.transpose(0, 1)
+        if self.tokens:
+            x = torch.where(x < 0, self.architecture.input_dim, x.long())
+        else:
+            x = x.to(self.weights["V"].dtype)
+        if lengths is None and self.architecture.read == "step":
+            return self.head(self.states(x)).transpose(0, 1)
         if lengths is None:
-            return outputs
-        return outputs[torch.arange(len(x), device=x.device), lengths - 1]
+            lengths = _whole(x)
+        return self.head(self.last_states(x, lengths.long()))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Tokens (B, T) as one-hot vectors (B, T, d_x); padding as the zero vector."""
-        one_hot = nn.functional.one_hot(x.long() + 1, self.input_dim + 1)[..., 1:]
-        return one_hot.to(self.head.weight.dtype)
+    def head(self, h: Tensor) -> Tensor:
+        """Outputs (…, K) of states (…, d_out)."""
+        bias = self.weights["b_V"] if self.architecture.bias else None
+        return nn.functional.linear(h, self.weights["V"], bias)
 
-    def states(self, x: Tensor) -> Tensor:
-        """Hidden states (T, B, d_h), as `forward` computes them but faster on short sequences.
+    def states(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the top layer gives out at every step, (T, B, d_out).
 
         Here `x` has the time first: (T, B) integers with d_x for padding, or (T, B, d_x) reals.
+        `lengths` tell where two-way layers begin to read backwards; None means at step T.
         """
-        blocks = self.blocks()
-        W = blocks["W"]
-        if self.tokens:
-            # Looking columns of W up costs far less than multiplying by one-hot vectors.
-            drive = nn.functional.embedding(x, torch.cat([W.T, W.new_zeros(1, W.shape[0])]))
-        else:
-            drive = x @ W.T
-        if "b" in blocks:
-            drive = drive + blocks["b"]
-        activate = torch.tanh if self.rnn.nonlinearity == "tanh" else torch.relu
-        states = [activate(drive[0])]
-        transposed = blocks["U"].T
-        for step in drive[1:]:
-            states.append(activate(torch.addmm(step, states[-1], transposed)))
-        return torch.stack(states)
+        lengths = _whole(x) if lengths is None else lengths
+        return _side_by_side(self._top(x, lengths), lengths)
+
+    def last_states(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """What the head reads of each sequence, (B, d_out): its last or its final states."""
+        if self.architecture.read == "step":
+            return _at(self.states(x, lengths), lengths)
+        return torch.cat([_at(way, lengths) for way in self._top(x, lengths)], dim=1)
 
     def blocks(self) -> dict[str, nn.Parameter]:
-        """The trained parameters under the letters U, W, V and, with biases, b and b_V."""
-        names = {"U": "rnn.weight_hh_l0", "W": "rnn.weight_ih_l0", "V": "head.weight"}
-        if self.rnn.bias:
-            names |= {"b": "rnn.bias_ih_l0", "b_V": "head.bias"}
-        return {letter: self.get_parameter(name) for letter, name in names.items()}
+        """The trained parameters by the names of the Network's blocks."""
+        return dict(self.weights.items())
+
+    def recert_network(self) -> Network:
+        """The same function as a `Network`, its weights exactly these in float64."""
+        plan = self.architecture
+        layers: list[Layer | Bidirectional] = []
+        for directions in plan.stack:
+            ways = [
+                Layer(
+                    plan.cell,
+                    {role: self._block(part) for role, part in way.parts.items()},
+                    plan.activation,
+                )
+                for way in directions
+            ]
+            layers.append(Bidirectional(*ways) if len(ways) == 2 else ways[0])
+        head = [self._block(part) for part in plan.head]
+        embedding = None if plan.embedding is None else self._block(plan.embedding)
+        return Network(
+            tuple(layers),
+            Head(head[0], head[1] if plan.bias else None),
+            "onehot" if plan.tokens else "real",
+            embedding,
+            read=cast(Read, plan.read),
+        )
+
+    def _block(self, part: Part) -> Block:
+        value = self.weights[part.name].detach().to("cpu", torch.float64).numpy()
+        return Block(part.name, value, part.norm, positions=part.positions)
+
+    def _top(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
+        """The top layer's states (T, B, d_h), one tensor a direction, in the order of reading."""
+        ways: list[Tensor] = []
+        for directions in self.architecture.stack:
+            if ways:
+                x = _side_by_side(ways, lengths)
+            ways = [
+                self._scan(way, steps.turned(x, lengths) if way.reverse else x)
+                for way in directions
+            ]
+        return ways
+
+    def _scan(self, way: Direction, x: Tensor) -> Tensor:
+        """The states of one layer in one direction, (T, B, d_h)."""
+        blocks = {role: self._matrix(part) for role, part in way.parts.items()}
+        W = [block for role, block in blocks.items() if role.startswith("W")]
+        stacked = W[0] if len(W) == 1 else torch.cat(W)
+        if x.is_floating_point():
+            drive = x @ stacked.T
+        elif way.reads_tokens:
+            drive = steps.look_up(stacked, x)
+        else:
+            drive = steps.look_up(stacked @ self.weights["E"], x)
+        b = [block for role, block in blocks.items() if role.startswith("b") and role != "b_hn"]
+        if b:
+            drive = drive + (b[0] if len(b) == 1 else torch.cat(b))
+        plan = self.architecture
+        return torch.stack(steps.SCANS[plan.cell](drive, blocks, plan.activation))
+
+    def _matrix(self, part: Part) -> Tensor:
+        """A block as the matrix by which it acts; a conv cell's bias at every position."""
+        value = self.weights[part.name]
+        if part.norm == "operator":
+            return steps.bank_matrix(value, self.get_buffer(f"index_{part.name}"))
+        if self.architecture.convolutional and part.letter == "b":
+            return value.repeat_interleave(self.architecture.positions)
+        return value
+
+
+def _drawn(part: Part) -> Tensor:
+    """Initial values for modules that are built by hand; training draws its own."""
+    return torch.randn(part.shape) / max(1, part.shape[-1]) ** 0.5
+
+
+def _whole(x: Tensor) -> Tensor:
+    """Lengths (B,) of sequences (T, B, …) without padding."""
+    return torch.full((x.shape[1],), x.shape[0], device=x.device)
+
+
+def _side_by_side(ways: list[Tensor], lengths: Tensor) -> Tensor:
+    """Both directions in the order of the sequence, (T, B, d_out)."""
+    if len(ways) == 1:
+        return ways[0]
+    return torch.cat([ways[0], steps.turned(ways[1], lengths)], dim=2)
+
+
+def _at(states: Tensor, lengths: Tensor) -> Tensor:
+    """States (T, B, d) at step `lengths[i]` of sequence i."""
+    return states[lengths - 1, torch.arange(len(lengths), device=states.device)]

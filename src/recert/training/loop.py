@@ -1,4 +1,4 @@
-"""Training a vanilla RNN on a `SequenceData`: one function, the same numbers on every run."""
+"""Training a recurrent network on a `SequenceData`: one function, the same numbers every run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
-from recert.training.constraints import enforce, project
+from recert.training.architecture import Architecture, Part
+from recert.training.constraints import enforce, project, resolve
 from recert.training.model import RecurrentClassifier
-from recert.training.recipes import Recipe
+from recert.training.recipes import ARCHITECTURE, Recipe
 
 _RISE = 50  # steps over which the learning rate rises to its peak
 
@@ -29,8 +30,8 @@ class TrainedModel:
 
     Attributes:
         model: in float64, in evaluation mode; its weights are exactly `weights`.
-        weights: float64 arrays U (d_h, d_h), W (d_h, d_x), V (K, d_h) and any b, b_V; strictly
-            inside the recipe's caps.
+        weights: float64 arrays by the names of the Network's blocks, strictly inside the caps.
+        caps: the recipe's caps by block name; empty if it has none.
         recipe: what it was trained by.
         seed: of initial weights and batches.
         losses: mean training loss of each epoch.
@@ -40,6 +41,7 @@ class TrainedModel:
 
     model: RecurrentClassifier
     weights: dict[str, np.ndarray]
+    caps: dict[str, float]
     recipe: Recipe
     seed: int
     losses: tuple[float, ...]
@@ -80,26 +82,28 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     with _one_thread(), _bar(progress) as bar:
         task = None if bar is None else bar.add_task(description, total=recipe.epochs)
-        model = _initial_model(data, recipe, generator)
+        model = _model(data, recipe)
+        caps = resolve(recipe.caps, model.architecture.parts())
+        _draw(model, caps, generator)
         losses = []
-        for loss in _epochs(model, data, recipe, generator):
+        for loss in _epochs(model, data, recipe, caps, generator):
             losses.append(loss)
             if bar is not None and task is not None:
                 bar.advance(task)
-        weights = _finish(model, recipe)
-    return TrainedModel(model, weights, recipe, seed, tuple(losses), time.perf_counter() - began)
+        weights = _finish(model, caps)
+    seconds = time.perf_counter() - began
+    return TrainedModel(model, weights, caps, recipe, seed, tuple(losses), seconds)
 
 
 @torch.no_grad()
 def outputs(model: RecurrentClassifier, data: SequenceData, batch: int = 8192) -> np.ndarray:
     """Outputs (m, K) of the model at the last valid step of each sequence."""
     sequences = _time_first(data).to(_input_type(model))
-    last = torch.from_numpy(data.lengths.astype(np.int64)) - 1
+    lengths = torch.from_numpy(data.lengths.astype(np.int64))
     found = []
     for start in range(0, data.m, batch):
-        states = model.states(sequences[:, start : start + batch])
-        steps = last[start : start + batch]
-        found.append(model.head(states[steps, torch.arange(len(steps))]))
+        chosen = slice(start, start + batch)
+        found.append(model.head(model.last_states(sequences[:, chosen], lengths[chosen])))
     return torch.cat(found).numpy()
 
 
@@ -142,37 +146,54 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         raise InputError(f"unknown recipe field among {sorted(changes)}; use {known}") from error
 
 
-def _initial_model(
-    data: SequenceData, recipe: Recipe, generator: torch.Generator
-) -> RecurrentClassifier:
-    model = RecurrentClassifier(
+def _model(data: SequenceData, recipe: Recipe) -> RecurrentClassifier:
+    """A module of the recipe's architecture for such data."""
+    final = recipe.bidirectional and data.labels.ndim == 1
+    return RecurrentClassifier(
         data.input_dim,
         recipe.d_h,
         data.K,
         tokens=data.input_kind == "tokens",
-        activation=recipe.activation,
-        bias=recipe.bias,
+        read="final" if final else "step",
+        **{name: getattr(recipe, name) for name in ARCHITECTURE},
     ).float()
-    blocks = model.blocks()
-    scale = recipe.d_h**-0.5
-    with torch.no_grad():
-        draws = {k: torch.randn(p.shape, generator=generator) for k, p in blocks.items()}
-        blocks["U"].copy_(0.7 * torch.linalg.qr(draws["U"])[0])
-        blocks["W"].copy_(0.5 * scale * draws["W"])
-        blocks["V"].copy_(scale * draws["V"])
-        for name in ("b", "b_V"):
-            if name in blocks:
-                blocks[name].zero_()
-    if recipe.caps is not None:
-        project(blocks, recipe.caps, tokens=model.tokens)
-    return model
+
+
+@torch.no_grad()
+def _draw(model: RecurrentClassifier, caps: dict[str, float], generator: torch.Generator) -> None:
+    """Initial weights, inside the caps."""
+    blocks, parts = model.blocks(), list(model.architecture.parts())
+    draws = [torch.randn(part.shape, generator=generator) for part in parts]
+    for part, draw in zip(parts, draws, strict=True):
+        blocks[part.name].copy_(_initial(part, draw, model.architecture))
+    project(blocks, parts, caps)
+
+
+def _initial(part: Part, draw: Tensor, plan: Architecture) -> Tensor:
+    """What standard normal numbers become as initial weights of a block."""
+    if part.norm == "operator":
+        return 0.7 * draw * (part.shape[1] * part.shape[2]) ** -0.5
+    if part.letter == "U":
+        return 0.7 * torch.linalg.qr(draw)[0]
+    if part.letter == "W":
+        width = plan.d_h if part.norm == "column" else part.shape[1]
+        return 0.5 * width**-0.5 * draw
+    if part.letter == "E":
+        return part.shape[0] ** -0.5 * draw
+    if part.letter == "V":
+        return part.shape[1] ** -0.5 * draw
+    return torch.zeros_like(draw)
 
 
 def _epochs(
-    model: RecurrentClassifier, data: SequenceData, recipe: Recipe, generator: torch.Generator
+    model: RecurrentClassifier,
+    data: SequenceData,
+    recipe: Recipe,
+    caps: dict[str, float],
+    generator: torch.Generator,
 ) -> Iterator[float]:
     """Train in place; yield each epoch's mean loss."""
-    blocks = model.blocks()
+    blocks, parts = model.blocks(), list(model.architecture.parts())
     optimiser = torch.optim.Adam(list(blocks.values()), betas=(0.9, 0.99))
     sequences = _time_first(data).to(_input_type(model))
     labels = torch.from_numpy(data.labels.astype(np.int64))
@@ -194,8 +215,7 @@ def _epochs(
                 nn.utils.clip_grad_norm_(list(blocks.values()), recipe.clip)
             optimiser.param_groups[0]["lr"] = learning_rate(recipe, step, steps)
             optimiser.step()
-            if recipe.caps is not None:
-                project(blocks, recipe.caps, tokens=model.tokens)
+            project(blocks, parts, caps)
             total += float(loss.detach())
         if not math.isfinite(total):
             raise InputError(f"the loss is not finite in epoch {epoch + 1}; lower learning_rate")
@@ -206,11 +226,10 @@ def _read(
     model: RecurrentClassifier, x: Tensor, labels: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Outputs (n, K) at the steps that have labels, and those labels (n,)."""
-    states = model.states(x)
     if labels.dim() == 1:
-        return model.head(states[lengths - 1, torch.arange(len(lengths))]), labels
+        return model.head(model.last_states(x, lengths)), labels
     valid = labels.T >= 0
-    return model.head(states[valid]), labels.T[valid]
+    return model.head(model.states(x, lengths)[valid]), labels.T[valid]
 
 
 def _loss(y: Tensor, target: Tensor, recipe: Recipe, done: float) -> Tensor:
@@ -225,12 +244,12 @@ def _margins(y: Tensor, target: Tensor) -> Tensor:
     return y.gather(1, index).squeeze(1) - others
 
 
-def _finish(model: RecurrentClassifier, recipe: Recipe) -> dict[str, np.ndarray]:
+def _finish(model: RecurrentClassifier, caps: dict[str, float]) -> dict[str, np.ndarray]:
     """Turn the model to float64, strictly inside the caps, and return its weights."""
     model.double().eval()
     blocks = model.blocks()
     raw = {name: block.detach().numpy() for name, block in blocks.items()}
-    weights = enforce(raw, recipe.caps, tokens=model.tokens)
+    weights = enforce(raw, list(model.architecture.parts()), caps)
     with torch.no_grad():
         for name, value in weights.items():
             blocks[name].copy_(torch.from_numpy(value))
@@ -246,7 +265,7 @@ def _time_first(data: SequenceData) -> Tensor:
 
 
 def _input_type(model: RecurrentClassifier) -> torch.dtype:
-    return torch.int64 if model.tokens else model.head.weight.dtype
+    return torch.int64 if model.tokens else model.weights["V"].dtype
 
 
 @contextmanager
