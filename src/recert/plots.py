@@ -226,6 +226,7 @@ def gates_against_time(
     from matplotlib.ticker import FuncFormatter
 
     plain = FuncFormatter(lambda value, _: f"{value:g}")
+    sparse = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.6), squeeze=False)
     for axis, (title, networks) in zip(axes[0], panels, strict=True):
         for number, (name, pair) in enumerate(networks.items()):
@@ -245,7 +246,7 @@ def gates_against_time(
         axis.plot([], [], "--", color="#555555", label="class-wide")
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(plain)
-        axis.yaxis.set_minor_formatter(plain)
+        axis.yaxis.set_minor_formatter(sparse)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title, fontsize=10.5)
         axis.set_xlabel("step t")
