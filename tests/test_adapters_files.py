@@ -1,6 +1,7 @@
 """Networks on disk: round trips, and files that are damaged, hostile or undescribed."""
 
 import copy
+import dataclasses
 import json
 import os
 import struct
@@ -12,9 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from family import CELLS, random_network
+from recert.activations import ACTIVATIONS
 from recert.adapters import as_network, from_torch, load_description, load_network, save_network
 from recert.errors import FileError, InputError, RecertError, UnsupportedModelError
-from recert.network import Block, Head, Layer, Network, vanilla
+from recert.layers import Bidirectional, Dense, Layer, group_average
+from recert.network import Block, Head, vanilla
+from recert.predict import network_predictor
 
 DESCRIPTION = {
     "format": "recert-network",
@@ -39,33 +44,62 @@ def small(seed=0, **options):
     return vanilla(U, W, V, b=rng.normal(size=4), **options)
 
 
-def deep(count, kind, activations, names, seed):
-    rng = np.random.default_rng(seed)
-    layers = []
-    for k in range(count):
-        norm = "spectral" if k or kind != "onehot" else "column"
-        blocks = {
-            "U": Block(f"{names}U{k}", rng.normal(size=(4, 4)), "spectral"),
-            "W": Block(f"{names}W{k}", rng.normal(size=(4, 4)), norm),
-        }
-        layers.append(Layer("vanilla", blocks, activations[k]))
-    table = rng.normal(size=(4, 6))
-    table[:, 2] = 0.0
-    embedding = Block(f"{names}E", table, "column", (2,)) if kind == "embedded" else None
-    head = Head(Block(f"{names}V", rng.normal(size=(3, 4)), "spectral"))
-    return Network(tuple(layers), head, "real" if kind == "real" else "onehot", embedding)
+def renamed(network):
+    """The same network with other block names, each its own."""
+
+    def block(old):
+        return None if old is None else dataclasses.replace(old, name=f"my {old.name}")
+
+    def layer(old):
+        if isinstance(old, Bidirectional):
+            return Bidirectional(layer(old.forward), layer(old.backward))
+        return Layer(old.cell, {r: block(b) for r, b in old.blocks.items()}, old.activation)
+
+    def dense(old):
+        return Dense(block(old.A), block(old.b), old.activation)
+
+    head = network.head
+    return dataclasses.replace(
+        network,
+        layers=tuple(map(layer, network.layers)),
+        embedding=block(network.embedding),
+        encoder=tuple(map(dense, network.encoder)),
+        head=Head(block(head.V), block(head.b), tuple(map(dense, head.hidden)), head.pool),
+    )
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.integers(1, 3),
-    st.sampled_from(["onehot", "real", "embedded"]),
-    st.lists(st.sampled_from(["tanh", "relu"]), min_size=3, max_size=3),
-    st.sampled_from(["", "my "]),
-    st.integers(0, 99),
-)
-def test_a_saved_network_comes_back(tmp_path_factory, count, kind, activations, names, seed):
-    network = deep(count, kind, activations, names, seed)
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_a_saved_network_comes_back(tmp_path_factory, data):
+    def choose(*values):
+        return data.draw(st.sampled_from(values))
+
+    cell = choose(*CELLS)
+    conv = cell.startswith("conv")
+    network = random_network(
+        np.random.default_rng(data.draw(st.integers(0, 99))),
+        cell,
+        layers=choose(1, 2, 3),
+        two_way=False if cell == "conv_averaged" else choose(False, True),
+        bias=choose(False, True),
+        proj=choose(0, 2) if cell == "lstm" else 0,
+        encoder=choose(0, 4),
+        hidden=choose(0, 3),
+        read=choose("step", "final", "mean"),
+        activation=choose("tanh", "relu") if cell == "vanilla" or conv else "tanh",
+        head_activation=choose(*ACTIVATIONS),
+        **({} if conv else choose({}, {"tokens": True}, {"tokens": True, "embedding": 4})),
+    )
+    if network.embedding is not None and choose(False, True):
+        table = np.array(network.embedding.value)
+        table[:, 2] = 0.0
+        network = dataclasses.replace(network, embedding=Block("E", table, "column", (2,)))
+    if choose(False, True):
+        V = Block("pool", np.random.default_rng(0).normal(size=(7, network.head.d_in)), "spectral")
+        if not network.head.hidden:
+            head = dataclasses.replace(network.head, V=V, pool=group_average(7, 3))
+            network = dataclasses.replace(network, head=head)
+    network = renamed(network) if choose(False, True) else network
     path = tmp_path_factory.mktemp("saved") / "net"
     save_network(network, path, meta={"caps": {"U": 1.5}})
     back = load_network(path)
@@ -73,6 +107,15 @@ def test_a_saved_network_comes_back(tmp_path_factory, count, kind, activations, 
     assert [b.zero_columns for b in back.blocks()] == [b.zero_columns for b in network.blocks()]
     assert load_description(path)["meta"] == {"caps": {"U": 1.5}}
     assert sorted(p.name for p in path.iterdir()) == ["network.json", "network.safetensors"]
+
+
+def test_a_head_of_filter_banks_comes_back(tmp_path):
+    network = random_network(np.random.default_rng(0), "conv")
+    bank = np.random.default_rng(1).normal(size=(3, 2, 3))
+    head = Head(Block("V", bank, "operator", positions=2), pool=group_average(6, 3))
+    network = dataclasses.replace(network, head=head)
+    save_network(network, tmp_path / "net")
+    assert load_network(tmp_path / "net").digest == network.digest
 
 
 def test_paths_that_mean_a_network(tmp_path):
@@ -137,14 +180,134 @@ def test_the_remedy_for_a_missing_description_works(tmp_path, legacy):
     assert load_network(path).digest == from_torch(parts).digest
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "bidirectional"])
-def test_state_dicts_of_other_cells_are_refused_by_name(tmp_path, kind):
+def suggested(error, path):
+    """Write the description that an error suggests."""
+    text = str(error.value)
+    assert "\n" not in text
+    entry = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    path.with_suffix(".json").write_text(json.dumps(entry))
+    return entry
+
+
+def logits_of(torch, network, rnn, parts, x):
+    """What torch computes: an embedding perhaps, the recurrent layers, then dense layers."""
+    with torch.no_grad():
+        z = parts["embed"](x) if "embed" in parts else x
+        z = torch.relu(parts["first"](z)) if "first" in parts else z
+        z = rnn(z)[0]
+        z = torch.relu(parts["middle"](z)) if "middle" in parts else z
+        return parts["head"](z).numpy()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    ("kind", "options", "extra"),
+    [
+        ("RNN", {"bidirectional": True}, ()),
+        ("GRU", {"num_layers": 2}, ("embed",)),
+        ("GRU", {"bias": False, "bidirectional": True, "num_layers": 2}, ("middle",)),
+        ("LSTM", {}, ("embed", "middle")),
+        ("LSTM", {"bidirectional": True, "num_layers": 2}, ("first", "middle")),
+        ("LSTM", {"proj_size": 2}, ("embed",)),
+        ("LSTM", {"proj_size": 2, "bidirectional": True, "num_layers": 2}, ("first",)),
+    ],
+)
+def test_suggested_descriptions_load_and_compute_what_torch_does(
+    tmp_path, suffix, kind, options, extra
+):
     torch = pytest.importorskip("torch")
-    two = kind == "bidirectional"
-    layer = torch.nn.RNN(3, 4, bidirectional=True) if two else getattr(torch.nn, kind)(3, 4)
-    torch.save(layer.state_dict(), tmp_path / "model.pt")
-    with pytest.raises(UnsupportedModelError, match=kind):
-        load_network(tmp_path / "model.pt")
+    from safetensors.torch import save_file
+
+    width = options.get("proj_size", 4) * (2 if options.get("bidirectional") else 1)
+    modules = {"embed": torch.nn.Embedding(7, 5)} if "embed" in extra else {}
+    modules |= {"first": torch.nn.Linear(6, 5)} if "first" in extra else {}
+    modules["rnn"] = getattr(torch.nn, kind)(5, 4, batch_first=True, **options)
+    modules |= {"middle": torch.nn.Linear(width, 9)} if "middle" in extra else {}
+    modules["head"] = torch.nn.Linear(9 if "middle" in extra else width, 3)
+    model = torch.nn.ModuleDict(modules).double()
+    path = tmp_path / f"m{suffix}"
+    torch.save(model.state_dict(), path) if suffix == ".pt" else save_file(model.state_dict(), path)
+    with pytest.raises(FileError, match="such as") as caught:
+        load_network(path)
+    entry = suggested(caught, path)
+    network = load_network(path)
+    if not extra or extra == ("middle",):
+        path.with_suffix(".json").write_text(json.dumps(entry | {"input": "real"}))
+        network = load_network(path)
+    tokens = network.input_kind == "onehot"
+    x = torch.randint(0, 7, (2, 4)) if tokens else torch.randn(2, 4, network.d_x).double()
+    want = logits_of(torch, network, model["rnn"], modules, x)
+    got = network_predictor(network)(x.numpy(), np.full(2, 4), "average")
+    np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_tensors_of_torch_cells(tmp_path, kind):
+    torch = pytest.importorskip("torch")
+    cell, head = getattr(torch.nn, f"{kind}Cell")(3, 4), torch.nn.Linear(4, 1)
+    model = torch.nn.ModuleDict({"cell": cell, "out": head}).double()
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    with pytest.raises(FileError, match="such as") as caught:
+        load_network(tmp_path / "m.pt")
+    entry = suggested(caught, tmp_path / "m.pt")
+    assert entry["head"]["single_logit"] is True
+    (tmp_path / "m.json").write_text(json.dumps(entry | {"input": "real"}))
+    network = load_network(tmp_path / "m.pt")
+    x = torch.randn(2, 5, 3).double()
+    with torch.no_grad():
+        state = None
+        for t in range(5):
+            state = cell(x[:, t], state)
+        want = head(state[0] if kind == "LSTM" else state).numpy()[:, 0]
+    y = network_predictor(network)(x.numpy(), np.full(2, 5), "last")
+    np.testing.assert_allclose(y[:, 1] - y[:, 0], want, atol=1e-12)
+    np.testing.assert_array_equal(y[:, 1], -y[:, 0])
+
+
+def test_tensors_that_no_cell_of_torch_has(tmp_path):
+    from safetensors.numpy import save_file
+
+    tensors = {"r.weight_hh_l0": np.ones((10, 5)), "r.weight_ih_l0": np.ones((10, 5))}
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(UnsupportedModelError, match=r"'r\.weight_hh_l0' has shape \(10, 5\)"):
+        load_network(tmp_path / "m.safetensors")
+
+
+@pytest.fixture
+def fused(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleDict(
+        {"rnn": torch.nn.LSTM(3, 4, bidirectional=True), "head": torch.nn.Linear(8, 2)}
+    )
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    return tmp_path / "m.pt"
+
+
+FUSED = {"cell": "lstm", "torch": "rnn", "index": 0, "bidirectional": True}
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (FUSED | {"bidirectional": False}, "has no part|shapes do not fit"),
+        (FUSED | {"index": 1}, r"'rnn\.weight_ih_l1' of layers\[0\] is not in the file"),
+        (FUSED | {"index": True}, "wrong type"),
+        (FUSED | {"index": None}, "one direction"),
+        (FUSED | {"torch": "lstm"}, "not in the file"),
+        (FUSED | {"cell": "gru"}, "rows for each"),
+        (FUSED | {"cell": "mgu"}, "torch has no mgu cell"),
+        (FUSED | {"cell": "transformer"}, "'transformer' is not covered"),
+        (FUSED | {"U": "rnn.weight_hh_l0"}, "unknown key 'U'"),
+        ({"forward": FUSED}, "name both or none"),
+        ({"forward": 3, "backward": FUSED}, "wrong type"),
+    ],
+)
+def test_fused_layers_that_do_not_fit(fused, layer, words):
+    entry = {"format": "recert-network", "version": 2, "input": "real", "layers": [layer]}
+    entry["head"] = {"V": "head.weight", "b_V": "head.bias"}
+    fused.with_suffix(".json").write_text(json.dumps(entry))
+    with pytest.raises(RecertError, match=words):
+        load_network(fused)
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path):
@@ -217,7 +380,7 @@ def test_hostile_safetensors(saved, raw):
 
 def change(path, **changes):
     entry = copy.deepcopy(json.loads(path.with_suffix(".json").read_text()))
-    entry.pop("digest")
+    entry.pop("digest", None)
     for key, value in changes.items():
         entry[key] = value
     path.with_suffix(".json").write_text(json.dumps(entry))
@@ -229,7 +392,7 @@ LAYER = {"U": "U", "W": "W", "b": "b"}
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 3}, "version 3"),
         ({"version": True}, "version True"),
         ({"format": "other"}, "not a description"),
         ({"input": "text"}, "choose onehot or real"),
@@ -237,7 +400,7 @@ LAYER = {"U": "U", "W": "W", "b": "b"}
         ({"layers": {}}, "wrong type"),
         ({"layers": []}, "at least one recurrent layer"),
         ({"layers": [3]}, r"layers\[0\] must be a JSON object"),
-        ({"layers": [{"U": "U", "b": "b"}]}, "lacks 'U' or 'W'"),
+        ({"layers": [{"U": "U", "b": "b"}]}, r"layers\[0\] lacks 'W'"),
         ({"layers": [LAYER | {"R": "b"}]}, "unknown key 'R'"),
         ({"layers": [LAYER | {"b": []}]}, "names no tensor"),
         ({"layers": [LAYER | {"b": [3]}]}, "names no tensor"),
@@ -247,8 +410,20 @@ LAYER = {"U": "U", "W": "W", "b": "b"}
         ({"layers": [LAYER | {"W": "U"}]}, "named twice"),
         ({"layers": [LAYER | {"U": "W", "W": "U"}]}, "shapes do not fit"),
         ({"layers": [LAYER | {"U": "b", "b": "U"}]}, "dimensions"),
-        ({"layers": [LAYER | {"cell": "lstm"}]}, "'lstm' is not covered"),
-        ({"layers": [LAYER | {"activation": "sin"}]}, "'sin' is not covered"),
+        ({"layers": [LAYER | {"cell": "lstm"}]}, "unknown key 'U'; the keys are .*U_g"),
+        ({"layers": [LAYER | {"cell": "elman"}]}, "'elman' is not covered"),
+        ({"layers": [LAYER | {"cell": "conv"}]}, "must be a filter bank"),
+        ({"layers": [LAYER | {"activation": "sin"}]}, "'sin' of a vanilla cell is not covered"),
+        ({"read": "all"}, "choose step or final or mean"),
+        ({"positions": {"U": 2}}, "positions is 2"),
+        ({"positions": {"U": 0}}, "whole number"),
+        ({"positions": {"X": 2}}, "no tensor of the network"),
+        ({"encoder": [3]}, r"encoder\[0\] must be a JSON object"),
+        ({"encoder": [{"b": "b"}]}, "lacks 'A'"),
+        ({"encoder": [{"A": "U", "activation": "sin"}]}, "'sin' is not covered"),
+        ({"head": {"V": "V", "b_V": "b_V", "hidden": [{"A": "X"}]}}, "'X' of head.hidden"),
+        ({"head": {"V": "V", "b_V": "b_V", "single_logit": True}}, "needs one row"),
+        ({"head": {"V": "V", "pool": "b_V"}}, "must be a matrix"),
         ({"head": {}}, "head lacks 'V'"),
         ({"head": {"V": None}}, "wrong type"),
         ({"embedding_layout": "up"}, "choose tokens_first"),
@@ -295,6 +470,46 @@ def test_weights_that_are_not_finite_or_not_floats(saved):
     save_file(tensors | {"U": np.ones((4, 4), dtype=np.int64)}, saved)
     with pytest.raises(FileError, match="'U' has dtype I64"):
         load_network(saved)
+
+
+def test_a_bank_on_absurdly_many_positions_is_refused(tmp_path):
+    network = random_network(np.random.default_rng(0), "conv_averaged")
+    save_network(network, tmp_path / "net.safetensors")
+    change(tmp_path / "net.safetensors", positions={"U": 1 << 15, "W": 1 << 15})
+    with pytest.raises(InputError, match="more than recert handles"):
+        load_network(tmp_path / "net.safetensors")
+    change(tmp_path / "net.safetensors", positions={"U": 1 << 40, "W": 1 << 40})
+    with pytest.raises(FileError, match="whole number"):
+        load_network(tmp_path / "net.safetensors")
+
+
+def test_a_head_of_one_row_must_say_what_it_is(saved):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(saved)
+    save_file(tensors | {"V": tensors["V"][:1].copy(), "b_V": np.ones(1)}, saved)
+    change(saved)
+    with pytest.raises(InputError, match=r'"single_logit": true'):
+        load_network(saved)
+    change(saved, head={"V": "V", "b_V": "b_V", "single_logit": True})
+    np.testing.assert_array_equal(load_network(saved).head.V.value[1], tensors["V"][0] / 2)
+
+
+def test_files_of_version_1_still_load(saved):
+    digest = load_network(saved).digest
+    entry = {
+        "format": "recert-network",
+        "version": 1,
+        "input": "onehot",
+        "layers": [{"cell": "vanilla", "activation": "tanh", "U": "U", "W": "W", "b": "b"}],
+        "head": {"V": "V", "b_V": "b_V"},
+        "embedding": None,
+        "embedding_layout": "tokens_last",
+        "block_names": "tensors",
+        "digest": digest,
+    }
+    saved.with_suffix(".json").write_text(json.dumps(entry))
+    assert load_network(saved).digest == digest
 
 
 def test_weights_of_another_save_are_noticed(saved):

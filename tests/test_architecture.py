@@ -68,7 +68,7 @@ EXCEPTIONS = {
     ("certificate", "plots"): "cert.plot() draws itself; matplotlib is loaded only then",
 }
 
-HEAVY = ("torch", "matplotlib", "scipy.stats", "rich", "typer", "pandas", "safetensors")
+HEAVY = ("torch", "matplotlib", "scipy.stats", "rich", "typer", "pandas", "safetensors", "onnx")
 # The only rooms that may know torch.
 TORCH_ROOMS = ("adapters", "training")
 

@@ -233,6 +233,8 @@ class Network:
             for block in self.blocks():
                 sha.update(f"{block.name}:{block.norm}:{block.shape}".encode())
                 sha.update(block.value.astype("<f8").tobytes())
+                if block.zero_columns:
+                    sha.update(f"zero:{block.zero_columns}".encode())
             if self.head.pool is not None:
                 sha.update(self.head.pool.matrix.astype("<f8").tobytes())
             self._cache["digest"] = sha.hexdigest()

@@ -1,19 +1,38 @@
 """The JSON description beside a file of weights: which tensor plays which part.
 
-Version 1::
+Version 2; every key of version 1 means the same and is still read::
 
-    {"format": "recert-network", "version": 1,
-     "cell": "vanilla", "activation": "tanh", "input": "onehot",
-     "layers": [{"U": "rnn.weight_hh_l0", "W": "rnn.weight_ih_l0",
-                 "b": ["rnn.bias_ih_l0", "rnn.bias_hh_l0"]}],
-     "head": {"V": "head.weight", "b_V": "head.bias"},
-     "embedding": null}
+    {"format": "recert-network", "version": 2, "input": "onehot", "read": "step",
+     "embedding": "embed.weight",
+     "encoder": [{"A": "first.weight", "b": "first.bias", "activation": "relu"}],
+     "layers": [{"cell": "vanilla", "activation": "tanh", "U": "rnn.weight_hh_l0",
+                 "W": "rnn.weight_ih_l0", "b": ["rnn.bias_ih_l0", "rnn.bias_hh_l0"]}],
+     "head": {"hidden": [{"A": "mid.weight", "b": "mid.bias", "activation": "tanh"}],
+              "V": "last.weight", "b_V": "last.bias"}}
 
-``cell`` and ``activation`` may also stand in a layer. ``b``, ``b_V`` and ``embedding`` may be null
-or absent; a list of names is a sum. Further keys: ``embedding_layout`` (``"tokens_first"``, the
-default and as torch stores it, or ``"tokens_last"``), ``zero_columns`` ({tensor: [columns that are
-zero in every network of the class]}), ``block_names`` (``"tensors"``: blocks are called as their
-tensors), ``digest`` (of the Network, checked), ``meta`` (anything; not read).
+Only ``format``, ``version``, ``input``, ``layers`` and ``head`` are required; any part may be null
+or absent where the network has none. A list of names is a sum. A layer names the tensor of every
+role that its cell has (`recert.layers.GATES`: ``U_r``, ``W_r``, ``b_r``, …, ``P``); ``cell`` and
+``activation`` may also stand at the top, for all layers. A layer in two directions is
+``{"forward": {…}, "backward": {…}}``.
+
+Tensors that torch fused are named by their module and read in torch's order of gates::
+
+    {"cell": "lstm", "torch": "rnn", "index": 0, "bidirectional": true}
+
+means rnn.weight_ih_l0, rnn.weight_hh_l0, both biases and rnn.weight_hr_l0 where they are there, and
+the same with _reverse. ``"index": null`` means the tensors of an nn.RNNCell, nn.GRUCell or
+nn.LSTMCell (rnn.weight_ih, …); ``"torch": ""`` those that have no module's name before them. The
+cells are ``vanilla``, ``gru`` and ``lstm``.
+
+In the head, ``pool`` names a fixed matrix after V (no parameter), and ``"single_logit": true`` says
+that V has one row v, the log odds of class 1: it is read as the two rows −v/2, v/2.
+
+Further keys: ``positions`` ({tensor: number of positions on which that filter bank acts}),
+``embedding_layout`` (``"tokens_first"``, the default and as torch stores it, or ``"tokens_last"``),
+``zero_columns`` ({tensor: [columns that are zero in every network of the class]}), ``block_names``
+(``"tensors"``: blocks are called as their tensors), ``digest`` (of the Network, checked), ``meta``
+(anything; not read).
 """
 
 from __future__ import annotations
@@ -22,27 +41,27 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from recert.blocks import Block
+from recert.errors import FileError, InputError
+from recert.layers import Bidirectional, Dense, Layer
+from recert.network import Network
 
-from recert.errors import FileError, InputError, RecertError
-from recert.network import Block, Head, InputKind, Layer, Network, Norm
-
-Array = NDArray[np.float64]
-Tensors = Mapping[str, Array]
-
-FORMAT, VERSION = "recert-network", 1
+FORMAT, VERSION, READ_VERSIONS = "recert-network", 2, (1, 2)
 MOST_BYTES = 1_000_000
+NAMES = (str, list, type(None))
 _KEYS = {
     "format": str,
     "version": int,
     "cell": str,
     "activation": str,
     "input": str,
+    "read": str,
     "layers": list,
     "head": dict,
+    "encoder": (list, type(None)),
     "embedding": (str, type(None)),
     "embedding_layout": str,
+    "positions": dict,
     "zero_columns": dict,
     "block_names": str,
     "digest": str,
@@ -55,7 +74,7 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
     """A description from a JSON file's bytes, its keys and types checked.
 
     Raises:
-        FileError: not JSON, too large, or not a description of this version.
+        FileError: not JSON, too large, or not a description of a version that is read.
 
     """
     if len(raw) > MOST_BYTES:
@@ -66,71 +85,51 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
         raise FileError(f"{where} is not readable JSON ({error}); write it anew") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FileError(f'{where} is not a description of a network; it needs "format": "{FORMAT}"')
-    if value.get("version") != VERSION or isinstance(value["version"], bool):
+    if type(value.get("version")) is not int or value["version"] not in READ_VERSIONS:
         raise FileError(
-            f"{where} has version {value.get('version')!r} and this recert reads {VERSION}; "
-            "save the network with this version of recert"
+            f"{where} has version {value.get('version')!r} and this recert reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}; save the network with this version of recert"
         )
-    _check_keys(value, _KEYS, where)
+    check_keys(value, _KEYS, where)
     missing = [key for key in _REQUIRED if key not in value]
     if missing:
         raise FileError(f"{where} lacks {missing[0]!r}; add it")
     return value
 
 
-def network_from(description: Mapping[str, Any], tensors: Tensors, where: str) -> Network:
-    """The Network that a description makes of a file's tensors.
-
-    Args:
-        description: from `parse`.
-        tensors: float64 arrays by name.
-        where: the weights' file, for messages.
-
-    Raises:
-        FileError: a tensor is missing or has no part, a value's type is wrong, digests differ.
-        InputError: weights are not finite or their shapes do not fit.
-        UnsupportedModelError: a cell or activation that is not covered.
-
-    """
-    try:
-        network = _Reader(description, tensors).network()
-    except RecertError as error:
-        raise type(error)(f"{where}: {error}") from None
-    if description.get("digest") not in (None, network.digest):
-        raise FileError(
-            f"{where}: its weights are not those that the description was saved with (the digests "
-            "differ); save the network again"
-        )
-    return network
-
-
 def describe(network: Network, meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The description of a network whose tensors are called as its blocks."""
-    head = {"V": network.head.V.name}
-    if network.head.b is not None:
-        head["b_V"] = network.head.b.name
-    layers = [
-        {"cell": layer.cell, "activation": layer.activation}
-        | {role: block.name for role, block in layer.blocks.items()}
-        for layer in network.layers
-    ]
     description: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "input": network.input_kind,
-        "layers": layers,
-        "head": head,
+        "read": network.read,
         "embedding": None if network.embedding is None else network.embedding.name,
         "embedding_layout": "tokens_last",
+        "encoder": [_dense(dense) for dense in network.encoder],
+        "layers": [_layer(layer) for layer in network.layers],
+        "head": _head(network),
         "block_names": "tensors",
         "digest": network.digest,
     }
-    zero = {b.name: list(map(int, b.zero_columns)) for b in network.blocks() if b.zero_columns}
+    blocks = list(network.blocks())
+    positions = {b.name: b.positions for b in blocks if b.norm == "operator"}
+    zero = {b.name: list(map(int, b.zero_columns)) for b in blocks if b.zero_columns}
+    if positions:
+        description["positions"] = positions
     if zero:
         description["zero_columns"] = zero
     if meta is not None:
         description["meta"] = dict(meta)
     return description
+
+
+def tensors_of(network: Network) -> dict[str, Any]:
+    """The arrays that go with `describe`, by name."""
+    arrays: dict[str, Any] = {block.name: block.value for block in network.blocks()}
+    if network.head.pool is not None:
+        arrays[_pool_name(network)] = network.head.pool.matrix
+    return arrays
 
 
 def to_bytes(description: Mapping[str, Any]) -> bytes:
@@ -144,105 +143,7 @@ def to_bytes(description: Mapping[str, Any]) -> bytes:
     return raw
 
 
-class _Reader:
-    """Takes tensors one by one and in the end refuses what nobody took."""
-
-    def __init__(self, description: Mapping[str, Any], tensors: Tensors) -> None:
-        self.description, self.tensors = description, tensors
-        self.used: set[str] = set()
-        self.by_tensor = _choice(description, "block_names", ("letters", "tensors")) == "tensors"
-        self.zero_columns: Mapping[str, Any] = description.get("zero_columns", {})
-
-    def network(self) -> Network:
-        kind: InputKind = _choice(self.description, "input", ("onehot", "real"))
-        embedding = self.embedding()
-        reads_tokens = embedding is None and kind == "onehot"
-        entries = self.description["layers"]
-        layers = tuple(
-            self.layer(entry, k, len(entries), "column" if reads_tokens and k == 0 else "spectral")
-            for k, entry in enumerate(entries)
-        )
-        network = Network(layers, self.head(), kind, embedding)
-        unused = sorted(set(self.tensors) - self.used)
-        if unused:
-            raise FileError(
-                f"tensor {unused[0]!r} has no part in the description; name its part, or remove it "
-                "from the file if it is unused"
-            )
-        stray = sorted(set(self.zero_columns) - self.used)
-        if stray:
-            raise FileError(f"zero_columns names {stray[0]!r}, which is no tensor of the network")
-        return network
-
-    def layer(self, entry: Any, index: int, count: int, norm: Norm) -> Layer:
-        where = f"layers[{index}]"
-        names = (str, list, type(None))
-        keys = {"cell": str, "activation": str, "U": names, "W": names, "b": names}
-        _check_keys(entry, keys, where)
-        suffix = "" if count == 1 else str(index)
-        blocks = {}
-        for role in entry:
-            if role not in ("cell", "activation") and entry[role] is not None:
-                norm_of = {"U": "spectral", "W": norm, "b": "euclidean"}[role]
-                blocks[role] = self.block(entry[role], f"{role}{suffix}", norm_of, where)
-        cell, activation = (
-            entry.get(key, self.description.get(key, default))
-            for key, default in (("cell", "vanilla"), ("activation", "tanh"))
-        )
-        return Layer(cell, blocks, activation) if {"U", "W"} <= set(blocks) else _lacks(where)
-
-    def head(self) -> Head:
-        entry = self.description["head"]
-        _check_keys(entry, {"V": (str, list), "b_V": (str, list, type(None))}, "head")
-        if "V" not in entry:
-            raise FileError("head lacks 'V', the name of the read-out's tensor; add it")
-        b = entry.get("b_V")
-        return Head(
-            self.block(entry["V"], "V", "spectral", "head"),
-            None if b is None else self.block(b, "b_V", "euclidean", "head"),
-        )
-
-    def embedding(self) -> Block | None:
-        name = self.description.get("embedding")
-        layout = _choice(self.description, "embedding_layout", ("tokens_first", "tokens_last"))
-        if name is None:
-            return None
-        return self.block(name, "E", "column", "embedding", transpose=layout == "tokens_first")
-
-    def block(
-        self, names: Any, letter: str, norm: Any, where: str, *, transpose: bool = False
-    ) -> Block:
-        names = [names] if isinstance(names, str) else names
-        if not names or not all(isinstance(name, str) for name in names):
-            raise FileError(f"{where}: {names!r} names no tensor; give a name or a list of names")
-        values = [self.take(name, where) for name in names]
-        if len({value.shape for value in values}) > 1:
-            raise InputError(f"{where}: {' and '.join(names)} are summed but differ in shape")
-        value = np.add.reduce(values)
-        name = names[0] if self.by_tensor else letter
-        return Block(name, value.T if transpose else value, norm, self.zeros(names[0]))
-
-    def take(self, name: str, where: str) -> Array:
-        if name not in self.tensors:
-            there = ", ".join(sorted(self.tensors)[:12]) or "no tensor"
-            raise FileError(f"tensor {name!r} of {where} is not in the file, which holds {there}")
-        if name in self.used:
-            raise FileError(f"tensor {name!r} is named twice in the description; give it one part")
-        self.used.add(name)
-        return self.tensors[name]
-
-    def zeros(self, name: str) -> tuple[int, ...]:
-        columns = self.zero_columns.get(name, [])
-        if not isinstance(columns, list) or not all(type(c) is int for c in columns):
-            raise FileError(f"zero_columns of {name!r} must be a list of column numbers")
-        return tuple(sorted(set(columns)))
-
-
-def _lacks(where: str) -> Layer:
-    raise FileError(f"{where} lacks 'U' or 'W', the names of its tensors; add them")
-
-
-def _choice(description: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
+def choice(description: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
     """The value of a key among those allowed, the first by default."""
     value = description.get(key, allowed[0])
     if value not in allowed:
@@ -250,14 +151,50 @@ def _choice(description: Mapping[str, Any], key: str, allowed: tuple[str, ...]) 
     return value
 
 
-def _check_keys(entry: Any, types: Mapping[str, Any], where: str) -> None:
+def check_keys(entry: Any, types: Mapping[str, Any], where: str) -> None:
+    """FileError unless this is an object with some of these keys and values of these types."""
     if not isinstance(entry, dict):
         raise FileError(f"{where} must be a JSON object with {', '.join(types)}")
     for key, value in entry.items():
         if key not in types:
             raise FileError(f"{where} has an unknown key {key!r}; the keys are {', '.join(types)}")
-        if not isinstance(value, types[key]):
+        allowed = types[key] if isinstance(types[key], tuple) else (types[key],)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             raise FileError(f"{where}: {key!r} has the wrong type ({type(value).__name__})")
+
+
+def _layer(layer: Layer | Bidirectional) -> dict[str, Any]:
+    if isinstance(layer, Bidirectional):
+        return {"forward": _layer(layer.forward), "backward": _layer(layer.backward)}
+    names = {role: block.name for role, block in layer.blocks.items()}
+    return {"cell": layer.cell, "activation": layer.activation} | names
+
+
+def _dense(dense: Dense) -> dict[str, Any]:
+    return {"A": dense.A.name, "b": _name(dense.b), "activation": dense.activation}
+
+
+def _head(network: Network) -> dict[str, Any]:
+    head = network.head
+    entry: dict[str, Any] = {"V": head.V.name, "b_V": _name(head.b)}
+    if head.hidden:
+        entry["hidden"] = [_dense(dense) for dense in head.hidden]
+    if head.pool is not None:
+        entry["pool"] = _pool_name(network)
+    return entry
+
+
+def _name(block: Block | None) -> str | None:
+    return None if block is None else block.name
+
+
+def _pool_name(network: Network) -> str:
+    """A name that no block has."""
+    taken = {block.name for block in network.blocks()}
+    name = "pool"
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

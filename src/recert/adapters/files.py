@@ -1,13 +1,13 @@
 """Networks on disk: weights in safetensors or a torch state_dict, and a JSON description beside.
 
-Nothing is ever unpickled into code: ``.pt`` files go through torch's weights-only reader.
+ONNX models describe themselves and need no JSON. Nothing is ever unpickled into code: ``.pt`` files
+go through torch's weights-only reader.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.adapters import assembly, state_dicts
 from recert.adapters import description as descriptions
 from recert.errors import FileError, MissingDependencyError, UnsupportedModelError
 from recert.network import Network
 
 Array = NDArray[np.float64]
 
-SAFETENSORS, TORCH = ".safetensors", (".pt", ".pth")
+SAFETENSORS, TORCH, ONNX = ".safetensors", (".pt", ".pth"), ".onnx"
 STEM = "network"
 MOST_BYTES = 4 << 30
+MOST_ONNX_BYTES = 2 << 30  # what protobuf allows
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
@@ -35,20 +37,24 @@ def load_network(path: str | Path) -> Network:
     Args:
         path: a directory with ``network.safetensors`` and ``network.json``; a ``.safetensors``,
             ``.pt`` or ``.pth`` file with a ``.json`` of the same stem beside it; or that stem. The
-            JSON's form is in `recert.adapters.description`.
+            JSON's form is in `recert.adapters.description`. Or an ``.onnx`` file alone, which
+            `recert.adapters.onnx_reader` reads, and runs to check what it read.
 
     Raises:
         FileError: a file is missing, damaged, or the description does not suit the weights.
         InputError: weights are not finite or their shapes do not fit.
         UnsupportedModelError: a part is not covered.
-        MissingDependencyError: safetensors, or for ``.pt`` torch, is not installed.
+        ParityError: an ONNX model computes something else than the Network read from it.
+        MissingDependencyError: safetensors, or torch for ``.pt``, or onnx, is not installed.
 
     """
+    if Path(path).suffix == ONNX:
+        return _onnx(Path(path))
     weights, description = _locate(Path(path))
     if not description.is_file():
         raise _undescribed(weights, description)
     entry = load_description(path)
-    return descriptions.network_from(entry, _tensors(weights), str(weights))
+    return assembly.network_from(entry, _tensors(weights), str(weights))
 
 
 def load_description(path: str | Path) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def save_network(
     _need_safetensors()
     import safetensors.numpy
 
-    raw = safetensors.numpy.save({block.name: block.value for block in network.blocks()})
+    raw = safetensors.numpy.save(descriptions.tensors_of(network))
     try:
         weights.parent.mkdir(parents=True, exist_ok=True)
         _write_together({weights: raw, weights.with_suffix(".json"): text})
@@ -115,7 +121,7 @@ def _locate(path: Path) -> tuple[Path, Path]:
         if not there:
             raise FileError(
                 f"{path} is no network; pass a directory that `recert train` wrote, or a "
-                ".safetensors, .pt or .pth file"
+                ".safetensors, .pt, .pth or .onnx file"
             )
         weights = there[0]
     if not weights.is_file():
@@ -197,52 +203,33 @@ def _state_dict(path: Path) -> dict[str, Array]:
     return tensors
 
 
-def _undescribed(weights: Path, description: Path) -> FileError | UnsupportedModelError:
+def _onnx(path: Path) -> Network:
+    if not path.is_file():
+        raise FileError(f"{path} does not exist; check the path")
+    raw = _read(path, MOST_ONNX_BYTES)
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError(
+            f"reading {path} needs onnx: pip install 'recert[onnx]'"
+        ) from None
+    from recert.adapters.onnx_reader import read
+
+    return read(raw, str(path))
+
+
+def _undescribed(weights: Path, description: Path) -> FileError:
     """The error for weights without a description: says what to write, guessed from the names."""
     shapes = {name: value.shape for name, value in _tensors(weights).items()}
-    hh = sorted((n for n in shapes if re.search(r"weight_hh_l\d+$", n)), key=_layer_number)
-    if any(n.endswith("_reverse") for n in shapes):
-        return UnsupportedModelError(f"{weights} holds a bidirectional network: not covered")
-    for name in hh:
-        gates = shapes[name][0] // max(1, shapes[name][-1])
-        if gates in (3, 4):
-            kind = "nn.GRU" if gates == 3 else "nn.LSTM"
-            return UnsupportedModelError(
-                f"{weights}: {name!r} is of an {kind}, which is not covered in this version"
-            )
-    entry = _guess(shapes, hh)
+    try:
+        entry = state_dicts.suggestion(shapes, ordered=weights.suffix in TORCH)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{weights}: {error}") from None
     return FileError(
         f"{weights} has no description; write {description} such as {json.dumps(entry)} "
-        '("activation": "tanh" or "relu"; "input": "onehot" for tokens, "real" for vectors)'
+        '(check "activation"; "input": "onehot" for tokens, "real" for vectors; "read": "step", '
+        '"final" or "mean")'
     )
-
-
-def _layer_number(name: str) -> int:
-    return int(name.rsplit("_l", 1)[1])
-
-
-def _guess(shapes: Mapping[str, tuple[int, ...]], hh: list[str]) -> dict[str, Any]:
-    layers: list[dict[str, Any]] = []
-    for name in hh or ["rnn.weight_hh_l0"]:
-        layer: dict[str, Any] = {"U": name, "W": name.replace("weight_hh", "weight_ih")}
-        biases = [name.replace("weight_hh", bias) for bias in ("bias_ih", "bias_hh")]
-        layers.append(layer | ({"b": biases} if set(biases) <= set(shapes) else {}))
-    weights = [n for n in shapes if n.endswith("weight") and len(shapes[n]) == 2]
-    width = shapes[hh[-1]][-1] if hh else None
-    head_name = next((n for n in reversed(weights) if shapes[n][1] == width), "head.weight")
-    head = {"V": head_name}
-    if (bias := head_name.removesuffix("weight") + "bias") in shapes:
-        head["b_V"] = bias
-    return {
-        "format": descriptions.FORMAT,
-        "version": descriptions.VERSION,
-        "cell": "vanilla",
-        "activation": "tanh",
-        "input": "onehot",
-        "layers": layers,
-        "head": head,
-        "embedding": next((n for n in weights if n != head_name), None),
-    }
 
 
 def _write_together(contents: Mapping[Path, bytes]) -> None:
