@@ -18,6 +18,7 @@ SCRIPTS = {
     "bench_norms.py": ["--size", "256"],
     "bench_bounds.py": ["--quick"],
     "bench_margins.py": ["--quick"],
+    "bench_gated_margins.py": ["--quick"],
 }
 
 

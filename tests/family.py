@@ -25,7 +25,7 @@ def random_layer(
     activation: str = "tanh",
     width: int = 3,
 ) -> Layer:
-    """A layer with normal weights; convolutional cells have 2 channels (d_h, d_in even)."""
+    """A layer with normal weights; "conv" has 2 channels of d_h/2 positions, which d_in fills."""
     from recert.layers import GATES
 
     def draw(*shape: int) -> np.ndarray:
@@ -35,9 +35,9 @@ def random_layer(
     d_out = proj or d_h
     for gate in GATES[cell]:
         if cell == "conv":
-            values["U"], values["W"] = draw(2, 2, width), draw(2, 2, width)
+            values["U"], values["W"] = draw(2, 2, width), draw(2, 2 * d_in // d_h, width)
         elif cell == "conv_averaged":
-            values["U"], values["W"] = draw(width, 1, width), draw(width, 1, width)
+            values["U"], values["W"] = draw(width, 1, width), draw(width, d_in // d_h, width)
         else:
             values[f"U{gate}"], values[f"W{gate}"] = draw(d_h, d_out), draw(d_h, d_in)
         if bias and cell != "conv_averaged":

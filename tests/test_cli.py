@@ -150,7 +150,12 @@ def test_every_cell_compared(run: Run, tmp_path: Path) -> None:
     for row in ("cell ", "units d_h", "parameters", "training error", "test error", "margin ball"):
         assert row in out
     names = ["certificate.json", "network.json", "network.safetensors"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["compare.png", "conv", "mgu"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "compare.png",
+        "conv",
+        "gates.png",
+        "mgu",
+    ]
     for cell in ("conv", "mgu"):
         assert sorted(p.name for p in (tmp_path / cell).iterdir()) == names
         written = json.loads((tmp_path / cell / "certificate.json").read_text())

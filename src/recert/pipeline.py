@@ -33,7 +33,7 @@ from recert.sample import At, Enforced, Reading, Sample
 from recert.theorems import THEOREMS, Setting, Theorem
 
 # Gates are reported on this many sequences, and class-wide up to this many steps.
-GATE_SEQUENCES, GATE_STEPS = 2048, 500
+GATE_SEQUENCES, GATE_STEPS = 1024, 500
 
 
 def certify(

@@ -29,8 +29,8 @@ def as_network(model: Any, sequences: Any = None, **parts: Any) -> Network:
     """The Network of whatever a user calls a model.
 
     Args:
-        model: a Network (returned as it is), a torch module, a tuple (nn.RNN, nn.Linear) or
-            (nn.Embedding, nn.RNN, nn.Linear), or the path of a saved network.
+        model: a Network (returned as it is), a torch module, a tuple (nn.LSTM, nn.Linear) or
+            (nn.Embedding, nn.LSTM, nn.Linear), or the path of a saved network.
         sequences: (m, T) tokens or (m, T, d_x) vectors on which a torch module is compared.
         parts: keywords of `from_torch`, for torch modules.
 
@@ -46,7 +46,7 @@ def as_network(model: Any, sequences: Any = None, **parts: Any) -> Network:
         return from_torch(model, sequences, **parts)
     raise InputError(
         f"a {type(model).__name__} is not a model that recert reads; pass a recert Network, "
-        "a torch module, a tuple (nn.RNN, nn.Linear), or the path of a saved network"
+        "a torch module, a tuple (nn.LSTM, nn.Linear), or the path of a saved network"
     )
 
 
@@ -63,30 +63,41 @@ def from_torch(
 ) -> Network:
     """The Network that a torch module computes, checked by running both.
 
-    The recurrent layers (one ``nn.RNN``), the head (one ``nn.Linear``) and the embedding (at most
-    one ``nn.Embedding``) are found by their exact type, or named. Every parameter and persistent
-    buffer must belong to them. The module, in evaluation mode and float64, is then run on up to 256
-    sequences and must give the Network's logits, up to a constant common to all classes, which no
-    margin sees. The module itself is left as it was.
+    Parts are found by their exact type: ``nn.RNN``, ``nn.LSTM``, ``nn.GRU`` with all their options
+    and ``nn.RNNCell``, ``nn.LSTMCell``, ``nn.GRUCell``, one above the other; ``nn.Linear`` layers
+    before them and after them; at most one ``nn.Embedding``. Every parameter and persistent buffer
+    must belong to them. How they are put together is found by trying: the order, activations
+    between linear layers (identity, tanh, relu, sigmoid, leaky_relu with slope 0.01, elu), and what
+    the head reads (the outputs at a step, the final states, their mean). The module, in evaluation
+    mode and float64, is then run on up to 256 sequences and must give the Network's logits, up to a
+    constant common to all classes, or their softmax, log-softmax or sigmoids. The module itself is
+    left as it was.
+
+    A module with a method ``recert_network()`` is read through it; the Network's blocks must hold
+    exactly the module's parameters, and it is run and compared like any other.
 
     Args:
-        model: a module, or a tuple (nn.RNN, nn.Linear) or (nn.Embedding, nn.RNN, nn.Linear).
+        model: a module, or a tuple (nn.LSTM, nn.Linear) or (nn.Embedding, nn.LSTM, nn.Linear).
         sequences: (m, T) integer tokens, padded with −1 on the right, or (m, T, d_x) vectors, numpy
             or torch. None: random sequences of 1, 2 and 7 steps are drawn.
         lengths: (m,) numbers of valid steps, or None.
-        recurrent: the nn.RNN or its dotted name; None searches.
-        head: the nn.Linear or its dotted name; None searches.
+        recurrent: the only recurrent layer or its dotted name; None searches.
+        head: the last nn.Linear or its dotted name; None searches.
         embedding: the nn.Embedding or its dotted name; None searches.
         at: the step that is read; at ``"last"`` only outputs at the last step are compared.
         input_kind: ``"onehot"`` or ``"real"``; None decides by the embedding and the sequences.
 
     Returns:
-        Network with blocks U, W, b (U0, W0, b0, U1, … for several layers; b sums both of torch's
-        biases), V, b_V and E, in float64.
+        Network in float64 with blocks E (embedding), F, b_F (before the recurrent layers), the
+        cells' own (U, W, b with the gate as an index, `recert.layers`), G, b_G (the head's hidden
+        layers), V, b_V, numbered where there are several. Both of torch's biases are summed, except
+        for a GRU's n gate. One logit y becomes two, −y/2 and y/2. Where an activation stands before
+        the head's first linear layer there is a block I, the identity, before it; where the head
+        reads one direction of two, its block has zero columns for the other.
 
     Raises:
-        UnsupportedModelError: a part is not covered; the message names it.
-        ParityError: the module computes something else than the Network.
+        UnsupportedModelError: a part is not covered, shared or unused; the message names it.
+        ParityError: the module computes something else than any such Network.
         InputError: weights or sequences are unusable, or a named part does not exist.
         MissingDependencyError: torch is not installed.
 

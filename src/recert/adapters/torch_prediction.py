@@ -1,117 +1,234 @@
-"""Logits of a Network through torch's float64 kernels, which beat numpy's on a CPU."""
+"""Logits of a Network through torch's float64 operations, which beat numpy's on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from recert.errors import UnsupportedModelError
-from recert.network import Block, Layer, Network
-from recert.predict import Predictor, falling, restored
+from recert.adapters.torch_cells import ORDER, TorchDense, Way, transposed, vector
+from recert.network import Network
+from recert.predict import Predictor, active_rows, check_reading, in_pieces, network_predictor
 from recert.sample import At
 
 Array = NDArray[np.float64]
-Drive = Callable[[Tensor], Tensor]
+
+# Entries of all gates' sums in one step: enough to keep the kernels busy, few enough for a cache.
+BLOCK = 1 << 17
+# Entries of a table with what each token adds to the gates.
+MOST_TABLE = 1 << 23
 
 
 def torch_predictor(network: Network) -> Predictor:
     """A function (x, lengths, at) → logits (n, K), or (n, T, K) for ``at="average"``, in float64.
 
     Args:
-        network: of vanilla layers; its weights are used exactly.
-
-    Raises:
-        UnsupportedModelError: a layer is not vanilla.
+        network: its weights are used exactly. Networks with filter banks are left to
+            `recert.predict.network_predictor`.
 
     """
-    layers = [_TorchLayer(layer) for layer in network.layers]
-    drive = _first_drive(network, layers[0])
-    V, b_V = _transposed(network.head.V), _vector(network.head.b, network.K)
+    if any(layer.cell not in ORDER for layer in network.directions()) or any(
+        block.norm == "operator" for block in network.blocks()
+    ):
+        return network_predictor(network)
+    runner = _TorchNetwork(network)
 
     def predict(x: NDArray[Any], lengths: NDArray[np.int64], at: At) -> Array:
-        until = int(at) if isinstance(at, int) else x.shape[1]
-        order = falling(lengths)
-        cut = x[:, :until] if order is None else x[order, :until]
-        inputs = np.ascontiguousarray(np.moveaxis(cut, 1, 0))
-        active = (lengths[None, :] >= np.arange(1, until + 1)[:, None]).sum(axis=1)
+        check_reading(network, at)
         with torch.inference_mode():
-            y = _run(layers, drive, torch.from_numpy(inputs), active, V, b_V, at == "average")
-        return y if order is None else restored(y, order)
+            return in_pieces(network, x, lengths, at, runner.logits)
 
     return predict
 
 
-class _TorchLayer:
-    """A vanilla layer's weights, transposed, and its step."""
+class _TorchNetwork:
+    """A network's weights in torch, and its walk over sequences of falling length."""
 
-    def __init__(self, layer: Layer) -> None:
-        if layer.cell != "vanilla":
-            raise UnsupportedModelError(
-                f"cell {layer.cell!r} has no torch prediction; use recert.predict.network_predictor"
-            )
-        self.U, self.W = _transposed(layer.blocks["U"]), _transposed(layer.blocks["W"])
-        self.b = _vector(layer.blocks.get("b"), layer.d_h)
-        self.relu = layer.activation == "relu"
-        self.d_h = layer.d_h
+    def __init__(self, network: Network) -> None:
+        self.layers = [tuple(map(Way, layer.directions)) for layer in network.layers]
+        self.inputs = _Inputs(network, self.layers[0])
+        self.head = _head(network)
+        self.read, self.K = network.read, network.K
+        widest = max(way.width for ways in self.layers for way in ways)
+        self.rows = max(256, BLOCK // widest)
 
-    def drive(self, x: Tensor) -> Tensor:
-        """W x + b, (n, d_in) → (n, d_h)."""
-        return torch.addmm(self.b, x, self.W)
+    def logits(
+        self, network: Network, x: NDArray[Any], lengths: NDArray[np.int64], at: At
+    ) -> Array:
+        """(n, K), or (n, T, K); block by block, so that a block's states stay in the cache."""
+        y = np.zeros((len(x), x.shape[1], self.K) if at == "average" else (len(x), self.K))
+        for i in range(0, len(x), self.rows):
+            rows = slice(i, i + self.rows)
+            n = lengths[rows]
+            # Copied, for torch warns of arrays that it may not write to.
+            cut = np.array(np.swapaxes(x[rows, : int(n[0])], 0, 1), order="C")
+            self._block(torch.from_numpy(cut), n, at, torch.from_numpy(y[rows]))
+        return y
 
-    def step(self, drive: Tensor, h: Tensor) -> None:
-        """Turn h into σ(U h + drive), using up the drive."""
-        z = drive.addmm_(h, self.U)
-        if self.relu:
-            torch.clamp(z, min=0.0, out=h)
+    def _block(self, x: Tensor, lengths: NDArray[np.int64], at: At, y: Tensor) -> None:
+        """Logits of sequences (T, n) or (T, n, d_x) into y."""
+        active: list[int] = active_rows(lengths, len(x)).tolist()
+        drive = self.inputs.drive(x, active)
+        for ways in self.layers[:-1]:
+            drive = _drive_of(_outputs(ways, drive, active))
+        top = self.layers[-1]
+        if at == "average":
+            for t, h in enumerate(_outputs(top, drive, active)):
+                y[: active[t], t] = self.head(h[: active[t]])
+        elif self.read == "mean":
+            y.copy_(self.head(_mean(top, drive, active, lengths)))
         else:
-            torch.tanh(z, out=h)
+            y.copy_(self.head(_last(top, drive, active, final=self.read == "final")))
 
 
-def _first_drive(network: Network, layer: _TorchLayer) -> Drive:
-    """What the first layer adds to U h: looked up by token, or W x + b."""
-    if network.input_kind == "real":
-        return lambda x: layer.drive(x.to(torch.float64))
-    table = layer.W + layer.b
-    if network.embedding is not None:
-        table = layer.drive(_transposed(network.embedding))
-    return lambda tokens: functional.embedding(tokens, table)
+# (way, step, sequences, memory) → what the step adds to U h, (sequences, width).
+Drive = Callable[[Way, int, Any, Tensor], Tensor]
 
 
-def _run(
-    layers: list[_TorchLayer],
+class _Inputs:
+    """What the first layer adds to U h: looked up by token where a table is small, or W x + b."""
+
+    def __init__(self, network: Network, ways: tuple[Way, ...]) -> None:
+        self._encoder = [TorchDense(dense) for dense in network.encoder]
+        self._rows: Tensor | None = None
+        self._tables: dict[Way, Tensor] = {}
+        if network.input_kind == "real":
+            return
+        if network.embedding is not None:
+            self._rows = self._encoded(transposed(network.embedding))
+        elif self._encoder:
+            self._rows = self._encoded(self._encoder[0].of_tokens(), start=1)
+        if self._rows is None:
+            self._tables = {way: way.W + way.b for way in ways}
+        elif network.d_x * sum(way.width for way in ways) <= MOST_TABLE:
+            self._tables = {way: torch.addmm(way.b, self._rows, way.W) for way in ways}
+
+    def drive(self, x: Tensor, active: list[int]) -> Drive:
+        """The drive of sequences (T, n) or (T, n, d_x)."""
+        if self._tables:
+            return lambda way, t, rows, z: torch.index_select(
+                self._tables[way], 0, x[t, rows], out=z
+            )
+        if self._rows is not None:
+            table = self._rows
+            return _drive_of([table[step[:n]] for step, n in zip(x, active, strict=True)])
+        x = x.to(torch.float64)
+        if self._encoder:
+            return _drive_of([self._encoded(step[:n]) for step, n in zip(x, active, strict=True)])
+        return _drive_of(x)
+
+    def _encoded(self, v: Tensor, start: int = 0) -> Tensor:
+        for dense in self._encoder[start:]:
+            v = dense(v)
+        return v
+
+
+def _drive_of(values: Any) -> Drive:
+    """W x + b of what a layer reads at every step: T times (n, d_in)."""
+    return lambda way, t, rows, z: way.drive(values[t][rows], z)
+
+
+def _head(network: Network) -> Callable[[Tensor], Tensor]:
+    """(n, d) → (n, K)."""
+    hidden = [TorchDense(dense) for dense in network.head.hidden]
+    V, b = transposed(network.head.V), vector(network.head.b, network.K)
+    pool = network.head.pool
+    P = None if pool is None else torch.from_numpy(np.array(pool.matrix.T, order="C"))
+
+    def head(h: Tensor) -> Tensor:
+        for dense in hidden:
+            h = dense(h)
+        return torch.addmm(b, h, V) if P is None else (h @ V) @ P + b
+
+    return head
+
+
+def _scan(
+    way: Way,
     drive: Drive,
-    inputs: Tensor,
-    active: NDArray[np.int64],
-    V: Tensor,
-    b_V: Tensor,
-    every: bool,
-) -> Array:
-    """Logits at each sequence's last step, or at every step; rows sorted by falling length."""
-    n, steps = inputs.shape[1], inputs.shape[0]
-    states = [torch.zeros((n, layer.d_h), dtype=torch.float64) for layer in layers]
-    y = torch.zeros((n, steps, len(b_V)), dtype=torch.float64) if every else None
-    for t, (x, count) in enumerate(zip(inputs, active.tolist(), strict=True)):
-        if count == 0:
-            break
-        above = drive(x[:count])
-        for k, (layer, h) in enumerate(zip(layers, states, strict=True)):
-            layer.step(above if k == 0 else layer.drive(above), h[:count])
-            above = h[:count]
-        if y is not None:
-            y[:count, t] = torch.addmm(b_V, above, V)
-    result: Array = (torch.addmm(b_V, states[-1], V) if y is None else y).numpy()
-    return result
+    active: list[int],
+    order: Iterable[int],
+    each: Callable[[int, Tensor], object] | None = None,
+) -> Tensor:
+    """The states (n, d_out) after the steps in that order; ``each`` sees the active rows' ones.
+
+    Sequences that have ended keep their states, those not begun have zeros, in either order.
+    """
+    n = active[0]
+    h, inside = (torch.zeros((n, size), dtype=torch.float64) for size in way.dimensions)
+    memory = torch.empty((n, way.width), dtype=torch.float64)
+    for t in order:
+        count = active[t]
+        way.step(drive(way, t, slice(count), memory[:count]), h[:count], inside[:count])
+        if each is not None:
+            each(t, h[:count])
+    return h
 
 
-def _transposed(block: Block) -> Tensor:
-    return torch.from_numpy(np.array(block.value.T, order="C"))
+def _orders(ways: tuple[Way, ...], active: list[int]) -> list[tuple[Way, Iterable[int], slice]]:
+    """Each direction, the steps in its order, and its columns in the output."""
+    found: list[tuple[Way, Iterable[int], slice]] = []
+    start = 0
+    for k, way in enumerate(ways):
+        end = start + way.dimensions[0]
+        steps = range(len(active))
+        found.append((way, reversed(steps) if k else steps, slice(start, end)))
+        start = end
+    return found
 
 
-def _vector(block: Block | None, size: int) -> Tensor:
-    return torch.from_numpy(np.zeros(size) if block is None else np.array(block.value))
+def _size(ways: tuple[Way, ...]) -> int:
+    return sum(way.dimensions[0] for way in ways)
+
+
+def _outputs(ways: tuple[Way, ...], drive: Drive, active: list[int]) -> Tensor:
+    """What a layer gives out at every step, (T, n, d_out); rows that are not active are unset."""
+    out = torch.empty((len(active), active[0], _size(ways)), dtype=torch.float64)
+    for way, order, columns in _orders(ways, active):
+
+        def keep(t: int, h: Tensor, columns: slice = columns) -> None:
+            out[t, : len(h), columns] = h
+
+        _scan(way, drive, active, order, keep)
+    return out
+
+
+def _mean(
+    ways: tuple[Way, ...], drive: Drive, active: list[int], lengths: NDArray[np.int64]
+) -> Tensor:
+    """The mean of the outputs over each sequence's steps, (n, d_out)."""
+    total = torch.zeros((active[0], _size(ways)), dtype=torch.float64)
+    for way, order, columns in _orders(ways, active):
+
+        def add(t: int, h: Tensor, columns: slice = columns) -> None:
+            total[: len(h), columns] += h
+
+        _scan(way, drive, active, order, add)
+    return total / torch.from_numpy(lengths)[:, None]
+
+
+def _last(ways: tuple[Way, ...], drive: Drive, active: list[int], *, final: bool) -> Tensor:
+    """The outputs at each sequence's last step, or those with which each direction ends."""
+    forward, *backward = ways
+    parts = [_scan(forward, drive, active, range(len(active)))]
+    for way in backward:
+        if final:
+            parts.append(_scan(way, drive, active, reversed(range(len(active)))))
+        else:
+            parts.append(_first_steps(way, drive, active))
+    return torch.cat(parts, dim=1) if backward else parts[0]
+
+
+def _first_steps(way: Way, drive: Drive, active: list[int]) -> Tensor:
+    """At a sequence's last step the backward direction has read one input only."""
+    h, inside = (torch.zeros((active[0], size), dtype=torch.float64) for size in way.dimensions)
+    memory = torch.empty((active[0], way.width), dtype=torch.float64)
+    for t, (count, after) in enumerate(zip(active, [*active[1:], 0], strict=True)):
+        if count > after:
+            rows = slice(after, count)
+            way.step(drive(way, t, rows, memory[rows]), h[rows], inside[rows])
+    return h

@@ -1,9 +1,8 @@
-"""Running a user's module on sequences of one length, and reading logits off what it returns."""
+"""Running a user's module on sequences of one length, for all the tensors that it returns."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,16 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from recert.errors import ParityError, UnsupportedModelError
-from recert.network import Network
+from recert.adapters.torch_arguments import Arguments
+from recert.errors import ParityError
 
 Array = NDArray[np.float64]
 
 # Largest difference, relative to 1 + max |logit|, by the precision in which the module runs.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
-STATE_ARGUMENTS = frozenset({"h", "h0", "h_0", "hx", "hidden", "state", "states"})
+# Tensors that are looked at in what a module returns.
+MOST_OUTPUTS = 8
 
 
 class DoesNotRunError(ParityError):
@@ -41,6 +42,11 @@ class Group:
         """T."""
         return int(self.x.shape[1])
 
+    def of_size(self, n: int) -> Group:
+        """The same sequences again and again until there are n of them, or the first n."""
+        index = np.resize(np.arange(len(self.rows)), n)
+        return Group(self.rows[index], self.x[index])
+
 
 @contextmanager
 def evaluation_copy(model: nn.Module, dtype: torch.dtype | None) -> Iterator[nn.Module]:
@@ -49,13 +55,27 @@ def evaluation_copy(model: nn.Module, dtype: torch.dtype | None) -> Iterator[nn.
     A module that cannot be copied is lent itself, and its training mode restored.
     """
     try:
-        module = copy.deepcopy(model)
+        module = copy.deepcopy(model, _computed(model))
         if dtype is not None:
             module = module.to("cpu", dtype)
     except Exception:  # a user's module may raise anything here
         module = model
     with evaluating(module):
         yield module
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Copies of tensors that were computed with gradients, which deepcopy refuses."""
+    memo: dict[int, Any] = {}
+    waiting: list[Any] = [list(vars(module).values()) for module in model.modules()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            if not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+        elif type(value) in (list, tuple):
+            waiting += value
+    return memo
 
 
 @contextmanager
@@ -99,16 +119,16 @@ def _float64_by_default() -> Iterator[None]:
 
 
 class Runner:
-    """Runs a module on a group and reads logits off whatever it returns.
+    """Runs a module on a group, sequences first and steps first.
 
     Raises:
         DoesNotRunError: the module's precision is too coarse to compare.
 
     """
 
-    def __init__(self, module: nn.Module, extra: str | None, network: Network) -> None:
+    def __init__(self, module: nn.Module, arguments: Arguments) -> None:
         some = next(module.parameters())
-        self.module, self.extra, self.network = module, extra, network
+        self.module, self.arguments = module, arguments
         self.dtype, self.device = some.dtype, some.device
         if self.dtype not in TOLERANCE:
             raise DoesNotRunError(
@@ -117,84 +137,55 @@ class Runner:
             )
         self.tolerance = TOLERANCE[self.dtype]
 
-    def readings(self, group: Group) -> Iterator[Array]:
-        """Possible logits (n, K) of the last step or (n, T, K) of all, with either axis first."""
+    def outputs(self, group: Group) -> Iterator[Array]:
+        """Every tensor that the module returns, in float64, whatever its shape.
+
+        The module is run with steps first only if more is asked for than it returned before.
+
+        Raises:
+            DoesNotRunError: on no way of giving it the sequences does the module run.
+
+        """
         failure: Exception | None = None
         ran = False
         for batch_first in (True, False):
-            try:
-                out = _first_tensor(self._run(group, batch_first))
-            except Exception as error:  # a user's forward may raise anything
-                failure = failure or error
-                continue
-            ran = True
-            if out is not None:
-                value = out.detach().to("cpu", torch.float64).numpy()
-                yield from _readings(value, len(group.x), group.steps, self.network.K)
+            for variant in range(self.arguments.variants):
+                try:
+                    returned = self.run(group, variant, batch_first=batch_first)
+                except Exception as error:  # a user's forward may raise anything
+                    failure = failure or error
+                    continue
+                ran = True
+                yield from (tensor.detach().to("cpu", torch.float64).numpy() for tensor in returned)
+                break
         if not ran:
-            what = (
-                f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
-            )
+            lines = str(failure).splitlines()
             raise DoesNotRunError(
-                f"the model does not run on inputs of shape {group.x.shape} ({what}); pass "
-                "sequences of the kind that it reads, or wrap it in a module whose forward reads "
-                "sequences alone"
+                f"the model does not run on inputs of shape {group.x.shape} "
+                f"({type(failure).__name__}: {lines[0] if lines else ''}); pass sequences of the "
+                "kind that it reads, or wrap it in a module whose forward reads sequences alone"
             )
 
-    def _run(self, group: Group, batch_first: bool) -> Any:
+    def run(self, group: Group, variant: int = 0, *, batch_first: bool = True) -> list[Tensor]:
+        """The tensors that one call returns; whatever the module raises."""
         real = group.x.dtype.kind == "f"
         x = torch.as_tensor(group.x, dtype=self.dtype if real else torch.int64, device=self.device)
         x = x if batch_first else x.transpose(0, 1).contiguous()
+        extra = self.arguments.values(variant, len(group.x), group.steps, x.device, self.dtype)
         wide = self.dtype == torch.float64
         with _float64_by_default() if wide else nullcontext():
-            return self.module(x, *self._extra(len(group.x), group.steps))
-
-    def _extra(self, n: int, steps: int) -> tuple[Tensor, ...]:
-        if self.extra is None:
-            return ()
-        if self.extra in STATE_ARGUMENTS:
-            shape = (len(self.network.layers), n, self.network.d_h)
-            return (torch.zeros(shape, dtype=self.dtype, device=self.device),)
-        return (torch.full((n,), steps, dtype=torch.int64),)
+            return _tensors(self.module(x, **extra))[:MOST_OUTPUTS]
 
 
-def extra_argument(model: nn.Module) -> str | None:
-    """The name of forward's second argument, if it must be given."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    asked = [
-        p.name
-        for p in inspect.signature(model.forward).parameters.values()
-        if p.default is inspect.Parameter.empty
-        and (p.kind in positional or p.kind is inspect.Parameter.KEYWORD_ONLY)
-    ][1:]
-    if len(asked) > 1:
-        raise UnsupportedModelError(
-            f"the model's forward asks for {', '.join(asked)} besides the sequences; wrap it in a "
-            "module whose forward reads sequences, or sequences and lengths"
-        )
-    return asked[0] if asked else None
-
-
-def _first_tensor(out: Any) -> Tensor | None:
+def _tensors(out: Any) -> list[Tensor]:
+    """The tensors in what a module returned, logits first."""
     if isinstance(out, Tensor):
-        return out
+        return [out] if out.is_floating_point() else []
+    if isinstance(out, PackedSequence):
+        return []
     if isinstance(out, dict):
-        out = [out["logits"]] if "logits" in out else list(out.values())
+        out = sorted(out.items(), key=lambda item: item[0] != "logits")
+        out = [value for _, value in out]
     if isinstance(out, (tuple, list)):
-        return next((t for t in map(_first_tensor, out) if t is not None), None)
-    return None
-
-
-def _readings(out: Array, n: int, steps: int, K: int) -> Iterator[Array]:
-    """An output as logits (n, K) or (n, T, K), in every layout that its shape allows."""
-    if out.shape in ((n, K), (1, n, K)):
-        yield out.reshape(n, K)
-    if out.shape == (n, steps, K):
-        yield out
-    if out.shape == (steps, n, K):
-        yield out.transpose(1, 0, 2)
-    if out.shape == (n, K, steps):
-        yield out.transpose(0, 2, 1)
-    if out.shape == (n * steps, K):
-        yield out.reshape(n, steps, K)
-        yield out.reshape(steps, n, K).transpose(1, 0, 2)
+        return [tensor for part in out for tensor in _tensors(part)]
+    return []

@@ -1,0 +1,110 @@
+"""What a module's forward asks for besides the sequences: lengths, or initial states of zeros."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from recert.errors import UnsupportedModelError
+
+INSIDE = frozenset({"c", "c0", "c_0", "cx", "cell", "cell_state", "c_t", "prev_c"})
+STATES = INSIDE | {
+    "h", "h0", "h_0", "hx", "hidden", "state", "states", "hidden_state", "h_t", "prev_h", "hc",
+    "hidden_states", "prev_state", "prev_hidden", "init_hidden", "initial_state", "hiddens",
+}  # fmt: skip
+# Batches that a module may ask for by an attribute batch_size; larger ones are not tried.
+MOST_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Names of forward's further arguments, and the states' shapes.
+
+    Args:
+        names: what must be given after the sequences.
+        layers: number of states, all layers and directions.
+        outer: dimension of a layer's output in one direction.
+        inner: number of its units.
+        pair: whether a state is a pair (h, c), as LSTMs have it.
+        batch: the batch size that the module insists on, or None.
+    """
+
+    names: tuple[str, ...] = ()
+    layers: int = 1
+    outer: int = 1
+    inner: int = 1
+    pair: bool = False
+    batch: int | None = None
+
+    @property
+    def variants(self) -> int:
+        """In how many ways the arguments may be given."""
+        return 3 if STATES.intersection(self.names) else 1
+
+    def values(
+        self, variant: int, n: int, steps: int, device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """Zeros of shape (layers, n, d), or (n, d), or None for states; (n,) lengths."""
+        leading = (self.layers, n) if variant == 0 else (n,)
+        apart = bool(INSIDE.intersection(self.names))
+
+        def zeros(size: int) -> torch.Tensor:
+            return torch.zeros((*leading, size), dtype=dtype, device=device)
+
+        def value(name: str) -> Any:
+            if name not in STATES:
+                return torch.full((n,), steps, dtype=torch.int64)
+            if variant == 2:
+                return None
+            if name in INSIDE:
+                return zeros(self.inner)
+            if self.pair and not apart:
+                return zeros(self.outer), zeros(self.inner)
+            return zeros(self.outer)
+
+        return {name: value(name) for name in self.names}
+
+
+def arguments_of(model: nn.Module, recurrent: Any = None) -> Arguments:
+    """What forward asks for.
+
+    Args:
+        model: a module.
+        recurrent: its first recurrent layer, whose states forward may ask for, or None.
+
+    Raises:
+        UnsupportedModelError: forward asks for arguments that are not known here.
+
+    """
+    asked = [
+        parameter
+        for parameter in inspect.signature(model.forward).parameters.values()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ][1:]
+    names = tuple(parameter.name for parameter in asked)
+    unknown = [name for name in names if name not in STATES]
+    positional = [p.name for p in asked if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+    if len(unknown) > 1 or positional:
+        raise UnsupportedModelError(
+            f"the model's forward asks for {', '.join(names)} besides the sequences; wrap it in a "
+            "module whose forward reads sequences, or sequences and lengths"
+        )
+    batch = getattr(model, "batch_size", None)
+    batch = batch if isinstance(batch, int) and 1 <= batch <= MOST_BATCH else None
+    if recurrent is None:
+        return Arguments(names, batch=batch)
+    units = recurrent.hidden_size
+    directions = 2 if getattr(recurrent, "bidirectional", False) else 1
+    return Arguments(
+        names,
+        getattr(recurrent, "num_layers", 1) * directions,
+        getattr(recurrent, "proj_size", 0) or units,
+        units,
+        isinstance(recurrent, (nn.LSTM, nn.LSTMCell)),
+        batch,
+    )
