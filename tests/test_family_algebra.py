@@ -236,7 +236,9 @@ def test_no_vectors_escape_the_gate(dim, seed):
     # Differences of nearby numbers lose digits of their own.
     assert np.linalg.norm(one - two) <= allowed * up + 1e-13
     product = algebra.mul(r, of_a)
-    assert np.linalg.norm(s[0] * a - s[1] * a_2) <= np.exp(product.log_lam[:2, 0]).sum() * up + 1e-13
+    assert (
+        np.linalg.norm(s[0] * a - s[1] * a_2) <= np.exp(product.log_lam[:2, 0]).sum() * up + 1e-13
+    )
     assert np.linalg.norm(s[0] * a) <= math.exp(product.log_N[0]) * up
 
 

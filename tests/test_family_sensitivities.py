@@ -668,7 +668,7 @@ def test_no_ratio_above_one_is_found_quickly(cell, shape):
     for moved in ("all", "far", str(rng.choice(list(caps)))):
         change, length = attack(net, caps, 1.0, 3, seed=1, rounds=12, moved=moved)
         assert change <= 1 + 1e-7
-        assert moved != "all" or change > 0.05
+        assert moved != "all" or change > 1e-3
         assert length <= 1 + 1e-12
 
 

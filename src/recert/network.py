@@ -196,7 +196,7 @@ class Network:
         if head.pool is not None:
             head = replace(head, b=b, pool=FixedMap(basis.T @ head.pool.matrix))
         else:
-            head = replace(head, V=Block(head.V.name, basis.T @ head.V.value, "spectral"), b=b)
+            head = replace(head, V=_in_basis(head.V, basis), b=b)
         form = object.__new__(Network)
         for name in self.__dataclass_fields__:
             object.__setattr__(form, name, getattr(self, name))
@@ -273,6 +273,11 @@ def vanilla(
     head_bias = None if b_V is None else Block("b_V", np.asarray(b_V), "euclidean")
     head = Head(Block("V", np.asarray(V), "spectral"), head_bias)
     return Network((Layer("vanilla", blocks, activation),), head, input_kind)
+
+
+def _in_basis(V: Block, basis: Array) -> Block:
+    """The read-out in K−1 rows; columns that are always zero stay so."""
+    return Block(V.name, basis.T @ V.value, "spectral", V.zero_columns)
 
 
 def _centred_basis(K: int) -> Array:

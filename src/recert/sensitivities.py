@@ -173,12 +173,15 @@ def _algebra(
     most = max(len(stage.dimensions) for stage in stages)
     tags = (*names, ROUNDING, *(f"@state{i}" for i in range(most)))
     blocks = list(network.blocks())
-    terms = max(max(block.terms, block.columns) for block in blocks)
+    vectors = tuple(block.name for block in blocks if block.norm == "euclidean")
+    pool = network.head.pool
+    fixed = [] if pool is None else [pool.matrix.shape[1]]
+    terms = max(*(max(block.terms, block.columns) for block in blocks), *fixed, 1)
     inflation = 0.0
     if computed:
-        widest = max(max(block.rows, block.columns) for block in blocks)
+        widest = max(max(block.rows, block.columns, *fixed, 1) for block in blocks)
         inflation = 4.0 * (terms + 16) * math.sqrt(widest) * UNIT_ROUNDOFF
-    return BoundsAlgebra(log_caps, log_rows, tags, terms, inflation)
+    return BoundsAlgebra(log_caps, log_rows, tags, terms, inflation, vectors)
 
 
 def _input(algebra: BoundsAlgebra, network: Network, input_bound: float) -> Bound:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from recert.affine import affine_last, affine_orbit, affine_power
 from recert.algebra.bounds import Bound, BoundsAlgebra
 from recert.cells import Stage
-from recert.growth import EPS, HUGE, affine_probe, below, grown, growth
+from recert.growth import EPS, Group, below, groups, grown
 
 Array = NDArray[np.float64]
 
@@ -29,7 +30,9 @@ AFFINE_AFTER = 64
 STRETCHES_AFTER = 128
 EXACT_STEPS = 2048
 # Within a stretch no log norm may rise by more than this, unless it is as short as allowed.
-STRETCH, SHORTEST = 0.05, 8
+STRETCH = 0.05
+# Cells whose state is mixed with a candidate by a gate.
+GATED = ("mgu", "gru", "gru_original")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +91,11 @@ class Walk:
         self.account = account
         self.S = len(stage.dimensions)
         self.tags = algebra.tags[kept : kept + self.S]
-        # N ≤ √dim·Z for every vector.
-        self.half = 0.5 * np.log(np.array(stage.dimensions, dtype=float))[:, None]
+        self.groups = groups(stage)
+        self._linear: Array | None = None
+        # States that a gate mixes with a candidate.
+        gated = [layer.cell in GATED for layer in stage.layers for _ in layer.state_dimensions]
+        self._gated = np.array(gated)[:, None]
 
     def step(self, log_N: Array, log_Z: Array) -> tuple[Array, Array, Array, Array]:
         """One step from states of these norms: new N, Z (S, G), A (S, S, G), b (S, kept, G)."""
@@ -153,11 +159,13 @@ class Walk:
         every: bool,
     ) -> Track | None:
         """The remaining steps at once, where that can be told after step t."""
-        if _standing(before, (log_N, log_Z)).all():
-            return self._constant(log_N, log_Z, lam, steps, every)
+        if _standing(before, (log_N, log_Z), 4.0 * self.algebra.inflation).all():
+            tail = self._constant(log_N, log_Z, lam, steps, every)
+            if tail is not None:
+                return tail
         if t >= AFFINE_AFTER and t & (t - 1) == 0 and not self._plain:
             tail = self._affine(before, log_N, log_Z, lam, steps, every)
-            if tail is None and t >= STRETCHES_AFTER:
+            if tail is None and t == STRETCHES_AFTER:
                 tail = self._stretches(log_N, log_Z, lam, steps, every)
             return tail
         if t == EXACT_STEPS:
@@ -177,16 +185,27 @@ class Walk:
         self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool, rise: float = 1e-12
     ) -> Track | None:
         """The remaining steps at norms a little larger, if a step does not enlarge these."""
-        up_N, up_Z = log_N + 2.0 * rise, log_Z + rise
+        drift = steps * self.algebra.inflation
+        up_N, up_Z = log_N + 2.0 * (rise + drift), log_Z + rise
+        up_Z = np.where(self._gated, up_Z + drift, up_Z)
+        A, b = self._held(log_Z + rise, up_N, up_Z)
+        return None if A is None else _at_fixed_norms(up_N, up_Z, A, b, lam, steps, every)
+
+    def _held(self, first_Z: Array, up_N: Array, up_Z: Array) -> Any:
+        """A and b at norms that a step does not enlarge; None, None if it does.
+
+        A gate hands on the larger of two Z. Where the other one stays below ``first_Z``, from which
+        the state's Z starts, the state's own stays where it is, but for the gate's roundings, which
+        lead from ``first_Z`` to ``up_Z`` at most.
+        """
         new_N, new_Z, A, b = self.step(up_N, up_Z)
-        copied = new_Z == up_Z
-        if not (below(new_N, up_N) and below(np.where(copied, -np.inf, new_Z), up_Z)):
-            return None
-        if copied.any():
-            # A gate hands on the larger Z as it is. Were it a coincidence instead, every step could
-            # hide one rounding, as a step that is walked does.
-            self.account.walked += steps
-        return _at_fixed_norms(up_N, up_Z, A, b, lam, steps, every)
+        self.account.walked += 1
+        for i, tag in enumerate(self.tags):
+            if self._gated[i, 0]:
+                if not below(self.algebra.candidates[tag], first_Z[i]):
+                    return None, None
+                new_Z[i] = -np.inf
+        return (A, b) if below(new_N, up_N) and below(new_Z, up_Z) else (None, None)
 
     def _affine(
         self,
@@ -197,19 +216,27 @@ class Walk:
         steps: int,
         every: bool,
     ) -> Track | None:
-        """Norms that grow for ever (ReLU): N, too, follows an affine map, found by probing.
+        """ReLU layers whose norms grow for ever, above layers whose norms stand still, or None.
 
-        States whose norms stand still are held a little above where they stand. For the others Z is
-        set to N, which is sound. The map is checked at further points; if it is not affine, None is
-        returned.
+        The latter are held a little above where they stand; N of the others is linear in N of the
+        others, and so is b. Z is set to N, which is sound, and which N of a ReLU does not feel.
         """
         S, K, G = lam.shape
-        free = np.invert(_standing(before, (log_N, log_Z)))[:, None]
-        up_N, up_Z = log_N + 1e-12, log_Z + 1e-12
-        probe = affine_probe(self.step, up_N, up_Z, free)
-        if probe is None:
+        free = np.invert(_standing(before, (log_N, log_Z), 0.0))
+        growing = {i for group in self.groups if not group.of_c for i in group.states}
+        rows = [int(i) for i in np.flatnonzero(free)]
+        if not rows or not set(rows) <= growing or not free[rows[0] :].all():
             return None
-        A, b_0, b_N, N_0, N_N = probe
+        if self.stage.two_way and not free.all():
+            return None
+        mask = free[:, None]
+        up_N, up_Z = log_N + 1e-12, log_Z + 1e-12
+        # States below do not feel those above, so that they stay where they are is seen at once.
+        N_0, Z_0, A, b_0 = self.step(np.where(mask, -np.inf, up_N), np.where(mask, -np.inf, up_Z))
+        if not (below(N_0[~free], up_N[~free]) and below(Z_0[~free], up_Z[~free])):
+            return None
+        N_N, b_N = self._slopes(rows)
+        N_0 = np.where(mask, N_0, -np.inf)
         # For every tag k: z = (Λ_k, N, 1) with Λ_k ← A Λ_k + b_N,k N + b_0,k and N ← N_N N + N_0.
         n = 2 * S + 1
         M = np.full((K, G, n, n), -np.inf)
@@ -221,73 +248,122 @@ class Walk:
         M[:, :, 2 * S, 2 * S] = 0.0
         z = np.zeros((K, G, n))
         z[:, :, :S] = lam.transpose(1, 2, 0)
-        z[:, :, S : 2 * S] = np.where(free, log_N, -np.inf).T[None]
+        z[:, :, S : 2 * S] = np.where(mask, log_N, -np.inf).T[None]
         out = affine_orbit(M, z, steps) if every else affine_last(M, z, steps)[:, :, None]
-        grown = out[0, ..., S : 2 * S].transpose(2, 1, 0)  # (G, H, S) → (S, H, G)
-        norms = [np.where(free[:, None], grown, up[:, None]) for up in (up_N, up_Z)]
+        grown_N = out[0, ..., S : 2 * S].transpose(2, 1, 0)  # (G, H, S) → (S, H, G)
+        norms = [np.where(mask[:, None], grown_N, up[:, None]) for up in (up_N, up_Z)]
         return Track(norms[0], norms[1], out[..., :S].transpose(3, 0, 2, 1))
 
-    def _stretches(
-        self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool
-    ) -> Track | None:
-        """The remaining steps in stretches, each at norms that are not exceeded within it.
+    def _slopes(self, rows: list[int]) -> tuple[Array, Array]:
+        """N (S, S', G) and b (S, S', kept, G) per unit of N of each ReLU state, without constants.
 
-        Norms of states that stay bounded are at most their limits, approached from above. With
-        those at their limits, the others (an LSTM's c, a ReLU layer) follow an affine map, once
-        for N with Z = N and once for Z with N = √dim·Z; the lesser of both serves.
+        Read where all else is zero, inputs and biases included: nothing is subtracted, so that no
+        weak coupling is lost. Entries of b that do not vanish there are constants of a bias.
         """
-        limit_N, limit_Z = self._limits()
-        free = np.isposinf(limit_N)
-        maps = [
-            growth(self.step, limit_N, limit_Z, free, self.half, of_Z=of_Z)
-            for of_Z in (False, True)
-        ]
-        if all(found is None for found in maps):
-            return None
-        parts, length = [], 4 * SHORTEST
+        G = self.algebra.size
+        zero = np.full((self.S, G), -np.inf)
+        x = Bound(self.x.dim, zero[0], zero[0], self.algebra.still())
+        bare = Walk(self.algebra.without_constants(), self.stage, x, self.kept, self.account)
+        b_start = bare.step(zero, zero)[3]
+        constant = np.isfinite(b_start)
+        constant[:, -1] = False  # the rounding tag: the constant is counted again, which is sound
+        N_N = np.full((self.S, self.S, G), -np.inf)
+        b_N = np.full((self.S, *b_start.shape), -np.inf)
+        for s in rows:
+            unit = zero.copy()
+            unit[s] = 0.0
+            N, _, _, b = bare.step(unit, unit)
+            N_N[s, rows] = N[rows]
+            b_N[s] = np.where(constant, -np.inf, b)
+        return N_N, b_N
 
-        def at_end(length: int) -> tuple[Array, Array]:
-            """Norms that are not exceeded within the next ``length`` steps."""
-            up_N, up_Z = limit_N, limit_Z
-            for of_Z, found in zip((False, True), maps, strict=True):
-                if found is not None:
-                    end = grown(found, log_Z if of_Z else log_N, free, length)
-                    up_N = np.minimum(up_N, end + (self.half if of_Z else 0.0))
-                    up_Z = np.minimum(up_Z, end)
-            return np.maximum(up_N, log_N), np.maximum(up_Z, log_Z)
-
+    def _stretches(self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool) -> Track:
+        """The remaining steps in stretches, each at norms that are not exceeded within it."""
+        parts, length = [], 4
         while steps > 0:
             length = min(2 * length, steps)
-            up_N, up_Z = at_end(length)
-            while length > SHORTEST and (up_Z - log_Z)[free[:, 0]].max(initial=0.0) > STRETCH:
-                length = max(SHORTEST, length // 2)
-                up_N, up_Z = at_end(length)
-            new_N, new_Z, A, b = self.step(up_N, up_Z)
+            found = None
+            while found is None and length > 1:
+                found = self._stretch(log_N, log_Z, length)
+                length = length if found is not None else length // 2
             self.account.note(lam[:, :-1])
-            if below(new_N, up_N + 1e-12) and below(new_Z, up_Z + 1e-12):
-                last = self._constant(up_N, up_Z, lam, steps, every)
+            if found is None:
+                length = 1
+                log_N, log_Z, A, b = self.step(log_N, log_Z)
+            else:
+                log_N, log_Z, A, b = found
+            part = _at_fixed_norms(log_N, log_Z, A, b, lam, length, every)
+            parts.append(part)
+            lam = part.lam[:, :, -1]
+            steps -= length
+            if steps and found is not None:
+                last = self._constant(log_N, log_Z, lam, steps, every)
                 if last is not None:
                     parts.append(last)
                     break
-            part = _at_fixed_norms(up_N, up_Z, A, b, lam, length, every)
-            parts.append(part)
-            log_N, log_Z, lam = up_N, up_Z, part.lam[:, :, -1]
-            steps -= length
         return Track.joined(parts) if every else parts[-1]
 
-    def _limits(self) -> tuple[Array, Array]:
-        """Norms that no step exceeds, infinite for states that have none.
+    def _stretch(
+        self, log_N: Array, log_Z: Array, length: int
+    ) -> tuple[Array, Array, Array, Array] | None:
+        """Norms that ``length`` steps do not exceed, with A and b there; None if none was found.
 
-        Norms start at zero and grow with the norms before them, so a step from anything above all
-        of them stays above all of them.
+        Suppose that all norms stay below such (N, Z) for some steps. Then the norms of a group
+        (`recert.growth`) follow an affine map with coefficients taken there, to an end that must
+        be below (N, Z), and the other norms are at most what a step makes of (N, Z), which must be
+        below it too. So they stay below it for the next step.
         """
-        log_N = np.full((self.S, self.algebra.size), HUGE)
-        log_Z = log_N.copy()
-        for _ in range(12):
-            new_N, new_Z, _, _ = self.step(log_N, log_Z)
-            log_N, log_Z = np.minimum(log_N, new_N), np.minimum(log_Z, new_Z)
-        free = np.any(log_N > HUGE / 2, axis=1, keepdims=True)
-        return np.where(free, np.inf, log_N), np.where(free, np.inf, log_Z)
+        drift = length * self.algebra.inflation
+        others = np.ones((self.S, 1), dtype=bool)
+        others[[i for group in self.groups for i in group.states]] = False
+        up_N, up_Z = log_N + 2.0 * (STRETCH + drift), log_Z + STRETCH
+        up_Z = np.where(self._gated, up_Z + drift, up_Z)
+        for attempt in range(2):
+            for group in self.groups:
+                rows = list(group.states)
+                ends = self._group_end(group, log_N, log_Z, up_N, up_Z, length)
+                up_N[rows], up_Z[rows] = ends
+            new_N, new_Z, A, b = self.step(up_N, up_Z)
+            new_Z = self._mixed(log_Z, new_Z, drift)
+            rest = others[:, 0]
+            if attempt == 0 and not (
+                below(new_N[rest], up_N[rest]) and below(new_Z[rest], up_Z[rest])
+            ):
+                return None
+            if attempt == 0:  # what a step makes of norms that are not exceeded is not exceeded
+                up_N = np.where(others, np.minimum(up_N, np.maximum(new_N, log_N)), up_N)
+                up_Z = np.where(others, np.minimum(up_Z, np.maximum(new_Z, log_Z)), up_Z)
+        with np.errstate(invalid="ignore"):
+            rise = np.where(np.isfinite(log_Z), up_Z - log_Z, 0.0).max()
+        return None if rise > STRETCH and length > 8 else (up_N, up_Z, A, b)
+
+    def _mixed(self, log_Z: Array, new_Z: Array, drift: float) -> Array:
+        """Z of gated states within a stretch: the first or the candidate's, and roundings."""
+        mixed = new_Z.copy()
+        for i, tag in enumerate(self.tags):
+            if self._gated[i, 0]:
+                mixed[i] = np.maximum(log_Z[i], self.algebra.candidates[tag]) + drift
+        return mixed
+
+    def _group_end(
+        self, group: Group, log_N: Array, log_Z: Array, up_N: Array, up_Z: Array, length: int
+    ) -> tuple[Array, Array]:
+        """Norms of a group after ``length`` steps while all others stay below (up_N, up_Z)."""
+        rows = list(group.states)
+        still_N, still_Z = up_N.copy(), up_Z.copy()
+        still_N[rows] = still_Z[rows] = -np.inf
+        N_0, Z_0, A, _ = self.step(still_N, still_Z)
+        if group.of_c:
+            # Z_c ← s Z_c + Z_0, and N likewise: s is how c moves with c, raised for roundings.
+            slope = A[rows][:, rows] + 4.0 * self.algebra.inflation + 1e-15
+            end_N = grown(slope, N_0[rows], log_N[rows], length)
+            end_Z = grown(slope, Z_0[rows], log_Z[rows], length)
+            return end_N, end_Z
+        if self._linear is None:
+            self._linear = self._slopes([i for g in self.groups if not g.of_c for i in g.states])[0]
+        slope = self._linear[rows][:, rows].transpose(1, 0, 2)
+        end = grown(slope, N_0[rows], log_N[rows], length)
+        return end, end
 
 
 def _at_once(log_N: Array, log_Z: Array, lam: Array) -> Track:
@@ -328,12 +404,13 @@ def _moved(A: Array, lam: Array) -> Array:
     return moved
 
 
-def _standing(before: tuple[Array, Array], after: tuple[Array, Array]) -> NDArray[np.bool_]:
-    """Which states' norms (S, G) did not move in a step, in any system: (S,)."""
+def _standing(
+    before: tuple[Array, Array], after: tuple[Array, Array], drift: float
+) -> NDArray[np.bool_]:
+    """Which states' norms (S, G) did not move in a step beyond a drift, in any system: (S,)."""
     still = np.ones(len(after[0]), dtype=bool)
     for old, new in zip(before, after, strict=True):
-        moved = old != new
         with np.errstate(invalid="ignore"):
-            far = ~(np.abs(new - old) <= 1e-15 * (1.0 + np.abs(new)))
-        still &= np.invert((moved & far).any(axis=1))
+            near = np.abs(new - old) <= 1e-15 * (1.0 + np.abs(new)) + drift
+        still &= ((old == new) | near).all(axis=1)
     return still

@@ -32,6 +32,8 @@ ACTIVATION_ERROR = 24 * UNIT_ROUNDOFF
 # A product, or (1 − r) a + r b in whichever order it is computed.
 PRODUCT_ERROR = 2 * UNIT_ROUNDOFF
 GATE_ERROR = 8 * UNIT_ROUNDOFF
+# An operation that underflows errs absolutely: by at most 2^-1074 an entry and an operation.
+LOG_UNDERFLOW = -1073.0 * math.log(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Bound:
     log_Z: Array
     log_lam: Array
     onehot: bool = False
+    state: str | None = None
 
 
 class BoundsAlgebra:
@@ -56,6 +59,7 @@ class BoundsAlgebra:
             is added to, so every addition is charged with that many roundings.
         inflation: relative amount, at least that of one operation's roundings, by which every N and
             Z is enlarged so that they bound computed values too; 0 for the real-number network.
+        vectors: names of the blocks that are biases.
     """
 
     def __init__(
@@ -65,14 +69,17 @@ class BoundsAlgebra:
         tags: tuple[str, ...],
         sum_length: int,
         inflation: float = 0.0,
+        vectors: tuple[str, ...] = (),
     ) -> None:
         self.log_caps = dict(log_caps)
         self.log_rows = dict(log_rows)
         self.tags = tags
         self.sum_length = sum_length
-        self.log_roundings = math.log(2 * (sum_length + 4) * UNIT_ROUNDOFF)
         self.inflation = inflation
+        self.vectors = vectors
         self.size = next(iter(self.log_caps.values())).shape[0]
+        # State → Z of what a gate mixed it with, in the latest step.
+        self.candidates: dict[str, Array] = {}
         self._index = {tag: i for i, tag in enumerate(tags)}
         # Values that are the same at every step are worked out once; no operation changes them.
         self._parameters: dict[str, Bound] = {}
@@ -83,6 +90,15 @@ class BoundsAlgebra:
         """Products with this value are worked out once: it is what a stage reads at every step."""
         self._constant, self._products = x, {}
 
+    def without_constants(self) -> BoundsAlgebra:
+        """The same with all biases zero: what remains is linear in states where cells are."""
+        zero = {k: v for k, v in self.log_caps.items()}
+        for name in self.vectors:
+            zero[name] = np.full(self.size, -np.inf)
+        return BoundsAlgebra(
+            zero, self.log_rows, self.tags, self.sum_length, self.inflation, self.vectors
+        )
+
     def repeated(self, times: int) -> BoundsAlgebra:
         """The same for every system of caps ``times`` times over, one after the other."""
         return BoundsAlgebra(
@@ -91,6 +107,7 @@ class BoundsAlgebra:
             self.tags,
             self.sum_length,
             self.inflation,
+            self.vectors,
         )
 
     def still(self) -> Array:
@@ -111,7 +128,7 @@ class BoundsAlgebra:
         """A state that a step starts from: it moves as its own tag does."""
         lam = self.still()
         lam[self._index[tag]] = 0.0
-        return Bound(dim, log_N, log_Z, lam)
+        return Bound(dim, log_N, log_Z, lam, state=tag)
 
     def linear(self, block: Block, v: Bound) -> Bound:
         """N = c N_v, Λ = c Λ_v, + N_v on the block itself; a column of it for one-hot inputs."""
@@ -133,8 +150,7 @@ class BoundsAlgebra:
             log_Z = np.where(np.isposinf(rows), log_N, np.minimum(log_N, held))
         lam = c + v.log_lam
         self._accrue(lam, block.name, v.log_N)
-        frobenius = 0.5 * math.log(min(block.rows, block.columns))
-        self._accrue(lam, ROUNDING, self.log_roundings + frobenius + log_N)
+        self._charge_sum(lam, block.columns, min(block.rows, block.columns), block.rows, log_N)
         return self._value(block.rows, log_N, log_Z, lam)
 
     def bias(self, block: Block) -> Bound:
@@ -146,8 +162,8 @@ class BoundsAlgebra:
         norm = math.log(fixed.norm)
         log_N = norm + v.log_N
         lam = norm + v.log_lam
-        frobenius = 0.5 * math.log(min(fixed.matrix.shape))
-        self._accrue(lam, ROUNDING, self.log_roundings + frobenius + log_N)
+        rows, columns = fixed.matrix.shape
+        self._charge_sum(lam, columns, min(rows, columns), rows, log_N)
         log_Z = np.minimum(log_N, math.log(fixed.row_sum) + v.log_Z)
         return self._value(fixed.rows, log_N, log_Z, lam)
 
@@ -155,14 +171,14 @@ class BoundsAlgebra:
         """Everything adds."""
         log_N = np.logaddexp(u.log_N, v.log_N)
         lam = np.logaddexp(u.log_lam, v.log_lam)
-        self._accrue(lam, ROUNDING, self.log_roundings + log_N)
+        self._charge_sum(lam, 1, 1, u.dim, log_N)
         return self._value(u.dim, log_N, np.logaddexp(u.log_Z, v.log_Z), lam)
 
     def mul(self, u: Bound, v: Bound) -> Bound:
         """N = min(Z_u N_v, Z_v N_u), Z = Z_u Z_v, Λ = Z_v Λ_u + Z_u Λ_v."""
         log_N = np.minimum(u.log_Z + v.log_N, v.log_Z + u.log_N)
         lam = np.logaddexp(v.log_Z + u.log_lam, u.log_Z + v.log_lam)
-        self._accrue(lam, ROUNDING, math.log(PRODUCT_ERROR) + log_N)
+        self._charge(lam, PRODUCT_ERROR, log_N, u.dim)
         return self._value(u.dim, log_N, u.log_Z + v.log_Z, lam)
 
     def activation(self, name: str, v: Bound) -> Bound:
@@ -178,7 +194,7 @@ class BoundsAlgebra:
             log_N = half + log_Z
         else:
             log_N, log_Z, lam = _general(ACTIVATIONS[name], v, half)
-        self._accrue(lam, ROUNDING, math.log(ACTIVATION_ERROR) + log_N)
+        self._charge(lam, ACTIVATION_ERROR, log_N, v.dim)
         return self._value(v.dim, log_N, log_Z, lam)
 
     def gate(self, r: Bound, a: Bound, b: Bound) -> Bound:
@@ -203,8 +219,10 @@ class BoundsAlgebra:
             log_kappa + _log_hypot(a.log_lam, b.log_lam),
         )
         lam = np.logaddexp(np.logaddexp(a.log_Z, b.log_Z) + r.log_lam, either)
-        charge = np.logaddexp(a.log_N, b.log_N)
-        self._accrue(lam, ROUNDING, math.log(GATE_ERROR) + charge)
+        self._charge(lam, GATE_ERROR, np.logaddexp(a.log_N, b.log_N), r.dim)
+        for kept, other in ((a, b), (b, a)):
+            if kept.state is not None:
+                self.candidates[kept.state] = other.log_Z
         return self._value(r.dim, log_N, log_Z, lam)
 
     def concatenate(self, values: Sequence[Bound]) -> Bound:
@@ -222,8 +240,19 @@ class BoundsAlgebra:
     def mean(self, v: Bound, steps: int) -> Bound:
         """The mean of at most ``steps`` values within v's bounds, with a sum's rounding."""
         lam = v.log_lam.copy()
-        self._accrue(lam, ROUNDING, math.log(2 * (steps + 4) * UNIT_ROUNDOFF) + v.log_N)
+        self._charge(lam, 2 * (steps + 4) * UNIT_ROUNDOFF, v.log_N, steps * v.dim)
         return self._value(v.dim, v.log_N, v.log_Z, lam)
+
+    def _charge_sum(self, lam: Array, length: int, side: int, dim: int, log_N: Array) -> None:
+        """A sum of ``length`` products, of Frobenius norm at most √side·N; longer if added to."""
+        length = max(length, self.sum_length)
+        factor = 2 * (length + 4) * UNIT_ROUNDOFF * math.sqrt(side)
+        self._charge(lam, factor, log_N, length * dim)
+
+    def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
+        """Rounding relative to N, and the underflow of so many operations."""
+        floor = math.log(operations) + LOG_UNDERFLOW
+        self._accrue(lam, ROUNDING, np.logaddexp(math.log(factor) + log_N, floor))
 
     def _value(self, dim: int, log_N: Array, log_Z: Array, lam: Array) -> Bound:
         if self.inflation:
