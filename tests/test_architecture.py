@@ -39,6 +39,7 @@ ROOMS = (
     "affine",
     "algebra",
     "growth",
+    "tracks",
     "walk",
     "sensitivities",
     "recurrence",

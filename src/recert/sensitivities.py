@@ -20,7 +20,8 @@ from recert.caps import Cap, Caps, complete_caps
 from recert.cells import Stage
 from recert.errors import InputError
 from recert.network import Network
-from recert.walk import Account, Track, Walk
+from recert.tracks import Account, Track
+from recert.walk import Walk
 
 Array = NDArray[np.float64]
 

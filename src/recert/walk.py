@@ -11,16 +11,16 @@ logarithms of non-negative numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.affine import affine_last, affine_orbit, affine_power
+from recert.affine import affine_last, affine_orbit
 from recert.algebra.bounds import Bound, BoundsAlgebra
 from recert.cells import Stage
-from recert.growth import EPS, Group, below, groups, grown
+from recert.growth import Group, below, groups, grown
+from recert.tracks import Account, Track, applied, at_fixed_norms, at_once
 
 Array = NDArray[np.float64]
 
@@ -33,44 +33,6 @@ EXACT_STEPS = 2048
 STRETCH = 0.05
 # Cells whose state is mixed with a candidate by a gate.
 GATED = ("mgu", "gru", "gru_original")
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """Log norms (S, H, G) and sensitivities (S, kept, H, G) of a stage's states at H horizons."""
-
-    log_N: Array
-    log_Z: Array
-    lam: Array
-
-    @staticmethod
-    def joined(parts: list[Track]) -> Track:
-        """Parts one after the other in time."""
-        return Track(
-            np.concatenate([part.log_N for part in parts], axis=1),
-            np.concatenate([part.log_Z for part in parts], axis=1),
-            np.concatenate([part.lam for part in parts], axis=2),
-        )
-
-
-@dataclass
-class Account:
-    """What rounding may have cost: steps walked, and the largest log met."""
-
-    walked: int = 0
-    largest_log: float = 1.0
-
-    def note(self, lam: Array) -> None:
-        """A step was taken that led to these sensitivities."""
-        self.walked += 1
-        finite = np.where(np.isneginf(lam), 0.0, lam)
-        self.largest_log = max(self.largest_log, float(np.abs(finite).max()))
-
-    def rounded_up(self, log_value: Array) -> Array:
-        """Logs moved up by what the steps taken may have lost, relative to the largest log met."""
-        finite = np.where(np.isneginf(log_value), 0.0, log_value)
-        loss = 8 * EPS * (self.walked + 256) * np.maximum(self.largest_log, np.abs(finite))
-        return np.where(np.isneginf(log_value), log_value, finite + loss)
 
 
 class Walk:
@@ -129,7 +91,7 @@ class Walk:
         for t in range(1, steps + 1):
             before = log_N, log_Z, lam
             log_N, log_Z, A, b = self.step(log_N, log_Z)
-            lam = _apply(A, b, lam)
+            lam = applied(A, b, lam)
             self.account.note(lam[:, :-1])  # all but the rounding tag, which has slack of its own
             if diagonal:
                 done = horizon < t
@@ -139,13 +101,13 @@ class Walk:
                 )
                 continue
             if every:
-                trace.append(_at_once(log_N, log_Z, lam))
+                trace.append(at_once(log_N, log_Z, lam))
             if t < steps:
                 tail = self._tail(t, before[:2], log_N, log_Z, lam, steps - t, every)
             if tail is not None:
                 break
         if not every:
-            return _at_once(log_N, log_Z, lam) if tail is None else tail
+            return at_once(log_N, log_Z, lam) if tail is None else tail
         return Track.joined(trace if tail is None else [*trace, tail])
 
     def _tail(
@@ -189,7 +151,7 @@ class Walk:
         up_N, up_Z = log_N + 2.0 * (rise + drift), log_Z + rise
         up_Z = np.where(self._gated, up_Z + drift, up_Z)
         A, b = self._held(log_Z + rise, up_N, up_Z)
-        return None if A is None else _at_fixed_norms(up_N, up_Z, A, b, lam, steps, every)
+        return None if A is None else at_fixed_norms(up_N, up_Z, A, b, lam, steps, every)
 
     def _held(self, first_Z: Array, up_N: Array, up_Z: Array) -> Any:
         """A and b at norms that a step does not enlarge; None, None if it does.
@@ -292,7 +254,7 @@ class Walk:
                 log_N, log_Z, A, b = self.step(log_N, log_Z)
             else:
                 log_N, log_Z, A, b = found
-            part = _at_fixed_norms(log_N, log_Z, A, b, lam, length, every)
+            part = at_fixed_norms(log_N, log_Z, A, b, lam, length, every)
             parts.append(part)
             lam = part.lam[:, :, -1]
             steps -= length
@@ -364,44 +326,6 @@ class Walk:
         slope = self._linear[rows][:, rows].transpose(1, 0, 2)
         end = grown(slope, N_0[rows], log_N[rows], length)
         return end, end
-
-
-def _at_once(log_N: Array, log_Z: Array, lam: Array) -> Track:
-    return Track(log_N[:, None], log_Z[:, None], lam[:, :, None])
-
-
-def _at_fixed_norms(
-    log_N: Array, log_Z: Array, A: Array, b: Array, lam: Array, steps: int, every: bool
-) -> Track:
-    """``steps`` steps with the same A and b: for every tag k, (Λ_k, 1) follows a linear map."""
-    S, K, G = lam.shape
-    if not every:
-        power, total = (m.transpose(1, 2, 0) for m in affine_power(A.transpose(2, 0, 1), steps))
-        return _at_once(log_N, log_Z, np.logaddexp(_moved(power, lam), _moved(total, b)))
-    M = np.full((K, G, S + 1, S + 1), -np.inf)
-    M[:, :, :S, :S] = A.transpose(2, 0, 1)[None]
-    M[:, :, :S, S] = b.transpose(1, 2, 0)
-    M[:, :, S, S] = 0.0
-    z = np.zeros((K, G, S + 1))
-    z[:, :, :S] = lam.transpose(1, 2, 0)
-    found = affine_orbit(M, z, steps)[..., :S].transpose(3, 0, 2, 1)
-    shape = (S, found.shape[2], G)
-    return Track(
-        np.broadcast_to(log_N[:, None], shape), np.broadcast_to(log_Z[:, None], shape), found
-    )
-
-
-def _apply(A: Array, b: Array, lam: Array) -> Array:
-    """A Λ + b in logs: (S, S', G), (S, K, G), (S', K, G) → (S, K, G)."""
-    return np.logaddexp(_moved(A, lam), b)
-
-
-def _moved(A: Array, lam: Array) -> Array:
-    """A Λ in logs: (S, S', G), (S', K, G) → (S, K, G)."""
-    if A.shape[0] == 1:
-        return A[:, 0][:, None] + lam
-    moved: Array = np.logaddexp.reduce(A[:, :, None, :] + lam[None], axis=1)
-    return moved
 
 
 def _standing(

@@ -34,6 +34,8 @@ PRODUCT_ERROR = 2 * UNIT_ROUNDOFF
 GATE_ERROR = 8 * UNIT_ROUNDOFF
 # An operation that underflows errs absolutely: by at most 2^-1074 an entry and an operation.
 LOG_UNDERFLOW = -1073.0 * math.log(2.0)
+# A fixed map that is zero is read as one of this norm: larger, hence sound, and with a logarithm.
+SMALLEST_NORM = 1e-250
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +161,12 @@ class BoundsAlgebra:
 
     def fixed(self, fixed: FixedMap, v: Bound) -> Bound:
         """N = ‖P‖ N_v, Z = min(‖P‖ N_v, ‖P‖_row Z_v), Λ = ‖P‖ Λ_v."""
-        norm = math.log(fixed.norm)
+        norm = math.log(max(fixed.norm, SMALLEST_NORM))
         log_N = norm + v.log_N
         lam = norm + v.log_lam
         rows, columns = fixed.matrix.shape
         self._charge_sum(lam, columns, min(rows, columns), rows, log_N)
-        log_Z = np.minimum(log_N, math.log(fixed.row_sum) + v.log_Z)
+        log_Z = np.minimum(log_N, math.log(max(fixed.row_sum, SMALLEST_NORM)) + v.log_Z)
         return self._value(fixed.rows, log_N, log_Z, lam)
 
     def add(self, u: Bound, v: Bound) -> Bound:
