@@ -29,8 +29,9 @@ Array = NDArray[np.float64]
 AFFINE_AFTER = 64
 STRETCHES_AFTER = 128
 EXACT_STEPS = 2048
-# Within a stretch no log norm may rise by more than this, unless it is as short as allowed.
-STRETCH = 0.05
+# Within a stretch no log norm may rise by more than RISE; norms that hardly move any more are first
+# looked for within STRETCH.
+STRETCH, RISE = 0.05, 0.065
 # Cells whose state is mixed with a candidate by a gate.
 GATED = ("mgu", "gru", "gru_original")
 
@@ -297,7 +298,7 @@ class Walk:
                 up_Z = np.where(others, np.minimum(up_Z, np.maximum(new_Z, log_Z)), up_Z)
         with np.errstate(invalid="ignore"):
             rise = np.where(np.isfinite(log_Z), up_Z - log_Z, 0.0).max()
-        return None if rise > STRETCH and length > 8 else (up_N, up_Z, A, b)
+        return None if rise > RISE and length > 8 else (up_N, up_Z, A, b)
 
     def _mixed(self, log_Z: Array, new_Z: Array, drift: float) -> Array:
         """Z of gated states within a stretch: the first or the candidate's, and roundings."""
