@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from recert.caps import Caps
+from recert.concentration import rounded_up
 from recert.errors import InputError
 from recert.gates import Direction, Gates, classwide_gates, measured_gates, printed_gates
 from recert.network import Network
@@ -114,7 +115,7 @@ def table(report: GateReport, title: str = "Gates") -> Table:
             f"gate {found.gate}",
             f"{1.0 - complement:.4f}",
             f"{largest:.4f}",
-            f"{bound:.4f}",
+            rounded_up(bound, 4),
             printed,
         )
     shown.add_section()
