@@ -8,7 +8,6 @@ What the ranges mean for a bound's growth over time is in `recert.rates`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recert import arguments, cells, norms
-from recert.algebra.bounds import ROUNDING, Bound, BoundsAlgebra
+from recert.algebra.bounds import Bound, BoundsAlgebra
 from recert.algebra.numbers import NumbersAlgebra
 from recert.blocks import Block
 from recert.caps import Cap, Caps, complete_caps
@@ -28,6 +27,7 @@ from recert.layers import Bidirectional, Layer
 from recert.network import Network
 from recert.predict import in_pieces, sorted_logits
 from recert.sample import At, Batch
+from recert.sensitivities import bounds_algebra, network_input
 
 Array = NDArray[np.float64]
 Direction = Literal["forward", "backward"]
@@ -149,8 +149,10 @@ def classwide_gates(
     """
     steps, input_bound = _checked(network, steps, input_bound)
     full = class_caps(network, caps)
-    algebra = _RecordedBounds(network, full)
-    x = _input(algebra, network, input_bound)
+    algebra = bounds_algebra(network, [full], kind=_RecordedBounds)
+    assert isinstance(algebra, _RecordedBounds)
+    algebra.watch = _Watch(network, _ignore)
+    x = network_input(algebra, network, input_bound)
     totals: dict[Key, Array] = {}
     for stage in cells.stages(network):
         x = _walked(algebra, stage, x, steps, totals)
@@ -262,18 +264,7 @@ class _RecordedNumbers(NumbersAlgebra):
 class _RecordedBounds(BoundsAlgebra):
     """The reading on bounds, its gates watched."""
 
-    def __init__(self, network: Network, caps: dict[str, Cap]) -> None:
-        blocks = list(network.blocks())
-        most = max(len(stage.dimensions) for stage in cells.stages(network))
-        self.states = tuple(f"@state{i}" for i in range(most))
-        with np.errstate(divide="ignore"):
-            log_caps = {name: np.log([cap.norm]) for name, cap in caps.items()}
-            log_rows = {
-                name: np.log([cap.row]) for name, cap in caps.items() if cap.row is not None
-            }
-        tags = (*(block.name for block in blocks), ROUNDING, *self.states)
-        super().__init__(log_caps, log_rows, tags, max(block.terms for block in blocks))
-        self.watch = _Watch(network, _ignore)
+    watch: _Watch
 
     def linear(self, block: Block, v: Bound) -> Bound:
         self.watch.reads(block)
@@ -331,8 +322,7 @@ def _walked(
         now: dict[Key, Bound] = {}
         algebra.watch.note = now.__setitem__
         states = [
-            algebra.state(dim, tag, N[i], Z[i])
-            for i, (dim, tag) in enumerate(zip(stage.dimensions, algebra.states, strict=False))
+            algebra.state(dim, f"@state{i}", N[i], Z[i]) for i, dim in enumerate(stage.dimensions)
         ]
         after = stage.step(algebra, x, states)
         for key, gate in now.items():
@@ -347,18 +337,6 @@ def _walked(
             )
         N, Z = new_N, new_Z
     found: Bound = stage.output(algebra, after)
-    return found
-
-
-def _input(algebra: BoundsAlgebra, network: Network, input_bound: float) -> Bound:
-    """What the first recurrent layer reads."""
-    log_B_x = math.log(input_bound) if input_bound > 0 else -math.inf
-    x = (
-        algebra.onehot(network.d_x)
-        if network.input_kind == "onehot"
-        else algebra.real(network.d_x, log_B_x)
-    )
-    found: Bound = cells.encode(algebra, network, x)
     return found
 
 

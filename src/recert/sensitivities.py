@@ -106,8 +106,8 @@ def sensitivities(
     names = tuple(block.name for block in network.blocks())
     stages = cells.stages(network)
     kept = len(names) + 1
-    algebra = _algebra(network, systems, names, stages, computed=computed)
-    x = _input(algebra, network, input_bound)
+    algebra = bounds_algebra(network, systems, computed=computed)
+    x = network_input(algebra, network, input_bound)
     account = Account()
     horizons = steps if every else 1
     if every and len(stages) > 1:
@@ -155,15 +155,16 @@ def _check_horizon(network: Network, steps: int, input_bound: float) -> None:
         )
 
 
-def _algebra(
+def bounds_algebra(
     network: Network,
     systems: list[dict[str, Cap]],
-    names: tuple[str, ...],
-    stages: tuple[Stage, ...],
     *,
-    computed: bool,
+    computed: bool = False,
+    kind: type[BoundsAlgebra] = BoundsAlgebra,
 ) -> BoundsAlgebra:
     """The reading on bounds within these caps; its tags are blocks, ROUNDING, and states."""
+    names = tuple(block.name for block in network.blocks())
+    stages = cells.stages(network)
     with np.errstate(divide="ignore"):
         log_caps = {k: np.log([caps[k].norm for caps in systems]) for k in names}
         log_rows = {
@@ -182,17 +183,18 @@ def _algebra(
     if computed:
         widest = max(max(block.rows, block.columns, *fixed, 1) for block in blocks)
         inflation = 4.0 * (terms + 16) * math.sqrt(widest) * UNIT_ROUNDOFF
-    return BoundsAlgebra(log_caps, log_rows, tags, terms, inflation, vectors)
+    return kind(log_caps, log_rows, tags, terms, inflation, vectors)
 
 
-def _input(algebra: BoundsAlgebra, network: Network, input_bound: float) -> Bound:
+def network_input(algebra: BoundsAlgebra, network: Network, input_bound: float) -> Bound:
     """What the first recurrent layer reads."""
     if network.input_kind == "onehot":
         x = algebra.onehot(network.d_x)
     else:
         log_B_x = math.log(input_bound) if input_bound > 0 else -math.inf
         x = algebra.real(network.d_x, log_B_x)
-    return cells.encode(algebra, network, x)
+    found: Bound = cells.encode(algebra, network, x)
+    return found
 
 
 def _repeated(x: Bound, times: int) -> Bound:
