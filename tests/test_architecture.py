@@ -48,6 +48,7 @@ ROOMS = (
     "gates",
     "rates",
     "margins",
+    "local",
     "printed",
     "certificate",
     "theorems",

@@ -90,6 +90,12 @@ class MarginTable:
         below = low / self.m if self.weights is None else weight[low]
         return np.clip(below + sloped + 2.0 * self.sum_error * (1.0 + scale), 0.0, 1.0)
 
+    def share(self, lost: NDArray[np.bool_]) -> float:
+        """The mean over units of entries (n,) that are 0 or 1, rounded up."""
+        if self.weights is None:
+            return int(lost.sum()) / self.m
+        return min(1.0, float(self.weights[lost].sum()) + self.sum_error) if lost.any() else 0.0
+
     @property
     def certain_error(self) -> float:
         """A lower bound on the empirical error of the real-number network: mean 1[M ≤ −η]."""

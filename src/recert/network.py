@@ -275,6 +275,12 @@ def vanilla(
     return Network((Layer("vanilla", blocks, activation),), head, input_kind)
 
 
+def margin_functionals(K: int) -> Array:
+    """(K, K, K−1): entry (z, j) is the functional of the margin form's output that is y_z − y_j."""
+    basis = _centred_basis(K)
+    return basis[:, None, :] - basis[None, :, :]
+
+
 def _in_basis(V: Block, basis: Array) -> Block:
     """The read-out in K−1 rows; columns that are always zero stay so."""
     return Block(V.name, basis.T @ V.value, "spectral", V.zero_columns)

@@ -7,6 +7,7 @@ hypotheses it ``needs``, ``supports(setting)`` and ``bound(setting, delta)``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from recert.certificate import Bound
 from recert.choices import MARGIN_GRID, Cost
 from recert.margins import MarginTable
 from recert.network import Network
+from recert.sample import Sample
 from recert.sensitivities import Sensitivity, sensitivities
 
 Array = NDArray[np.float64]
@@ -45,6 +47,8 @@ class Setting:
         margin: γ declared before looking, or None to choose it on the grid and pay.
         initial: block name → weights before training, for priors centred there.
         holdout: margins on held-out units, or None.
+        code_bytes: length of the self-delimiting file that the network was decoded from, or None.
+        reread: opens the training sample once more, or None where it could be read only once.
     """
 
     network: Network
@@ -58,6 +62,8 @@ class Setting:
     margin: float | None = None
     initial: dict[str, Array] | None = None
     holdout: MarginTable | None = None
+    code_bytes: int | None = None
+    reread: Callable[[], Sample] | None = None
 
     @property
     def m(self) -> int:

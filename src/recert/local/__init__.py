@@ -1,0 +1,1 @@
+"""What a move of the weights does to the margins of given sequences (theory, 4d)."""

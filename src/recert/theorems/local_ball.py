@@ -1,0 +1,116 @@
+"""The local margin ball (theory, 4d): what moves of the weights do to the sample itself.
+
+Statement. Parts p of the weights (blocks, or columns of blocks that read one-hot inputs) have
+norms, caps c_p and radii ε_p. Prior uniform on the product of balls of radius c_p + ε_p, posterior
+uniform on the balls of radius ε_p round the trained weights w. For f in the posterior let L(f, x)
+be 1 if some g with ‖g_p − f_p‖ ≤ ε_p for all p has margin M_g(x) ≤ 0. Then 1[M_w ≤ 0] ≤ L(f, ·)
+everywhere, and L(f, x) ≤ 1[M_w(x) ≤ η(x)] for every
+
+    η(x) ≥ sup{ M_w(x) − M_g(x) : ‖g_p − w_p‖ ≤ 2ε_p for all p },
+
+so that, with probability ≥ 1−δ, for every network inside the caps,
+
+    P(error) ≤ kl⁻¹( mean 1[M_w(x_i) ≤ η(x_i)], (Σ_p P_p ln(1 + c_p/ε_p) + ln(2√m/δ))/m ).
+
+Where the posterior can be drawn from (everywhere but in filter banks), the mean of L(f, x_i) over f
+is bounded by draws instead, at a share of δ: f then has a distance of its own, and η reaches ε.
+
+η is needed on the sample only, at the trained weights: there is no hypothesis on the norm or the
+length of inputs. ε is a function of indices that are paid for. η comes from one pass forward and
+K−1 back (``recert.local``), roundings included.
+
+Hypotheses: i.i.d. units, weights within the caps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert.certificate import Bound
+from recert.choices import total_nats
+from recert.concentration import kl_inverse_upper, maurer_log_term
+from recert.local import risk
+from recert.local.parts import Parts
+from recert.local.plan import plan_radii
+from recert.local.sequences import Sequences
+from recert.theorems.base import OUTWARD, UNIVERSAL, Setting, finish
+
+Array = NDArray[np.float64]
+
+# How many radii a loss reaches in the search, with draws and without.
+DRAWN, WHOLE = 1.1, 2.0
+# Beyond this many nats a unit nothing below 1 can come out.
+HOPELESS = 12.0
+
+
+@dataclass(frozen=True)
+class LocalBall:
+    """The margin ball with sensitivities measured at the trained weights on the sample."""
+
+    name: str = "local_ball"
+    title: str = "local margin ball (PAC-Bayes-kl)"
+    needs: tuple[str, ...] = (*UNIVERSAL, "caps", "enclosures")
+    reference: str = "theory 4d; Maurer 2004"
+
+    def supports(self, setting: Setting) -> str:
+        """Needs to read the sequences again, and one label a sequence."""
+        if setting.reread is None:
+            return "the sequences came in batches that can be read only once"
+        if setting.reread().reading.at == "average":
+            return "it reads one output a sequence; here losses are averaged over steps"
+        return ""
+
+    def bound(self, setting: Setting, delta: float) -> Bound:
+        """The best radii that a search on the first sequences finds, paid for."""
+        assert setting.reread is not None
+        network, m = setting.network, setting.m
+        data = Sequences.of(setting.reread())
+        drawing = risk.applies(network)
+        caps = {name: cap.norm for name, cap in setting.caps.items()}
+        parts, chosen, apart = plan_radii(network, caps, data, m, DRAWN if drawing else WHOLE)
+        costs = (*setting.cap_costs, *setting.choice_costs, *apart, *chosen.costs)
+        nats = chosen.nats(parts)
+        share = delta * risk.SHARE if drawing else 0.0
+        log_term = maurer_log_term(m, delta - share)
+        rate = (nats + log_term + total_nats(costs)) / m * (1.0 + OUTWARD)
+        found = risk.Risk(1.0, 1.0)
+        if rate < HOPELESS and drawing:
+            found = risk.drawn(network, data, setting.table, parts, chosen.radii, share)
+        elif rate < HOPELESS:
+            found = risk.reached(network, data, setting.table, parts, chosen.radii)
+        value = float(kl_inverse_upper(found.bound, rate))
+        return finish(
+            self,
+            value,
+            math.log(value),
+            delta=delta,
+            terms={
+                "posterior_risk": found.bound,
+                "lost_outright": found.outright,
+                "undecided": found.undecided,
+                "draws": float(found.draws),
+                "draws_lost": float(found.lost),
+                "delta_of_draws": share,
+                "complexity_nats": nats,
+                "confidence_nats": log_term,
+                "rate": rate,
+            },
+            choices={
+                "parts": [_named(parts, i) for i in range(parts.count)],
+                "log_radii": [float(x) for x in np.log(np.maximum(chosen.radii, 1e-300))],
+                "log_caps": [float(x) for x in np.log(chosen.caps)],
+            },
+            cost=costs,
+        )
+
+
+def _named(parts: Parts, i: int) -> str:
+    for block in parts.blocks:
+        first, last = parts.starts[block.name]
+        if first <= i < last:
+            return block.name if last - first == 1 else f"{block.name}[:, {i - first}]"
+    raise IndexError(i)
