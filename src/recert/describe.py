@@ -19,7 +19,14 @@ from recert.theorems import Setting
 from recert.theorems.base import OUTWARD
 
 # Statements that hold for a finite list sampled without replacement (theory, section 6).
-LIST_STATEMENTS = ("margin_ball", "margin_cover", "theorem_3_gaussian", "theorem_3_gaussian_paper")
+LIST_STATEMENTS = (
+    "margin_ball",
+    "margin_cover",
+    "local_ball",
+    "occam",
+    "theorem_3_gaussian",
+    "theorem_3_gaussian_paper",
+)
 
 
 def finite_list(

@@ -14,7 +14,7 @@ from recert.certificate import SOUND, Assumption, Bound, Kind, Status
 from recert.errors import InputError
 from recert.margins import MarginTable
 from recert.network import Network
-from recert.recurrence import Between, Within
+from recert.recurrence import Between, Shifted, Within
 from recert.sample import Enforced, Sample
 from recert.sensitivities import sensitivity
 
@@ -119,12 +119,6 @@ def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list
     )
     rows = [
         Assumption(
-            "encoding",
-            "the encoding of inputs was fixed before looking at the sample",
-            "declared",
-            "declared by the user",
-        ),
-        Assumption(
             "architecture",
             "the architecture was fixed beforehand, or its choice is paid for",
             "declared",
@@ -144,7 +138,7 @@ def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list
             "measured, rounded up to a grid, and paid for, where not declared",
         ),
     ]
-    return [*rows, _floats_row(table)]
+    return [*rows, _floats_row(table), _enclosures_row()]
 
 
 def _floats_row(table: MarginTable) -> Assumption:
@@ -163,24 +157,56 @@ def _floats_row(table: MarginTable) -> Assumption:
     )
 
 
-def holdout_row(role: str, overlap: Between) -> Assumption:
+def _enclosures_row() -> Assumption:
+    return Assumption(
+        "enclosures",
+        "what moves of the weights can do was bounded at the trained network, roundings included",
+        "proved",
+        "by enclosures of every value, forward and back (theory 4d)",
+    )
+
+
+def encoding_row(encoding: str | int) -> Assumption:
+    """Whether the encoding of inputs is a choice that the sample made."""
+    statement = "the encoding of inputs was fixed before looking at the sample"
+    if encoding == "learnt":
+        evidence = (
+            "learnt from the sample (a vocabulary, a normaliser), which nothing here pays for"
+        )
+        return Assumption("encoding", statement, "violated", evidence)
+    if encoding == "fixed" or encoding == 1:
+        return Assumption("encoding", statement, "declared", "declared by the user")
+    statement = (
+        "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"
+    )
+    return Assumption(
+        "encoding", statement, "declared", f"one of {encoding:,}, declared by the user"
+    )
+
+
+def holdout_row(role: str, overlap: Between, copies: Shifted, *, why: str = "") -> Assumption:
     """Whether the held-out units were used for anything else."""
     statement = "the held-out units are independent draws that were used for nothing else"
-    seen = f"{overlap.shared} of {overlap.held_out} held-out sequences occur in the sample"
-    if overlap.suspicious:
+    seen = (
+        f"{overlap.shared:,} of {overlap.held_out:,} held-out sequences occur in the sample, "
+        f"{copies.told('of it')}"
+    )
+    if overlap.suspicious or copies.blatant:
         return Assumption("holdout", statement, "violated", f"{seen}, more than chance explains")
     if role == "checking":
-        return Assumption(
-            "holdout", statement, "estimated", f"for checking, may have been seen before; {seen}"
-        )
-    return Assumption("holdout", statement, "declared", f"declared by the user; {seen}")
+        why = why or "may have been seen before"
+        return Assumption("holdout", statement, "estimated", f"for checking: {why}; {seen}")
+    return Assumption("holdout", statement, "declared", f"{why or 'declared by the user'}; {seen}")
 
 
 def draws_row(
-    draws: str, repeated: Within, *, population: int | None, discrete: bool
+    draws: str, repeated: Within, copies: Shifted, *, population: int | None, discrete: bool
 ) -> Assumption:
     """In what sense the units are independent draws."""
-    seen = f"{repeated.distinct:,} of {repeated.sequences:,} sequences are distinct"
+    seen = (
+        f"{repeated.distinct:,} of {repeated.sequences:,} sequences are distinct, "
+        f"{copies.told('of other units')}"
+    )
     if population is not None and not draws:
         return Assumption(
             "iid",
@@ -190,9 +216,38 @@ def draws_row(
             f"declared by the user; {seen}",
         )
     statement = "the units of the sample are independent draws from the distribution of new units"
+    if copies.blatant:
+        why = "windows of one text are one unit: pass groups"
+        return Assumption("iid", statement, "violated", f"{why}; {seen}, at a shift of {copies.by}")
     if repeated.tiled and not discrete:
         return Assumption("iid", statement, "violated", f"most sequences are repeated; {seen}")
-    return Assumption("iid", statement, "declared", f"{draws or 'declared by the user'}; {seen}")
+    of_list = "" if population is None else f", drawn without replacement from {population:,}"
+    evidence = f"{draws or 'declared by the user'}{of_list}; {seen}"
+    return Assumption("iid", statement, "declared", evidence)
+
+
+def together_rows(names: Sequence[str], share: float) -> tuple[Assumption, ...]:
+    """That networks were certified together, each at its share of δ; nothing for one alone."""
+    if len(names) < 2:
+        return ()
+    statement = (
+        f"this is one of {len(names)} networks certified together; each statement holds at its "
+        "share of δ, so all hold at once with probability 1 − δ, and the best may be chosen after "
+        "looking"
+    )
+    evidence = f"a share of {share:.6g} each, for {', '.join(names)}"
+    return (Assumption("together", statement, "proved", evidence),)
+
+
+def program_row(length: int, sha256: str) -> Assumption:
+    """That the network is what a file of so many bytes says, and nothing else."""
+    return Assumption(
+        "program",
+        f"the network is the decoding of a file of {length:,} bytes, in which nothing but the "
+        "file is read",
+        "proved",
+        f"decoded here, and coded again to the same bytes (sha256 {sha256[:16]}…)",
+    )
 
 
 def prior_row(network: Network, initial: Network | None) -> Assumption:

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import datetime
-import itertools
-import sys
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from recert import adapters, arguments, ledger
-from recert.caps import HELD, Cap, class_of, complete_caps
+from recert import ledger
+from recert.caps import Cap
+from recert.case import ENCODINGS, Case, Declared, Role, measure, prepare
 from recert.certificate import Assumption, Bound, Certificate
-from recert.choices import Cost, FiniteChoice, split_delta
-from recert.describe import (
-    describe_gates,
-    describe_network,
-    describe_sample,
-    finite_list,
-    only_for_lists,
-)
+from recert.choices import split_delta, total_nats
+from recert.describe import describe_gates, describe_network, finite_list, only_for_lists
 from recert.errors import InputError
-from recert.gates import SIGMOIDS, Gates, classwide_gates, measured_gates
-from recert.margins import MarginTable, margin_table
-from recert.network import Network
+from recert.gates import SIGMOIDS, classwide_gates
 from recert.orders import order_bounds
-from recert.predict import Predictor, check_reading, network_predictor
-from recert.recurrence import Prints, between, within
-from recert.sample import At, Enforced, Reading, Sample
+from recert.sample import At, Enforced
 from recert.theorems import THEOREMS, Setting, Theorem
+from recert.theorems.base import OUTWARD
 
-# Gates are reported on this many sequences, and class-wide up to this many steps.
-GATE_SEQUENCES, GATE_STEPS = 1024, 500
+__all__ = ["Case", "certify", "certify_declared", "conclude", "evaluate_menu", "prepare"]
+
+# Gates are bounded class-wide up to this many steps.
+GATE_STEPS = 500
 
 
 def certify(
@@ -51,9 +44,10 @@ def certify(
     margin: float | None = None,
     initial: Any = None,
     holdout: Sequence[Any] | None = None,
-    holdout_role: Literal["certificate", "checking"] = "certificate",
+    holdout_role: Role = "certificate",
     population: int | None = None,
     tried: int = 1,
+    encoding: str | int = "fixed",
     draws: str = "",
     bounds: str | Sequence[str] = "all",
     progress: Any = None,
@@ -85,6 +79,9 @@ def certify(
             statements then speak of that list, or, where ``draws`` says in what sense units are
             independent draws, of new draws with the list's statement beside.
         tried: number of recipes among which this one was chosen on this sample.
+        encoding: how the encoding of inputs (alphabet, vocabulary, normaliser) came about:
+            ``"fixed"`` before looking; ``"learnt"`` from the sample, which makes every number an
+            estimate; or n, chosen after looking among n fixed beforehand, which costs ln n.
         draws: in what sense the units are independent draws, for the ledger.
         bounds: ``"all"`` or names of certified statements; δ is split over these.
         progress: called with the number of sequences done, for progress bars.
@@ -98,11 +95,7 @@ def certify(
 
     Source: theory, sections 4 to 7.
     """
-    theorems = _menu(bounds)
-    case = prepare(
-        model,
-        sequences,
-        labels,
+    declared = Declared(
         delta=delta,
         at=at,
         lengths=lengths,
@@ -114,107 +107,28 @@ def certify(
         initial=initial,
         holdout=holdout,
         holdout_role=holdout_role,
-        tried=tried,
-        draws=draws,
         population=population,
+        tried=tried,
+        encoding=encoding,
+        draws=draws,
         progress=progress,
         recurrent=recurrent,
         head=head,
         embedding=embedding,
     )
-    return conclude(case, theorems)
+    return certify_declared(model, sequences, labels, declared, bounds)
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A network and its sample, measured: what ``conclude`` evaluates the menu on."""
-
-    network: Network
-    setting: Setting
-    rows: tuple[Assumption, ...]
-    described: Mapping[str, Any]
-    at: At
-    delta: float
-    population: int | None = None
-    gates: Gates | None = None
-
-
-def prepare(
+def certify_declared(
     model: Any,
     sequences: Any,
-    labels: Any = None,
-    *,
-    delta: float = 0.01,
-    at: At = "last",
-    lengths: Any = None,
-    groups: Any = None,
-    input_bound: float | Enforced | None = None,
-    max_length: int | None = None,
-    caps: Mapping[str, Cap | float] | None = None,
-    margin: float | None = None,
-    initial: Any = None,
-    holdout: Sequence[Any] | None = None,
-    holdout_role: Literal["certificate", "checking"] = "certificate",
-    tried: int = 1,
-    draws: str = "",
-    population: int | None = None,
-    progress: Any = None,
-    recurrent: Any = None,
-    head: Any = None,
-    embedding: Any = None,
-) -> Case:
-    """Read, check and measure everything that a certificate needs; arguments as in ``certify``."""
-    delta = arguments.probability("delta", delta)
-    margin = None if margin is None else arguments.positive("margin", margin)
-    tried = arguments.whole("tried", tried)
-    if holdout_role not in ("certificate", "checking"):
-        raise InputError(f"holdout_role is {holdout_role!r}; use 'certificate' or 'checking'")
-    if population is not None:
-        population = arguments.whole("population", population)
-    shown, sequences = _peek(sequences, labels)
-    network = adapters.as_network(
-        model, shown, lengths=lengths, at=at, recurrent=recurrent, head=head,
-        embedding=embedding,
-    )  # fmt: skip
-    reading = _reading(network, at, max_length, input_bound)
-    check_reading(network, reading.at)
-    sample = Sample(sequences, labels, reading, lengths=lengths, track=True)
-    predictor = _predictor(network)
-    table = margin_table(sample, predictor, groups=groups, progress=progress)
-    discrete = network.input_kind == "onehot"
-
-    B_x, input_row = ledger.input_bound_row(network, sample, input_bound)
-    T, horizon_row = ledger.horizon_row(network, sample, at, max_length)
-    form = network.margin_form()
-    declared_caps = None if caps is None else complete_caps(form, caps)
-    class_caps, cap_costs, l1_costs = class_of(form, declared_caps)
-    B_x = B_x if network.input_kind == "onehot" else B_x * HELD
-    table = table.with_slack(ledger.rounding_slack(network, T, B_x))
-    start = None if initial is None else _initial(initial, network)
-    repeated = within(sample.prints)
-    rows = [
-        input_row,
-        horizon_row,
-        ledger.caps_row(network, form, declared_caps),
-        ledger.draws_row(draws, repeated, population=population, discrete=discrete),
-        *ledger.common_rows(table, tried=tried, margin=margin),
-        ledger.prior_row(network, start),
-    ]
-    held = None
-    if holdout is not None:
-        held, prints = _holdout(holdout, reading, predictor, grouped=groups is not None)
-        overlap = between(sample.prints, prints, discrete=discrete)
-        rows.append(ledger.holdout_row(holdout_role, overlap))
-    centre = None
-    if start is not None:
-        centre = {block.name: block.value for block in start.margin_form().blocks()}
-    setting = Setting(
-        form, table, T, B_x, class_caps, cap_costs, l1_costs, _tried(tried), margin, centre, held
-    )
-    reading_of = "finite list" if population is not None and not draws else "new draws"
-    described = describe_sample(sample, setting, input_row, reading_of, population)
-    gates = _measured_gates(network, sequences, labels, reading, lengths)
-    return Case(network, setting, tuple(rows), described, at, delta, population, gates)
+    labels: Any,
+    declared: Declared,
+    bounds: str | Sequence[str] = "all",
+) -> Certificate:
+    """As ``certify``, from declarations in one value."""
+    theorems = menu(bounds)
+    return conclude(measure(model, sequences, labels, declared), theorems)
 
 
 def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
@@ -232,7 +146,7 @@ def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
         measured=case.gates,
     )
     return Certificate(
-        network=describe_network(case.network) | _gate_ranges(case),
+        network=describe_network(case.network) | _gate_ranges(case) | dict(case.of_model),
         sample=case.described,
         at=case.at,
         delta=case.delta,
@@ -273,38 +187,27 @@ def evaluate_menu(
                 )
             )  # fmt: skip
             continue
-        bound = theorem.bound(setting, shares[theorem.name])
+        bound = _paying(theorem, setting, shares[theorem.name])
         found.append(replace(bound, kind=ledger.grade(bound, rows)))
     return found
 
 
-def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
-    """Sequences to compare a model on, and the sample; batches may be readable only once."""
-    if labels is not None or hasattr(sequences, "shape"):
-        return sequences, sequences
-    try:
-        batches = iter(sequences)
-        first = next(batches)
-    except (TypeError, StopIteration):
-        raise InputError("sequences hold no batch; pass (sequences, labels) pairs") from None
-    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
-        raise InputError("a batch must be (sequences, labels) or (sequences, labels, lengths)")
-    return first[0], itertools.chain([first], batches)
+def _paying(theorem: Theorem, setting: Setting, share: float) -> Bound:
+    """The bound, having paid for the encoding whether or not its theorem thought of it.
+
+    Held-out units do not pay for recipes that were tried on the sample, but all units were in view
+    when an encoding was chosen. To pay n nats is to be evaluated at δ·e^−n.
+    """
+    bound = theorem.bound(setting, share)
+    unpaid = [c for c in setting.choice_costs if c.what == ENCODINGS and c not in bound.cost]
+    if not unpaid:
+        return bound
+    bound = theorem.bound(setting, share * math.exp(-total_nats(unpaid)) * (1.0 - OUTWARD))
+    return replace(bound, delta=share, cost=(*bound.cost, *unpaid))
 
 
-def _measured_gates(
-    network: Network, sequences: Any, labels: Any, reading: Reading, lengths: Any
-) -> Gates | None:
-    """Gate ranges on the first sequences; None without gates or where batches are read once."""
-    gated = any(layer.cell in SIGMOIDS for layer in network.directions())
-    if not gated or labels is None or not hasattr(sequences, "shape"):
-        return None
-    few = slice(0, GATE_SEQUENCES)
-    some = None if lengths is None else lengths[few]
-    return measured_gates(network, Sample(sequences[few], labels[few], reading, lengths=some))
-
-
-def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
+def menu(bounds: str | Sequence[str]) -> list[Theorem]:
+    """The statements of these names; InputError for a name that is not on the menu."""
     if bounds == "all":
         return list(THEOREMS)
     if bounds is None:
@@ -315,64 +218,6 @@ def _menu(bounds: str | Sequence[str]) -> list[Theorem]:
     if unknown or not wanted:
         raise InputError(f"unknown bounds {unknown}; the menu is {', '.join(known)}")
     return [known[name] for name in known if name in wanted]
-
-
-def _reading(
-    network: Network, at: At, max_length: int | None, input_bound: float | Enforced | None
-) -> Reading:
-    if not isinstance(at, str):
-        at = arguments.whole("at", at)
-    elif at not in ("last", "average"):
-        raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
-    if max_length is not None:
-        max_length = arguments.whole("max_length", max_length)
-    if not isinstance(at, str):
-        if max_length is not None and max_length < at:
-            raise InputError(f"at is step {at}, beyond max_length = {max_length}")
-        max_length = at
-    radius = input_bound.value if isinstance(input_bound, Enforced) else input_bound
-    if radius is not None:
-        radius = arguments.positive("input_bound", radius)
-    enforce = radius if isinstance(input_bound, Enforced) else None
-    return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)
-
-
-def _predictor(network: Network) -> Predictor:
-    """Torch's fused kernels where torch is loaded anyway, else the cells' own equations."""
-    if sys.modules.get("torch") is not None:
-        return adapters.torch_predictor(network)
-    return network_predictor(network)
-
-
-def _holdout(
-    holdout: Sequence[Any], reading: Reading, predictor: Predictor, *, grouped: bool
-) -> tuple[MarginTable, Prints]:
-    """Margins and fingerprints of the held-out units."""
-    if not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4:
-        raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
-    sequences, labels, lengths, groups = (*holdout, None, None)[:4]
-    if grouped and groups is None:
-        raise InputError(
-            "the sample has groups and the held-out units have none; pass them as the fourth "
-            "member of holdout"
-        )
-    held = Sample(
-        sequences, labels, reading, lengths=lengths, what="held-out sequences", track=True
-    )
-    return margin_table(held, predictor, groups=groups), held.prints
-
-
-def _tried(tried: int) -> tuple[Cost, ...]:
-    if tried == 1:
-        return ()
-    return (Cost("recipes tried on this sample", None, float(tried), FiniteChoice(tried).cost()),)
-
-
-def _initial(initial: Any, network: Network) -> Network:
-    start = adapters.as_network(initial)
-    if start.description() != network.description():
-        raise InputError("the initial network has another architecture than the trained one")
-    return start
 
 
 def reported_margin(found: list[Bound], setting: Setting) -> float:

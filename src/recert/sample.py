@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import InputError
-from recert.recurrence import fingerprints
+from recert.recurrence import anchors, fingerprints
 
 At = Literal["last", "average"] | int
 BATCH = 8192
@@ -58,6 +58,7 @@ class Checked:
     truncated: int
     largest_norm: float
     prints: NDArray[np.uint64] | None
+    anchors: NDArray[np.uint64] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class Sample:
         labels: (m,) integers, or (m, T) with −1 on padding; None for an iterable of batches.
         lengths: (m,) numbers of valid steps, or None for all (or up to the first −1 token).
         what: the sample's name in messages.
-        track: identify what is read: a digest, and a fingerprint of every sequence.
+        track: identify what is read: a digest, and a print and an anchor of every sequence.
 
     Raises:
         InputError: a shape, a value or a length is not usable; the message names it.
@@ -103,6 +104,7 @@ class Sample:
         self.largest_norm = 0.0
         self.truncated = 0
         self._prints: list[NDArray[np.uint64]] = []
+        self._anchors: list[NDArray[np.uint64]] = []
         self._track = track
         self._sha = hashlib.sha256()
         self._source = self._open(sequences, labels, lengths)
@@ -159,9 +161,10 @@ class Sample:
         self.longest = max(self.longest, checked.longest)
         self.largest_norm = max(self.largest_norm, checked.largest_norm)
         self.truncated += checked.truncated
-        if checked.prints is None:
+        if checked.prints is None or checked.anchors is None:
             return
         self._prints.append(checked.prints)
+        self._anchors.append(checked.anchors)
         batch = checked.batch
         described = (batch.x.shape, str(batch.x.dtype), batch.labels.shape)
         self._sha.update(str(described).encode())
@@ -172,6 +175,11 @@ class Sample:
     def prints(self) -> NDArray[np.uint64]:
         """Fingerprints of the sequences read so far."""
         return np.concatenate(self._prints)
+
+    @property
+    def anchors(self) -> NDArray[np.uint64]:
+        """Anchors (m, 2) of the sequences read so far, by which windows that overlap are found."""
+        return np.concatenate(self._anchors)
 
     @property
     def digest(self) -> str:
@@ -201,7 +209,9 @@ class Sample:
             x, norm = self._vectors(x, valid, start)
         labels = self._labels(raw.y, valid, lengths, start, width)
         prints = fingerprints(x, lengths) if self._track else None
-        return Checked(Batch(x, labels, lengths), longest, truncated, norm, prints)
+        stretches = anchors(x, lengths) if self._track else None
+        batch = Batch(x, labels, lengths)
+        return Checked(batch, longest, truncated, norm, prints, stretches)
 
     def _lengths(self, x: NDArray[Any], n: Any, start: int) -> NDArray[np.int64]:
         if n is None:

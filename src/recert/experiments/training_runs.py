@@ -1,7 +1,7 @@
 """Networks trained from the command line: trained, saved with what was declared, certified again.
 
-What was declared before training (caps, horizon, number of recipes, which units were trained on)
-goes into the network's description, so that ``certify`` finds it there.
+What was declared before training (caps, horizon, number of recipes, which units were trained on and
+which were set aside) goes into the network's description, so that ``certify`` finds it there.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recert import adapters, data
+from recert.case import Declared, Role
 from recert.certificate import Certificate
 from recert.data import SequenceData
 from recert.errors import InputError
+from recert.experiments import roles
+from recert.joint import JointCertificate, shares_of
 from recert.margins import margin_table
 from recert.network import Network
-from recert.pipeline import certify
+from recert.pipeline import certify_declared
 from recert.sample import At, Reading, Sample
 
 if TYPE_CHECKING:
@@ -25,11 +28,17 @@ if TYPE_CHECKING:
 
 # Units of the default data that are trained on; other sets are trained on whole.
 DEFAULT_UNITS = {"german-nouns": 70_000}
+# Data whose encoding the packaged recipes pay for, among their choices.
+PAID_BY_RECIPE = ("german-nouns",)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network on disk and its errors."""
+    """A network on disk and its errors.
+
+    Units are trained on, set aside (and not looked at), or neither: held back, on which
+    ``held_error`` is measured.
+    """
 
     path: Path
     trained_on: int
@@ -37,6 +46,7 @@ class Run:
     error: float
     held_error: float | None
     seconds: float
+    set_aside: int = 0
 
 
 def train_and_save(
@@ -52,23 +62,29 @@ def train_and_save(
     cell: str = "vanilla",
     contenders: int = 1,
     progress: bool = True,
+    holdout: float | str | None = None,
 ) -> Run:
     """Train on a data set and write the network to ``out``; see ``recert train --help``.
 
-    ``contenders`` networks are trained to choose among them, for which each pays.
+    ``contenders`` networks are trained to choose among them, for which each pays. ``holdout``
+    units, or that share of all, are set aside before anything else.
     """
     from recert.training import train
     from recert.training.recipes import GERMAN_NOUNS_CHOICES
 
     recipe = recipe_for(name, cell, caps, free=free, changes=changes)
     loaded = _load(name, options, seed)
-    training, held = _split(loaded, DEFAULT_UNITS.get(name) if units is None else units)
+    aside = roles.held_out_units(loaded, holdout)
+    divided = roles.for_training(
+        loaded, units=units, usual=DEFAULT_UNITS.get(name), holdout=aside, seed=seed
+    )
+    training, spare = divided.sample, divided.spare
     trained = train(training, recipe, seed=seed, progress=progress, description=f"training {cell}")
     network = trained.model.recert_network()
     tried = GERMAN_NOUNS_CHOICES[cell] if name == "german-nouns" else 1
     meta = {
         "data": {"name": name, "options": {**options, **_seeded(name, options, seed)}},
-        "units": training.units,
+        **roles.recorded(divided, seed),
         "cell": cell,
         "caps": trained.caps or None,
         "max_length": training.max_length,
@@ -79,10 +95,11 @@ def train_and_save(
     return Run(
         out,
         training.units,
-        0 if held is None else held.units,
+        0 if spare is None else spare.units,
         _error(network, training),
-        None if held is None else _error(network, held),
+        None if spare is None else _error(network, spare),
         trained.seconds,
+        aside,
     )
 
 
@@ -130,53 +147,122 @@ def certify_saved(
     tried: int | None,
     units: int | None,
     bounds: str | Sequence[str],
+    encoding: str | int | None = None,
+    holdout_role: Role | None = None,
+    together: tuple[str, ...] = (),
 ) -> Certificate:
     """Certify a network on disk on a data set, with what its description declares."""
     meta = _meta(model)
     network = adapters.load_network(model)
-    sample, held = units_of(model, name, options, units)
-    declared = caps if caps is not None else meta.get("caps")
-    complete = declared is not None and set(declared) == {b.name for b in network.blocks()}
-    if caps is not None and not complete:
-        blocks = ", ".join(block.name for block in network.blocks())
-        raise InputError(f"--caps must name every block of the network: {blocks}")
+    divided = roles_of(model, name, options, units, holdout_role)
+    sample, held = divided.sample, divided.held
     if sample.labels.ndim == 2 and at == "last":
         at = "average"
-    return certify(
-        network,
-        sample.sequences,
-        sample.labels,
+    tokens = sample.input_kind == "tokens"
+    tried = _first(tried, meta.get("tried"), 1)
+    declared = Declared(
         delta=delta,
         at=at,
         lengths=sample.lengths,
         groups=sample.groups,
-        caps=declared if complete else None,
-        input_bound=input_bound if sample.input_kind == "tokens" or input_bound is not None
-        else sample.input_bound,
+        caps=_complete_caps(network, caps, meta.get("caps")),
+        input_bound=sample.input_bound if input_bound is None and not tokens else input_bound,
         max_length=_first(max_length, meta.get("max_length"), sample.max_length),
         holdout=None if held is None else (held.sequences, held.labels, held.lengths, held.groups),
-        holdout_role="checking",
+        holdout_role=divided.role,
+        holdout_why=divided.why,
         population=sample.population,
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
-        tried=_first(tried, meta.get("tried"), 1),
-        bounds=bounds,
-    )  # fmt: skip
+        tried=tried,
+        encoding=_encoding(sample, tried) if encoding is None else encoding,
+        together=together,
+    )
+    return certify_declared(network, sample.sequences, sample.labels, declared, bounds)
+
+
+def certify_together(
+    models: Sequence[Path], name: str, *, delta: float, **same: Any
+) -> JointCertificate:
+    """Certify networks on disk so that all statements hold at once; arguments as for one."""
+    names = names_of(models)
+    shares = shares_of(delta, names)
+    found = [
+        certify_saved(model, name, delta=shares[which], together=names, **same)
+        for which, model in zip(names, models, strict=True)
+    ]
+    return JointCertificate(names, tuple(found), delta)
+
+
+def names_of(models: Sequence[Path]) -> tuple[str, ...]:
+    """Short names that tell networks on disk apart, each good for a folder.
+
+    Raises:
+        InputError: one of them is given twice.
+    """
+    places = [path.resolve() for path in models]
+    if len(set(places)) != len(places):
+        raise InputError("a network is given twice; name each once")
+    depth = 1
+    while True:
+        names = tuple("-".join(place.parts[1:][-depth:]) for place in places)
+        if len(set(names)) == len(names) or depth > max(len(place.parts) for place in places):
+            return names
+        depth += 1
+
+
+def _complete_caps(
+    network: Network, caps: dict[str, float] | None, recorded: dict[str, float] | None
+) -> dict[str, float] | None:
+    """Caps for every block: the user's, or the recorded ones if they name all blocks."""
+    blocks = [block.name for block in network.blocks()]
+    if caps is not None and set(caps) != set(blocks):
+        raise InputError(f"--caps must name every block of the network: {', '.join(blocks)}")
+    declared = recorded if caps is None else caps
+    return declared if declared is not None and set(declared) == set(blocks) else None
+
+
+def _encoding(sample: SequenceData, tried: int) -> str | int:
+    """How the data were encoded; "fixed" where the recipe's choices pay for it."""
+    paid = sample.name in PAID_BY_RECIPE and tried > 1
+    return "fixed" if paid else sample.encoding
 
 
 def units_of(
     model: Path, name: str, options: dict[str, Any] | None = None, units: int | None = None
 ) -> tuple[SequenceData, SequenceData | None]:
     """The units that a network on disk was trained on, and those held back, if any."""
-    meta = _meta(model)
+    divided = roles_of(model, name, options, units)
+    return divided.sample, divided.held
+
+
+def roles_of(
+    model: Path,
+    name: str,
+    options: dict[str, Any] | None = None,
+    units: int | None = None,
+    asked: Role | None = None,
+) -> roles.Roles:
+    """The units that a network on disk was trained on, those held out, and what these may do."""
+    meta, options = _meta(model), options or {}
     recorded = meta.get("data") or {}
-    same = recorded.get("name") == name
-    known = recorded.get("options") or {} if same else {}
-    loaded = _load(name, {**known, **(options or {})}, 0)
-    return _split(loaded, meta.get("units") if units is None and same else units)
+    if recorded.get("name") != name:
+        return roles.for_certifying(_load(name, options, 0), {}, units=units, asked=asked)
+    known = recorded.get("options") or {}
+    loaded = _load(name, {**known, **options}, 0)
+    changed = any(known.get(key) != value for key, value in options.items())
+    return roles.for_certifying(loaded, meta, units=units, asked=asked, changed=changed)
 
 
 # What a description may declare, and of what type.
-_META: dict[str, type] = {"data": dict, "units": int, "caps": dict, "max_length": int, "tried": int}
+_META: dict[str, type] = {
+    "data": dict,
+    "units": int,
+    "digest": str,
+    "holdout": dict,
+    "caps": dict,
+    "max_length": int,
+    "tried": int,
+}
 
 
 def _meta(model: Path) -> dict[str, Any]:
@@ -204,13 +290,3 @@ def _seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def _load(name: str, options: dict[str, Any], seed: int) -> SequenceData:
     return data.load(name, **{**_seeded(name, options, seed), **options})
-
-
-def _split(loaded: SequenceData, units: int | None) -> tuple[SequenceData, SequenceData | None]:
-    if units is None or units == loaded.units:
-        return loaded, None
-    if units > loaded.units:
-        raise InputError(
-            f"{units} units asked for, {loaded.name} has {loaded.units}; ask for fewer"
-        )
-    return loaded.split(units)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 
 from rich.console import Group
@@ -10,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recert.certificate import Bound, Certificate
+from recert.choices import Cost, total_nats
 from recert.concentration import rounded_up
 from recert.plots import value_text
 
@@ -36,6 +39,40 @@ def ladder(certificate: Certificate, title: str) -> Table:
             rests_on(certificate, bound), style=style,
         )  # fmt: skip
     return table
+
+
+def costs(certificate: Certificate) -> Table:
+    """Each bound's share of δ, and what it pays for choices made after looking, one by one."""
+    table = Table(title="What each bound pays", title_justify="left")
+    for column, justify in (
+        ("bound", "left"),
+        ("share of δ", "right"),
+        ("nats", "right"),
+        ("for choices made after looking (nats)", "left"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for bound in sorted(certificate.bounds, key=_height):
+        if bound.delta is None or bound.kind not in ("certificate", "estimate"):
+            continue
+        table.add_row(
+            bound.title, f"{bound.delta:.3g}", f"{total_nats(bound.cost):.1f}",
+            choices_text(bound.cost), style="bold" if bound is certificate.best else "",
+        )  # fmt: skip
+    return table
+
+
+def choices_text(rows: Sequence[Cost]) -> str:
+    """Choices with their values and prices; those of several blocks together, without values."""
+    kinds: dict[str, list[Cost]] = {}
+    for row in rows:
+        kinds.setdefault(row.what.partition(" of ")[0], []).append(row)
+    parts = []
+    for kind, same in kinds.items():
+        name = f"{same[0].what} = {same[0].value:.4g}"
+        if len(same) > 1:
+            name = f"{kind} of " + " ".join(row.what.partition(" of ")[2] for row in same)
+        parts.append(f"{name} ({total_nats(same):.1f})")
+    return ", ".join(parts) or "none"
 
 
 def _height(bound: Bound) -> float:
@@ -86,22 +123,22 @@ def ledger(certificate: Certificate) -> Table:
 
 
 def finite_list(certificate: Certificate) -> Group:
-    """The statement for a finite list, and the risk on the units that were not sampled."""
-    lines = []
-    for row in certificate.finite_list:
-        if row.bound != "margin_ball":
-            continue
-        verdict = "trivial: no better than calling every unseen unit wrong"
-        if not row.trivial:
-            verdict = f"below the trivial {row.threshold:.4f}"
-        lines.append(
-            Text(
-                f"Regarded instead as a sample without replacement from a list of "
-                f"{row.population:,}: error on the whole list at most {rounded_up(row.value, 4)} "
-                f"({verdict}); on the unseen part at most {rounded_up(row.unseen, 4)}."
-            )
+    """The best statement for a finite list, and the risk on the units that were not sampled."""
+    found = [row for row in certificate.finite_list if row.bound != "held_out"]
+    if not found:
+        return Group()
+    row = min(found, key=lambda row: row.value)
+    verdict = "trivial: no better than calling every unseen unit wrong"
+    if not row.trivial:
+        verdict = f"below the trivial {row.threshold:.4f}"
+    return Group(
+        Text(
+            f"Regarded instead as a sample without replacement from a list of "
+            f"{row.population:,}: error on the whole list at most {rounded_up(row.value, 4)} "
+            f"({verdict}); on the unseen part at most {rounded_up(row.unseen, 4)} "
+            f"({certificate[row.bound].title})."
         )
-    return Group(*lines)
+    )
 
 
 def comparison(certificates: Sequence[tuple[str, Certificate]]) -> Table:
@@ -134,10 +171,13 @@ def comparison(certificates: Sequence[tuple[str, Certificate]]) -> Table:
     return table
 
 
-def best_of(certificates: Sequence[tuple[str, Certificate]], *, paid: bool = False) -> Text:
+def best_of(
+    certificates: Sequence[tuple[str, Certificate]], *, paid: bool = False, joint: bool = False
+) -> Text:
     """Which certificate is smallest, and with what probability one may say so.
 
-    ``paid`` says that each of them paid for being one of so many.
+    ``paid`` says that each of them paid for being one of so many, ``joint`` that they share δ;
+    otherwise they were made apart.
     """
     best = _smallest(certificates)
     if best is None:
@@ -154,11 +194,44 @@ def best_of(certificates: Sequence[tuple[str, Certificate]], *, paid: bool = Fal
             f"{line} Each network paid for being one of {len(certificates)}, so all these "
             f"statements hold together with probability at least {1 - certificate.delta:g}."
         )
-    together = max(0.0, 1.0 - sum(c.delta for _, c in certificates))
-    return Text(
-        f"{line} Each statement holds with probability at least 1 − δ by itself, all "
-        f"{len(certificates)} together with at least {together:g}."
+    found = [c for _, c in certificates]
+    return Text(f"{line} {together(found) if joint else apart(found)}")
+
+
+def apart(certificates: Sequence[Certificate]) -> str:
+    """At what failure probability certificates that were made apart hold together."""
+    n, total = len(certificates), _total_delta(certificates)
+    if total >= 1:
+        return (
+            f"These {n} statements were made apart, and their failure probabilities add up to "
+            "1 or more: nothing can be said of all at once, nor of the best."
+        )
+    return (
+        f"Each of these {n} statements holds by itself at its own δ. All at once, and so the best "
+        f"chosen after looking, they hold with a failure probability of {_digits_up(total)}, the "
+        "sum; recert certify A B … makes them hold together at one δ."
     )
+
+
+def together(certificates: Sequence[Certificate]) -> str:
+    """What may be said of networks that were certified together."""
+    return (
+        f"Certified together: all {len(certificates)} statements hold at once with a failure "
+        f"probability of {_digits_up(_total_delta(certificates))}, so the best may be chosen."
+    )
+
+
+def _total_delta(certificates: Sequence[Certificate]) -> Fraction:
+    """The sum, of the numbers as they are written."""
+    return sum((Fraction(repr(c.delta)) for c in certificates), Fraction(0))
+
+
+def _digits_up(value: Fraction) -> str:
+    """A positive number with four significant digits, never smaller than it is."""
+    with localcontext() as context:
+        context.prec, context.rounding = 4, ROUND_CEILING
+        found = Decimal(value.numerator) / Decimal(value.denominator)
+    return f"{found.normalize():f}"
 
 
 def cell_text(network: Mapping[str, Any]) -> str:

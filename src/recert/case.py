@@ -1,0 +1,346 @@
+"""A case: a network and its sample, read, checked and measured; what statements are evaluated on.
+
+``prepare`` takes a model and a sample through the rooms above: the model becomes a `Network` (and
+brings along what only it knows), the sample its margins, the declarations the rows of the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert import adapters, arguments, compression, ledger
+from recert.caps import HELD, Cap, class_of, complete_caps
+from recert.certificate import Assumption
+from recert.choices import Cost, FiniteChoice
+from recert.describe import describe_sample
+from recert.errors import InputError
+from recert.gates import SIGMOIDS, Gates, measured_gates
+from recert.margins import MarginTable, margin_table
+from recert.network import Network
+from recert.predict import Predictor, check_reading, network_predictor
+from recert.recurrence import between, shifted_between, shifted_within, within
+from recert.sample import At, Enforced, Reading, Sample
+from recert.theorems import Setting
+
+# Gates are reported on this many sequences.
+GATE_SEQUENCES = 1024
+# The cost row of a choice of encoding, which every statement pays.
+ENCODINGS = "encodings to choose among"
+
+Role = Literal["certificate", "checking"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Declared:
+    """What a user says of a sample, before and after looking; ``recert.certify`` explains it all.
+
+    Two fields are not among that function's arguments: ``together`` lists the names of the networks
+    that are certified together (δ is this network's share), ``holdout_why`` says why the held-out
+    units have their role.
+    """
+
+    delta: float = 0.01
+    at: At = "last"
+    lengths: Any = None
+    groups: Any = None
+    input_bound: float | Enforced | None = None
+    max_length: int | None = None
+    caps: Mapping[str, Cap | float] | None = None
+    margin: float | None = None
+    initial: Any = None
+    holdout: Sequence[Any] | None = None
+    holdout_role: Role = "certificate"
+    holdout_why: str = ""
+    population: int | None = None
+    tried: int = 1
+    encoding: str | int = "fixed"
+    draws: str = ""
+    together: tuple[str, ...] = ()
+    progress: Any = None
+    recurrent: Any = None
+    head: Any = None
+    embedding: Any = None
+
+    def checked(self) -> Declared:
+        """The same, its plain values checked; InputError for the first that is out of range."""
+        if self.holdout_role not in ("certificate", "checking"):
+            raise InputError(
+                f"holdout_role is {self.holdout_role!r}; use 'certificate' or 'checking'"
+            )
+        margin, population = self.margin, self.population
+        return replace(
+            self,
+            delta=arguments.probability("delta", self.delta),
+            margin=None if margin is None else arguments.positive("margin", margin),
+            tried=arguments.whole("tried", self.tried),
+            encoding=_encoding(self.encoding),
+            population=None if population is None else arguments.whole("population", population),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network and its sample, measured: what ``conclude`` evaluates the menu on."""
+
+    network: Network
+    setting: Setting
+    rows: tuple[Assumption, ...]
+    described: Mapping[str, Any]
+    at: At
+    delta: float
+    population: int | None = None
+    gates: Gates | None = None
+    of_model: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The network that is certified, and what else its model says of it.
+
+    A model that is more than a network (the decoding of a file, a posterior) adds its part here,
+    with the rows of the ledger that its statements need.
+    """
+
+    network: Network
+    code_bytes: int | None = None
+    rows: tuple[Assumption, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+
+def prepare(model: Any, sequences: Any, labels: Any = None, **declared: Any) -> Case:
+    """Read, check and measure everything that a certificate needs; arguments as in ``certify``."""
+    return measure(model, sequences, labels, Declared(**declared))
+
+
+def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case:
+    """As ``prepare``, from declarations in one value."""
+    declared = declared.checked()
+    shown, sequences = _peek(sequences, labels)
+    subject = _subject(model, shown, declared)
+    network = subject.network
+    reading = _reading(network, declared)
+    check_reading(network, reading.at)
+    predictor = _predictor(network)
+
+    def opened(track: bool = False) -> Sample:
+        return Sample(sequences, labels, reading, lengths=declared.lengths, track=track)
+
+    sample = opened(track=True)
+    table = margin_table(sample, predictor, groups=declared.groups, progress=declared.progress)
+    B_x, input_row = ledger.input_bound_row(network, sample, declared.input_bound)
+    T, horizon_row = ledger.horizon_row(network, sample, declared.at, declared.max_length)
+    form = network.margin_form()
+    declared_caps = None if declared.caps is None else complete_caps(form, declared.caps)
+    class_caps, cap_costs, l1_costs = class_of(form, declared_caps)
+    B_x = B_x if network.input_kind == "onehot" else B_x * HELD
+    table = table.with_slack(ledger.rounding_slack(network, T, B_x))
+    start = None if declared.initial is None else _initial(declared.initial, network)
+    held, held_rows = _held_out(declared, sample, reading, predictor)
+    rows = (
+        input_row,
+        horizon_row,
+        ledger.caps_row(network, form, declared_caps),
+        _draws_row(declared, network, sample),
+        *ledger.common_rows(table, tried=declared.tried, margin=declared.margin),
+        ledger.encoding_row(declared.encoding),
+        ledger.prior_row(network, start),
+        *held_rows,
+        *subject.rows,
+        *ledger.together_rows(declared.together, declared.delta),
+    )
+    setting = Setting(
+        form,
+        table,
+        T,
+        B_x,
+        class_caps,
+        cap_costs,
+        l1_costs,
+        _choices(declared),
+        declared.margin,
+        _centre(start),
+        held,
+        code_bytes=subject.code_bytes,
+        reread=_reader(opened, labels),
+    )
+    of_list = declared.population is not None and not declared.draws
+    described = describe_sample(
+        sample, setting, input_row, "finite list" if of_list else "new draws", declared.population
+    )
+    gates = _measured_gates(network, sequences, labels, reading, declared.lengths)
+    return Case(
+        network,
+        setting,
+        rows,
+        described,
+        declared.at,
+        declared.delta,
+        declared.population,
+        gates,
+        subject.described,
+    )
+
+
+def _subject(model: Any, shown: Any, declared: Declared) -> Subject:
+    """What a model is: an array network, a torch module, a file of either or of a program."""
+    if isinstance(model, (str, Path)) and Path(model).suffix == compression.SUFFIX:
+        program = compression.load_program(model)
+        data = compression.encode(program)
+        sha256 = hashlib.sha256(data).hexdigest()
+        row = ledger.program_row(len(data), sha256)
+        described = {"program": {"bytes": len(data), "sha256": sha256}}
+        return Subject(program.network(), len(data), (row,), described)
+    network = adapters.as_network(
+        model, shown, lengths=declared.lengths, at=declared.at,
+        recurrent=declared.recurrent, head=declared.head, embedding=declared.embedding,
+    )  # fmt: skip
+    return Subject(network)
+
+
+def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
+    """Sequences to compare a model on, and the sample; batches may be readable only once."""
+    if labels is not None or hasattr(sequences, "shape"):
+        return sequences, sequences
+    try:
+        batches = iter(sequences)
+        first = next(batches)
+    except (TypeError, StopIteration):
+        raise InputError("sequences hold no batch; pass (sequences, labels) pairs") from None
+    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+        raise InputError("a batch must be (sequences, labels) or (sequences, labels, lengths)")
+    return first[0], itertools.chain([first], batches)
+
+
+def _reader(opened: Callable[[], Sample], labels: Any) -> Callable[[], Sample] | None:
+    """Opens the sample once more; None where its batches could be read only once."""
+    return None if labels is None else opened
+
+
+def _encoding(encoding: Any) -> str | int:
+    if isinstance(encoding, str) and encoding in ("fixed", "learnt"):
+        return encoding
+    remedy = "use 'fixed', 'learnt', or the number of encodings among which it was chosen"
+    if isinstance(encoding, (bool, str)):
+        raise InputError(f"encoding is {encoding!r}; {remedy}")
+    return arguments.whole("encoding", encoding)
+
+
+def _reading(network: Network, declared: Declared) -> Reading:
+    at, max_length, input_bound = declared.at, declared.max_length, declared.input_bound
+    if not isinstance(at, str):
+        at = arguments.whole("at", at)
+    elif at not in ("last", "average"):
+        raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
+    if max_length is not None:
+        max_length = arguments.whole("max_length", max_length)
+    if not isinstance(at, str):
+        if max_length is not None and max_length < at:
+            raise InputError(f"at is step {at}, beyond max_length = {max_length}")
+        max_length = at
+    radius = input_bound.value if isinstance(input_bound, Enforced) else input_bound
+    if radius is not None:
+        radius = arguments.positive("input_bound", radius)
+    enforce = radius if isinstance(input_bound, Enforced) else None
+    return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)
+
+
+def _predictor(network: Network) -> Predictor:
+    """Torch's fused kernels where torch is loaded anyway, else the cells' own equations."""
+    if sys.modules.get("torch") is not None:
+        return adapters.torch_predictor(network)
+    return network_predictor(network)
+
+
+def _draws_row(declared: Declared, network: Network, sample: Sample) -> Assumption:
+    """Whether the units can be independent draws: repeated ones, and shifted copies of others."""
+    return ledger.draws_row(
+        declared.draws,
+        within(sample.prints),
+        shifted_within(sample.anchors, _units(declared.groups)),
+        population=declared.population,
+        discrete=network.input_kind == "onehot",
+    )
+
+
+def _units(groups: Any) -> NDArray[np.int64] | None:
+    """The unit of every sequence; groups were checked when margins were taken."""
+    return None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def _held_out(
+    declared: Declared, sample: Sample, reading: Reading, predictor: Predictor
+) -> tuple[MarginTable | None, tuple[Assumption, ...]]:
+    """Margins of the held-out units, and the row that says whether they were used before."""
+    if declared.holdout is None:
+        return None, ()
+    table, held = _held_sample(
+        declared.holdout, reading, predictor, grouped=declared.groups is not None
+    )
+    overlap = between(sample.prints, held.prints, discrete=reading.input_kind == "onehot")
+    copies = shifted_between(sample.anchors, held.anchors)
+    row = ledger.holdout_row(declared.holdout_role, overlap, copies, why=declared.holdout_why)
+    return table, (row,)
+
+
+def _held_sample(
+    holdout: Sequence[Any], reading: Reading, predictor: Predictor, *, grouped: bool
+) -> tuple[MarginTable, Sample]:
+    if not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4:
+        raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
+    sequences, labels, lengths, groups = (*holdout, None, None)[:4]
+    if grouped and groups is None:
+        raise InputError(
+            "the sample has groups and the held-out units have none; pass them as the fourth "
+            "member of holdout"
+        )
+    held = Sample(
+        sequences, labels, reading, lengths=lengths, what="held-out sequences", track=True
+    )
+    return margin_table(held, predictor, groups=groups), held
+
+
+def _choices(declared: Declared) -> tuple[Cost, ...]:
+    """Prices of what was chosen on the sample before the network was trained."""
+    found = []
+    for what, n in (
+        ("recipes tried on this sample", declared.tried),
+        (ENCODINGS, declared.encoding),
+    ):
+        if isinstance(n, int) and n > 1:
+            found.append(Cost(what, None, float(n), FiniteChoice(n).cost()))
+    return tuple(found)
+
+
+def _initial(initial: Any, network: Network) -> Network:
+    start = adapters.as_network(initial)
+    if start.description() != network.description():
+        raise InputError("the initial network has another architecture than the trained one")
+    return start
+
+
+def _centre(start: Network | None) -> dict[str, NDArray[np.float64]] | None:
+    """Blocks of the initial network, as the centre of priors."""
+    if start is None:
+        return None
+    return {block.name: block.value for block in start.margin_form().blocks()}
+
+
+def _measured_gates(
+    network: Network, sequences: Any, labels: Any, reading: Reading, lengths: Any
+) -> Gates | None:
+    """Gate ranges on the first sequences; None without gates or where batches are read once."""
+    gated = any(layer.cell in SIGMOIDS for layer in network.directions())
+    if not gated or labels is None or not hasattr(sequences, "shape"):
+        return None
+    few = slice(0, GATE_SEQUENCES)
+    some = None if lengths is None else lengths[few]
+    return measured_gates(network, Sample(sequences[few], labels[few], reading, lengths=some))

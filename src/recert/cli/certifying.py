@@ -1,0 +1,144 @@
+"""``recert certify``: bounds on the error of trained networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recert.cli.common import (
+    CapList,
+    Options,
+    caps_of,
+    check_writable,
+    console_of,
+    options_of,
+    whole_or_word,
+)
+from recert.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from recert.certificate import Certificate
+    from recert.joint import JointCertificate
+
+ROLES = ("certificate", "checking")
+
+
+def certify(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Networks on disk; several share δ: one may choose."),
+    ],
+    data: Annotated[str, typer.Option(help="Name of the data set that they were trained on.")],
+    delta: Annotated[
+        float, typer.Option(help="Failure probability of all bounds together.")
+    ] = 0.01,
+    at: Annotated[str, typer.Option(help="last, average, or a step.")] = "last",
+    caps: CapList = None,
+    input_bound: Annotated[
+        float | None, typer.Option(help="B_x, declared before looking at the sample.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="T, declared; longer sequences are cut.")
+    ] = None,
+    tried: Annotated[
+        int | None, typer.Option(min=1, help="Recipes among which this one was chosen.")
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="How inputs came to be encoded as they are: fixed, learnt from the sample, or the "
+            "number of encodings to choose among. The data set knows its own."
+        ),
+    ] = None,
+    units: Annotated[
+        int | None, typer.Option(min=1, help="First units to use; by default those trained on.")
+    ] = None,
+    holdout_role: Annotated[
+        str | None,
+        typer.Option(
+            help="certificate declares that units set aside or held back were used for nothing "
+            "else, checking that they may have been seen. By default as training recorded."
+        ),
+    ] = None,
+    bounds: Annotated[
+        str, typer.Option(help="'all', or names of statements separated by commas.")
+    ] = "all",
+    require: Annotated[
+        float | None, typer.Option(help="Exit with status 1 unless a certificate is at most this.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for certificates and picture.")] = None,
+    option: Options = None,
+) -> None:
+    """Bound the error of trained networks on new sequences."""
+    from recert.experiments import training_runs
+
+    if holdout_role is not None and holdout_role not in ROLES:
+        raise InputError(f"--holdout-role is {holdout_role!r}; use {' or '.join(ROLES)}")
+    if out is not None:
+        check_writable(out)
+    declared: dict[str, Any] = {
+        "options": options_of(option),
+        "at": whole_or_word(at),
+        "caps": caps_of(caps),
+        "input_bound": input_bound,
+        "max_length": max_length,
+        "tried": tried,
+        "encoding": None if encoding is None else whole_or_word(encoding),
+        "units": units,
+        "holdout_role": holdout_role,
+        "bounds": "all" if bounds == "all" else [name.strip() for name in bounds.split(",")],
+    }
+    console = console_of()
+    if len(models) == 1:
+        best = training_runs.certify_saved(models[0], data, delta=delta, **declared)
+        _show(best, f"Bounds for {models[0]}", console)
+        _write_one(best, str(models[0]), out, console)
+    else:
+        joint = training_runs.certify_together(models, data, delta=delta, **declared)
+        best = joint.best
+        _show_joint(joint, console)
+        _write_joint(joint, out, console)
+    if require is not None and not (best.kind == "certificate" and best.risk_bound <= require):
+        console.print(f"no certificate at most {require}")
+        raise typer.Exit(1)
+
+
+def _show(certificate: Certificate, title: str, console: Console) -> None:
+    from recert.report import tables
+
+    console.print(tables.ladder(certificate, title))
+    console.print(tables.costs(certificate))
+    console.print(tables.finite_list(certificate))
+    console.print(tables.ledger(certificate))
+    console.print(certificate.statement(), soft_wrap=True)
+
+
+def _show_joint(joint: JointCertificate, console: Console) -> None:
+    from recert.report import tables
+
+    _show(joint.best, f"Bounds for {joint.best_name}, the best of {len(joint)}", console)
+    console.print(tables.comparison(joint.pairs()))
+    console.print(tables.best_of(joint.pairs(), joint=True), soft_wrap=True)
+
+
+def _write_one(certificate: Certificate, title: str, out: Path | None, console: Console) -> None:
+    from recert import plots
+
+    if out is None:
+        return
+    console.print(f"written: {certificate.save(out / 'certificate.json')}", soft_wrap=True)
+    picture = plots.ladder([(certificate, title)], out / "ladder.png")
+    console.print(f"written: {picture}", soft_wrap=True)
+
+
+def _write_joint(joint: JointCertificate, out: Path | None, console: Console) -> None:
+    from recert import plots
+
+    if out is None:
+        return
+    for path in (*joint.save(out), plots.cells(joint.pairs(), out / "compare.png")):
+        console.print(f"written: {path}", soft_wrap=True)

@@ -1,0 +1,84 @@
+"""What several commands share: options, their parsing, the console."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from recert.errors import FileError, InputError
+
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="Option of the data set, NAME=VALUE; repeat as needed."),
+]
+CapList = Annotated[
+    str | None,
+    typer.Option(
+        "--caps",
+        help="Caps declared before training, by letter or block, as U=0.8,W=3,V=1 or U_g=0.1.",
+    ),
+]
+
+
+def console_of() -> Console:
+    """The terminal, or a wide page where output goes elsewhere."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=132)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before the work, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another folder"
+        ) from None
+
+
+def options_of(pairs: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE pairs; values that read as JSON numbers or booleans are those."""
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"option {pair!r} is not of the form NAME=VALUE")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        found[name] = value if isinstance(value, (int, float, bool)) else text
+    return found
+
+
+def caps_of(text: str | None) -> dict[str, float] | None:
+    """Caps as U=0.8,W=3,V=1; None where none were given."""
+    if text is None:
+        return None
+    caps: dict[str, float] = {}
+    for pair in text.split(","):
+        name, equals, number = pair.partition("=")
+        try:
+            caps[name.strip()] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip():
+            raise InputError(f"caps {text!r} are not of the form U=0.8,W=3,V=1")
+    return caps
+
+
+def whole_or_word(text: str) -> int | str:
+    """A whole number where the text is one, else the text."""
+    return int(text) if text.lstrip("-").isdigit() else text
