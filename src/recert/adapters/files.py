@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recert.adapters import assembly, state_dicts
 from recert.adapters import description as descriptions
+from recert.compression import SUFFIX, load_program
 from recert.errors import FileError, MissingDependencyError, UnsupportedModelError
 from recert.network import Network
 
@@ -38,7 +39,8 @@ def load_network(path: str | Path) -> Network:
         path: a directory with ``network.safetensors`` and ``network.json``; a ``.safetensors``,
             ``.pt`` or ``.pth`` file with a ``.json`` of the same stem beside it; or that stem. The
             JSON's form is in `recert.adapters.description`. Or an ``.onnx`` file alone, which
-            `recert.adapters.onnx_reader` reads, and runs to check what it read.
+            `recert.adapters.onnx_reader` reads, and runs to check what it read; or an ``.rcz`` file
+            that `recert compress` wrote.
 
     Raises:
         FileError: a file is missing, damaged, or the description does not suit the weights.
@@ -50,6 +52,8 @@ def load_network(path: str | Path) -> Network:
     """
     if Path(path).suffix == ONNX:
         return _onnx(Path(path))
+    if Path(path).suffix == SUFFIX:
+        return load_program(path).network()
     weights, description = _locate(Path(path))
     if not description.is_file():
         raise _undescribed(weights, description)

@@ -6,7 +6,9 @@ from recert.theorems.base import Setting, Theorem
 from recert.theorems.gaussian import GaussianBall
 from recert.theorems.held_out import HeldOut
 from recert.theorems.l1_cover import L1Cover, L1Entropy
+from recert.theorems.local_ball import LocalBall
 from recert.theorems.margin_ball import MarginBall, MarginCover
+from recert.theorems.occam import Occam
 from recert.theorems.rademacher import SingleScale, Theorem2
 
 THEOREMS: tuple[Theorem, ...] = (
@@ -19,6 +21,8 @@ THEOREMS: tuple[Theorem, ...] = (
     GaussianBall(),
     MarginCover(),
     MarginBall(),
+    LocalBall(),
+    Occam(),
     HeldOut(),
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.caps import Cap
-from recert.certificate import Bound
+from recert.certificate import Bound, Predictor
 from recert.choices import MARGIN_GRID, Cost
 from recert.margins import MarginTable
 from recert.network import Network
@@ -167,6 +167,7 @@ def finish(
     terms: dict[str, float],
     choices: dict[str, Any],
     cost: tuple[Cost | None, ...],
+    predictor: Predictor = "network",
 ) -> Bound:
     """A Bound of a theorem; ``value`` may be inf where only its log is finite."""
     if math.isfinite(value):
@@ -182,4 +183,5 @@ def finish(
         terms=terms,
         choices=choices,
         cost=tuple(row for row in cost if row is not None),
+        predictor=predictor,
     )

@@ -35,16 +35,14 @@ from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper, maurer_log_term
 from recert.local import risk
 from recert.local.parts import Parts
-from recert.local.plan import plan_radii
-from recert.local.sequences import Sequences
+from recert.local.plan import HOPELESS, plan_radii
+from recert.local.sequences import MOST_WORK, Sequences, work
 from recert.theorems.base import OUTWARD, UNIVERSAL, Setting, finish
 
 Array = NDArray[np.float64]
 
 # How many radii a loss reaches in the search, with draws and without.
 DRAWN, WHOLE = 1.1, 2.0
-# Beyond this many nats a unit nothing below 1 can come out.
-HOPELESS = 12.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,8 @@ class LocalBall:
             return "the sequences came in batches that can be read only once"
         if setting.reread().reading.at == "average":
             return "it reads one output a sequence; here losses are averaged over steps"
+        if work(setting.network, len(setting.table.margins), setting.steps) > MOST_WORK:
+            return "the network and the sample are too large to follow moves through in minutes"
         return ""
 
     def bound(self, setting: Setting, delta: float) -> Bound:
@@ -71,16 +71,17 @@ class LocalBall:
         data = Sequences.of(setting.reread())
         drawing = risk.applies(network)
         caps = {name: cap.norm for name, cap in setting.caps.items()}
-        parts, chosen, apart = plan_radii(network, caps, data, m, DRAWN if drawing else WHOLE)
-        costs = (*setting.cap_costs, *setting.choice_costs, *apart, *chosen.costs)
+        plan = plan_radii(network, caps, data, m, DRAWN if drawing else WHOLE)
+        parts, chosen = plan.parts, plan.radii
+        costs = (*setting.cap_costs, *setting.choice_costs, *plan.costs, *chosen.costs)
         nats = chosen.nats(parts)
         share = delta * risk.SHARE if drawing else 0.0
         log_term = maurer_log_term(m, delta - share)
         rate = (nats + log_term + total_nats(costs)) / m * (1.0 + OUTWARD)
         found = risk.Risk(1.0, 1.0)
-        if rate < HOPELESS and drawing:
+        if plan.promise < HOPELESS and drawing:
             found = risk.drawn(network, data, setting.table, parts, chosen.radii, share)
-        elif rate < HOPELESS:
+        elif plan.promise < HOPELESS:
             found = risk.reached(network, data, setting.table, parts, chosen.radii)
         value = float(kl_inverse_upper(found.bound, rate))
         return finish(

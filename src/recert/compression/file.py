@@ -1,0 +1,165 @@
+"""Programs as bytes and back: one byte that tells the kind of file, then one stream of decisions.
+
+No file is the beginning of another: the stream is cut where every continuation decodes to the same
+program (`recert.compression.coder`), and a program has one file only, because what was decoded is
+coded again and compared. So Σ 256^−length over all files is at most 1 (Kraft), and length·ln 256 is
+the price of a program in an Occam bound.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recert.compression.architecture import ArchitectureCode
+from recert.compression.coder import Coder, Meter, Reader, Writer
+from recert.compression.grids import BlockCode
+from recert.compression.program import Program
+from recert.errors import FileError, InputError, MissingDependencyError, RecertError
+from recert.files import write_atomically
+
+SUFFIX = ".rcz"
+MAGIC = b"\xce"
+LARGEST_FILE = 1 << 22
+MOST_WEIGHTS = 1 << 19
+# A file may declare so many weights, and so many more for each of its bytes.
+WEIGHTS, WEIGHTS_PER_BYTE = 4096, 512
+
+
+def encode(program: Program) -> bytes:
+    """The file of a program; `decode` gives back its architecture and its numbers exactly.
+
+    Names of blocks are not kept (they become the package's letters), nor the order of roles.
+
+    Raises:
+        InputError: a part of the program has no code, or it is larger than a file may be.
+        MissingDependencyError: constriction is not installed.
+    """
+    program.network()
+    writer = Writer()
+    _, names = _code(writer, program, MOST_WEIGHTS)
+    data = MAGIC + writer.finish()
+    try:
+        found = decode(data)
+    except FileError as error:
+        raise InputError(f"the program cannot be a file: {error}") from None
+    if _blocks(found, names) != _blocks(program) or _plan(found, names) != _plan(program, names):
+        raise InputError("the program does not decode to itself; please report this")
+    return data
+
+
+def decode(data: bytes) -> Program:
+    """The program of a file's bytes.
+
+    Raises:
+        FileError: these are not the bytes of a program: damaged, too short, or followed by more.
+        MissingDependencyError: constriction is not installed.
+    """
+    if len(data) > LARGEST_FILE:
+        raise FileError(f"it has {len(data)} bytes, more than the {LARGEST_FILE} that are read")
+    if data[:1] != MAGIC:
+        raise FileError("it is not a compressed network of recert; check the path")
+    budget = min(MOST_WEIGHTS, WEIGHTS + WEIGHTS_PER_BYTE * len(data))
+    try:
+        program, _ = _code(Reader(data[len(MAGIC) :]), None, budget)
+        program.network()
+        expected = _written(program)
+    except (FileError, MissingDependencyError):
+        raise
+    except RecertError as error:
+        raise FileError(f"it is damaged: {error}") from None
+    if data == expected:
+        return program
+    if data.startswith(expected):
+        raise FileError(
+            f"{len(data) - len(expected)} bytes follow the {len(expected)} of the network, and a "
+            "file holds nothing else; cut them off"
+        )
+    raise FileError("it is damaged or truncated: no network has these bytes")
+
+
+def coded_bits(program: Program) -> float:
+    """What a program costs before its file is cut to whole bytes; no library is needed.
+
+    The file has at most (bits + 9)/8, rounded up, and one byte more.
+    """
+    meter = Meter()
+    _code(meter, program, MOST_WEIGHTS)
+    return meter.bits
+
+
+def save_program(program: Program, path: str | Path) -> int:
+    """Write the file of a program; returns its length in bytes.
+
+    Raises:
+        FileError: it cannot be written. Otherwise as `encode`.
+    """
+    data = encode(program)
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    return len(data)
+
+
+def load_program(path: str | Path) -> Program:
+    """The program in a file.
+
+    Raises:
+        FileError: it cannot be read, or is not the file of a program.
+        MissingDependencyError: constriction is not installed.
+    """
+    target = Path(path)
+    try:
+        with target.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise FileError(
+            f"cannot read {target}: {error.strerror or error}; check the path"
+        ) from None
+    try:
+        return decode(data)
+    except FileError as error:
+        raise FileError(f"{target}: {error}") from None
+
+
+def file_bytes(program: Program) -> int:
+    """The length of a program's file, which is not checked by decoding it."""
+    return len(_written(program))
+
+
+def _written(program: Program) -> bytes:
+    writer = Writer()
+    _code(writer, program, MOST_WEIGHTS)
+    return MAGIC + writer.finish()
+
+
+def _code(
+    coder: Coder, program: Program | None, budget: int
+) -> tuple[Program, list[tuple[str, str]]]:
+    """Write a program, or read one where there is none; with pairs (its name, a file's name)."""
+    architecture = ArchitectureCode(coder, budget)
+    skeleton = architecture.network(None if program is None else program.skeleton)
+    old = {new: name for name, new in architecture.names}
+    code = BlockCode(coder, architecture.pay)
+    blocks = {
+        block.name: code.block(block, None if program is None else program.blocks[old[block.name]])
+        for block in skeleton.blocks()
+    }
+    return Program(skeleton, blocks), architecture.names
+
+
+def _blocks(program: Program, names: list[tuple[str, str]] | None = None) -> object:
+    """Coded blocks by the names that they had before they were a file's."""
+    back = {new: old for old, new in names or ()}
+    return {back.get(name, name): coded for name, coded in program.blocks.items()}
+
+
+def _plan(program: Program, names: list[tuple[str, str]]) -> object:
+    """All else that a file must keep."""
+    network = program.skeleton
+    there = {block.name: block for block in network.blocks()}
+    blocks = [there.get(old) or there[new] for old, new in names]
+    pool = network.head.pool
+    return (
+        network.description(),
+        [(b.norm, b.shape, sorted(set(b.zero_columns)), b.positions) for b in blocks],
+        [dense.activation for dense in (*network.encoder, *network.head.hidden)],
+        None if pool is None else pool.matrix.tolist(),
+    )
