@@ -157,7 +157,9 @@ def test_plain_words_say_what_it_rests_on() -> None:
     assert sound.statement().startswith("With probability at least 99%")
     for row in sound.rests_on(sound.best):
         assert row.statement in sound.statement()
-    assert "estimate, not a certificate" in CASES["estimate"]().statement()
+    assert "An estimate, not a certificate" in CASES["estimate"]().statement()
+    estimate = recert.certify(token_network(), *tokens(), bounds="margin_ball")
+    assert "This is an estimate, not a certificate" in estimate.statement()
     assert "No bound" in CASES["no bound"]().statement()
 
 
@@ -236,7 +238,7 @@ def test_unknown_names_are_named() -> None:
         "[]",
         "{}",
         '{"schema": "recert-certificate-0"}',
-        '{"schema": "recert-certificate-1"}',
+        '{"schema": "recert-certificate-2"}',
         '{"schema": NaN}',
         "\x00\x01",
     ],

@@ -25,9 +25,15 @@ from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
 from recert.schemas import certificate_schema
 
-SCHEMA = "recert-certificate-1"
+SCHEMA = "recert-certificate-2"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
+Predictor = Literal["network", "gibbs", "majority vote"]
 Status = Literal["proved", "enforced", "declared", "estimated", "violated"]
+WHOSE: dict[str, str] = {
+    "network": "",
+    "gibbs": " of a network whose weights are drawn afresh for every prediction",
+    "majority vote": " of the vote among networks whose weights are so drawn",
+}
 SOUND: tuple[Status, ...] = ("proved", "enforced", "declared")
 
 
@@ -52,7 +58,9 @@ class Bound:
 
     ``log10`` is log10 of the value, None when the bound is not applicable. ``terms`` are the
     parts that the value is made of, ``choices`` what was chosen (γ, radii, scales), ``cost`` what
-    each choice costs in nats, ``delta`` the failure probability spent on this bound.
+    each choice costs in nats, ``delta`` the failure probability spent on this bound. ``predictor``
+    is whose error is bounded: the network's, that of weights drawn afresh from a posterior round it
+    (``"gibbs"``), or that of the vote among such draws.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Bound:
     choices: Mapping[str, Any] = field(default_factory=dict)
     cost: tuple[Cost, ...] = ()
     reason: str = ""
+    predictor: Predictor = "network"
 
     @property
     def value(self) -> float:
@@ -87,6 +96,7 @@ class Bound:
         return {
             "name": self.name,
             "title": self.title,
+            "predictor": self.predictor,
             "kind": self.kind,
             "value": value if math.isfinite(value) else None,
             "log10": self.log10,
@@ -119,6 +129,7 @@ class Bound:
             choices=dict(data["choices"]),
             cost=tuple(Cost(c["what"], c["index"], c["value"], c["nats"]) for c in data["cost"]),
             reason=data["reason"],
+            predictor=data["predictor"],
         )
 
 
@@ -231,18 +242,33 @@ class Certificate:
         if self.vacuous:
             return (
                 f"Nothing was concluded from {m:,} units (each a {unit}): every certificate on the "
-                f"menu is 100% or more; the smallest is {best.title}."
+                f"menu is 100% or more; the smallest is {best.title}.{self._conditional()}"
             )
         which = "held-out units" if best.name == "held_out" else "units"
         of_list = self.sample.get("reading") == "finite list"
-        whom = "the error on the whole list" if of_list else "the error on a new draw"
-        arithmetic = ", for the network in real arithmetic" if "floats" in best.needs else ""
+        whom = (
+            f"the error{WHOSE[best.predictor]} on {'the whole list' if of_list else 'a new draw'}"
+        )
+        real = not {"floats", "enclosures"}.isdisjoint(best.needs)
+        arithmetic = ", for the network in real arithmetic" if real else ""
         if unit != "sequence":
             whom += ", averaged within a unit and then over units,"
         return (
             f"With probability at least {_confidence(self.delta)}% over the draw of {m:,} {which} "
             f"(each a {unit}), {whom} is at most {percent} ({best.title}){arithmetic}, provided "
             "that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
+        )
+
+    def _conditional(self) -> str:
+        """What would follow, were the hypotheses of the smallest estimate met."""
+        estimates = [b for b in self.bounds if b.kind == "estimate" and not b.vacuous]
+        if not estimates:
+            return ""
+        best = min(estimates, key=lambda b: b.value)
+        lacking = [f"{row.id}: {row.evidence}" for row in self.rests_on(best) if not row.sound]
+        return (
+            f" An estimate, not a certificate, is {rounded_up(100 * best.value, 2)}% "
+            f"({best.title}); what it lacks is {'; '.join(lacking)}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -289,7 +315,8 @@ class Certificate:
                 _check_schema(data)
             else:
                 raise InputError(
-                    f"certificate has schema {data['schema']!r}; this version reads {SCHEMA!r}"
+                    f"certificate has schema {data['schema']!r}, this version reads {SCHEMA!r}; "
+                    "certify the network again"
                 )
             return cls(
                 network=dict(data["network"]),

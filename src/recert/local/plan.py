@@ -5,26 +5,38 @@ Only a search. Whatever it finds lies on grids and is paid for, and is then coun
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recert.choices import Cost, FiniteChoice, total_nats
-from recert.concentration import kl_inverse_upper
 from recert.local.parts import Parts, parts_of, whole
 from recert.local.passes import Losses
-from recert.local.radii import Radii, column_caps, descend, on_grid, start
+from recert.local.radii import Radii, about, column_caps, descend, on_grid, start
 from recert.local.sequences import Sequences
 from recert.network import Network
 
 Array = NDArray[np.float64]
 
+# From here on nothing below 1 can come out.
+HOPELESS = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Parts, their radii, the price of the parts, and what the first sequences promise."""
+
+    parts: Parts
+    radii: Radii
+    costs: tuple[Cost, ...]
+    promise: float
+
 
 def plan_radii(
     network: Network, caps: dict[str, float], data: Sequences, m: int, reach: float
-) -> tuple[Parts, Radii, tuple[Cost, ...]]:
-    """Parts and radii that promise most on the first sequences, and the price of the parts."""
+) -> Plan:
+    """What promises most on the first sequences."""
     blocks = tuple(network.blocks())
     pilot = data.pilot()
     parts, joined = parts_of(blocks, columns=True), parts_of(blocks, columns=False)
@@ -37,10 +49,12 @@ def plan_radii(
     which = min(range(len(plans)), key=lambda i: found[i][0])
     if len(plans) == 2:
         apart = (Cost("columns apart", which, float(which), FiniteChoice(2).cost()),)
-    parts, radii = plans[which][0], found[which][1]
-    # So far the second order was left out.
-    known = data.losses(network, parts, radii.radii * reach, pilot).capped()
-    return parts, _promise(m, reach, parts, known, caps, radii.radii)[1], apart
+    parts, (promise, radii) = plans[which][0], found[which]
+    if promise < HOPELESS:
+        # So far the second order was left out.
+        known = data.losses(network, parts, radii.radii * reach, pilot).capped()
+        promise, radii = _promise(m, reach, parts, known, caps, radii.radii)
+    return Plan(parts, radii, apart, promise)
 
 
 def _promise(
@@ -62,4 +76,4 @@ def _promise(
     curved = found.Q / np.maximum(np.square(found.S @ (begin * reach)), 1e-300)
     lost = (found.M - order - curved * np.square(order)).min(axis=0) <= 0.0
     rate = (radii.nats(parts) + total_nats(radii.costs)) / m
-    return float(kl_inverse_upper(float(lost.mean()), rate)), radii
+    return about(float(lost.mean()), rate), radii

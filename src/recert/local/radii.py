@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.choices import Cost, FiniteChoice, GeometricGrid
-from recert.concentration import kl_inverse_upper
 from recert.local.parts import Parts
 from recert.local.passes import Losses
 
@@ -124,7 +123,7 @@ def descend(
         worst = left.argmin(axis=0)
         lost = left[worst, rows]
         rate = float(parts.parameters @ np.log1p(caps / e)) / m
-        value = float(kl_inverse_upper(float((lost <= 0).mean()), rate))
+        value = about(float((lost <= 0).mean()), rate)
         if value < best_value:
             best, best_value = e, value
         narrow = width * (0.1 + 0.9 * (1.0 - k / ROUNDS))
@@ -142,10 +141,21 @@ def descend(
     return best
 
 
+def about(q: float, c: float) -> float:
+    """kl⁻¹(q, c) to some six digits, for searches."""
+    low, high = q, 1.0
+    for _ in range(26):
+        p = 0.5 * (low + high)
+        kl = (1.0 - q) * math.log((1.0 - q) / (1.0 - p)) if q < 1.0 else 0.0
+        kl += q * math.log(q / p) if q > 0.0 else 0.0
+        low, high = (p, high) if kl < c else (low, p)
+    return high
+
+
 def _derivatives(q: float, c: float) -> tuple[float, float]:
     """Of p = kl⁻¹(q, c) by q and by c."""
     q = min(max(q, 1e-6), 1.0 - 1e-6)
-    p = min(float(kl_inverse_upper(q, c)), 1.0 - 1e-9)
+    p = min(about(q, c), 1.0 - 1e-9)
     by_p = max((p - q) / (p * (1.0 - p)), 1e-9)
     by_q = math.log(q / p) - math.log((1.0 - q) / (1.0 - p))
     return -by_q / by_p, 1.0 / by_p

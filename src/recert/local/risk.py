@@ -26,7 +26,8 @@ Array = NDArray[np.float64]
 REACH = 1.0 + 1e-6
 # Sequences that are lost this near the trained weights are counted as lost without a draw.
 OUTRIGHT = 0.5
-DRAWS = 30_000
+# Draws for each undecided sequence, and how many in all at least and at most.
+EACH, FEWEST, MOST = 20, 1_000, 30_000
 SEED = 20181224
 # Share of δ that goes to the draws.
 SHARE = 0.05
@@ -66,8 +67,6 @@ def drawn(
     parts: Parts,
     radii: Array,
     delta: float,
-    *,
-    draws: int = DRAWS,
 ) -> Risk:
     """With draws from the posterior for the sequences that are lost within 2ε and not within ε/2.
 
@@ -81,6 +80,7 @@ def drawn(
     share = table.share(_flags(len(lost), outright))
     if not len(open_):
         return Risk(share, share)
+    draws = max(FEWEST, min(MOST, EACH * len(open_)))
     undecided = table.share(_flags(len(lost), open_))
     rng = np.random.default_rng(SEED)
     weights = None if table.weights is None else table.weights[open_] / table.weights[open_].sum()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recert import cells
 from recert.local.draws import draw
 from recert.local.parts import Parts
 from recert.local.passes import Losses, by_length, losses
@@ -22,7 +23,21 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 PILOT = 6000
-BATCH = 512
+# Sequences in a batch at most, and numbers that a batch holds for one operation of all its steps.
+BATCH, HELD = 512, 1 << 22
+# In products of numbers; 10^11 take about two minutes of one core.
+MOST_WORK = 3e11
+
+
+def states_of(network: Network) -> int:
+    """D, the number of entries in the states of the largest stage."""
+    return max(sum(stage.dimensions) for stage in cells.stages(network))
+
+
+def work(network: Network, sequences: int, steps: int) -> float:
+    """What following moves through a sample costs, in products of numbers."""
+    D = states_of(network)
+    return float(sequences) * steps * D * D * (D + 64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +78,7 @@ class Sequences:
             piece = self._piece(network, parts, radii, chosen[rows])
             found.M[:, rows], found.S[:, rows], found.Q[:, rows] = piece.M, piece.S, piece.Q
 
-        self._each(chosen, work)
+        self._each(network, chosen, work)
         return found
 
     def left(self, network: Network, parts: Parts, radii: Array, chosen: Index) -> Array:
@@ -73,7 +88,7 @@ class Sequences:
         def work(rows: Index) -> None:
             found[rows] = self._piece(network, parts, radii, chosen[rows]).left(radii)
 
-        self._each(chosen, work)
+        self._each(network, chosen, work)
         return np.where(np.isnan(found), -math.inf, found)
 
     def left_of_draws(
@@ -88,7 +103,7 @@ class Sequences:
         """The same with weights drawn within ``apart`` for each of the chosen sequences, (n,)."""
         found = np.empty(len(chosen))
         seeds = margin_functionals(network.K + 1)
-        for rows in by_length(self.lengths[chosen], BATCH):
+        for rows in by_length(self.lengths[chosen], self._batch(network)):
             index = chosen[rows]
             x = self.x[index][:, : int(self.lengths[index[0]])]
             weights = draw(parts, apart, len(rows), rng)
@@ -97,15 +112,20 @@ class Sequences:
                 found[rows] = piece.left(radii)
         return np.where(np.isnan(found), -math.inf, found)
 
+    def _batch(self, network: Network) -> int:
+        """Sequences in a batch, so that what it holds fits."""
+        D = states_of(network)
+        return max(1, min(BATCH, HELD // (int(self.lengths.max()) * D * (D + 8))))
+
     def _piece(self, network: Network, parts: Parts, radii: Array, index: Index) -> Losses:
         x = self.x[index][:, : int(self.lengths[index[0]])]
         seeds = margin_functionals(network.K + 1)
         with np.errstate(over="ignore", invalid="ignore"):
             return losses(network, seeds, x, self.labels[index], parts, radii)
 
-    def _each(self, chosen: Index, work: Callable[[Index], None]) -> None:
+    def _each(self, network: Network, chosen: Index, work: Callable[[Index], None]) -> None:
         with ThreadPoolExecutor(max(1, min(4, cpu_count() or 1))) as pool:
-            for _ in pool.map(work, by_length(self.lengths[chosen], BATCH)):
+            for _ in pool.map(work, by_length(self.lengths[chosen], self._batch(network))):
                 pass
 
 

@@ -1,0 +1,17 @@
+"""Pictures: ladders of bounds as bars, curves against the horizon and against code length."""
+
+from recert.plots.canvas import value_text
+from recert.plots.curves import CodePoint, against_time, frontier, gates_against_time
+from recert.plots.ladders import Rung, cells, ladder, rungs
+
+__all__ = [
+    "CodePoint",
+    "Rung",
+    "against_time",
+    "cells",
+    "frontier",
+    "gates_against_time",
+    "ladder",
+    "rungs",
+    "value_text",
+]

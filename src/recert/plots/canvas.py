@@ -1,0 +1,57 @@
+"""What all pictures share: colours, numbers as text, and how a figure is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recert import files
+from recert.concentration import rounded_up
+from recert.errors import InputError
+
+if TYPE_CHECKING:
+    from recert.certificate import Bound
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLOURS = {"certificate": "#1b7837", "estimate": "#b8860b", "order": "#8c8c8c"}
+# Values above this are drawn on a broken scale's end; nobody reads their exact height.
+TALLEST = 1e12
+
+
+def value_text(bound: Bound) -> str:
+    """A bound for people, rounded up: 0.3714, or 10^7.3 where large; '—' when not applicable."""
+    if bound.log10 is None:
+        return "—"
+    if bound.log10 < 3:
+        return rounded_up(bound.value, 4 if bound.value < 10 else 1)
+    if bound.log10 < 1e5:
+        return f"10^{rounded_up(bound.log10, 1)}"
+    return f"10^{bound.log10 * 1.001:.3g}"
+
+
+def pyplot() -> Any:
+    """Matplotlib's pyplot, drawing to files; MissingDependencyError without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise files.missing("matplotlib", "'recert[plots]'", "drawing") from None
+    matplotlib.use("Agg", force=False)
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def save(figure: Any, path: str | Path) -> Path:
+    """Write a figure through a temporary name, and close it."""
+    import matplotlib.pyplot as plt
+
+    if Path(path).suffix.lower() not in SUFFIXES:
+        plt.close(figure)
+        raise InputError(f"{path}: pictures are written as {', '.join(SUFFIXES)}; choose one")
+    suffix = Path(path).suffix.lstrip(".").lower() or "png"
+    try:
+        return files.write_atomically(
+            path, lambda temporary: figure.savefig(temporary, format=suffix, dpi=130)
+        )
+    finally:
+        plt.close(figure)
