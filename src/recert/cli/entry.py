@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from recert import __version__
-from recert.cli import certifying, comparing, datasets, training
+from recert.cli import certifying, comparing, compressing, datasets, posteriors, training
 from recert.errors import RecertError
 
 INTERRUPTED = 130
@@ -26,6 +26,8 @@ app.command()(training.demo)
 app.command()(training.train)
 app.command()(certifying.certify)
 app.command()(comparing.compare)
+app.command()(compressing.compress)
+app.command()(posteriors.pacbayes)
 app.add_typer(datasets.app, name="data")
 
 

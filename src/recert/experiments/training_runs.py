@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recert import adapters, data
+from recert import adapters, data, files
 from recert.case import Declared, Role
 from recert.certificate import Certificate
+from recert.compression import SUFFIX
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import roles
@@ -83,7 +84,7 @@ def train_and_save(
     network = trained.model.recert_network()
     tried = GERMAN_NOUNS_CHOICES[cell] if name == "german-nouns" else 1
     meta = {
-        "data": {"name": name, "options": {**options, **_seeded(name, options, seed)}},
+        "data": {"name": name, "options": {**options, **seeded(name, options, seed)}},
         **roles.recorded(divided, seed),
         "cell": cell,
         "caps": trained.caps or None,
@@ -152,7 +153,7 @@ def certify_saved(
     together: tuple[str, ...] = (),
 ) -> Certificate:
     """Certify a network on disk on a data set, with what its description declares."""
-    meta = _meta(model)
+    meta = meta_of(model)
     network = adapters.load_network(model)
     divided = roles_of(model, name, options, units, holdout_role)
     sample, held = divided.sample, divided.held
@@ -177,7 +178,9 @@ def certify_saved(
         encoding=_encoding(sample, tried) if encoding is None else encoding,
         together=together,
     )
-    return certify_declared(network, sample.sequences, sample.labels, declared, bounds)
+    # A file of a program is certified as one, by its length.
+    subject = model if model.suffix == SUFFIX else network
+    return certify_declared(subject, sample.sequences, sample.labels, declared, bounds)
 
 
 def certify_together(
@@ -243,7 +246,7 @@ def roles_of(
     asked: Role | None = None,
 ) -> roles.Roles:
     """The units that a network on disk was trained on, those held out, and what these may do."""
-    meta, options = _meta(model), options or {}
+    meta, options = meta_of(model), options or {}
     recorded = meta.get("data") or {}
     if recorded.get("name") != name:
         return roles.for_certifying(_load(name, options, 0), {}, units=units, asked=asked)
@@ -265,9 +268,15 @@ _META: dict[str, type] = {
 }
 
 
-def _meta(model: Path) -> dict[str, Any]:
+def meta_of(model: Path) -> dict[str, Any]:
     """What was declared when the network was trained; InputError if it was damaged since."""
-    meta = adapters.load_description(model).get("meta") or {}
+    if model.suffix == SUFFIX:
+        beside = model.with_suffix(".json")
+        description = files.read_json(beside) if beside.is_file() else {}
+    else:
+        description = adapters.load_description(model)
+    meta = description.get("meta") if isinstance(description, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
     for name, kind in _META.items():
         value = meta.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
@@ -283,10 +292,10 @@ def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
-def _seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
+def seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
     """The seed as an option of the data set, where it takes one."""
     return {"seed": seed} if "seed" in data.info(name).options and "seed" not in options else {}
 
 
 def _load(name: str, options: dict[str, Any], seed: int) -> SequenceData:
-    return data.load(name, **{**_seeded(name, options, seed), **options})
+    return data.load(name, **{**seeded(name, options, seed), **options})

@@ -80,11 +80,11 @@ def train(
         raise InputError(f"seed is {seed}; use an integer from 0 to 2^63 − 1")
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    with _one_thread(), _bar(progress) as bar:
+    with one_thread(), _bar(progress) as bar:
         task = None if bar is None else bar.add_task(description, total=recipe.epochs)
-        model = _model(data, recipe)
+        model = model_of(data, recipe)
         caps = resolve(recipe.caps, model.architecture.parts())
-        _draw(model, caps, generator)
+        draw(model, caps, generator)
         losses = []
         for loss in _epochs(model, data, recipe, caps, generator):
             losses.append(loss)
@@ -98,7 +98,7 @@ def train(
 @torch.no_grad()
 def outputs(model: RecurrentClassifier, data: SequenceData, batch: int = 8192) -> np.ndarray:
     """Outputs (m, K) of the model at the last valid step of each sequence."""
-    sequences = _time_first(data).to(_input_type(model))
+    sequences = time_first(data).to(input_type(model))
     lengths = torch.from_numpy(data.lengths.astype(np.int64))
     found = []
     for start in range(0, data.m, batch):
@@ -112,7 +112,7 @@ def error_rate(model: RecurrentClassifier, data: SequenceData) -> float:
     if data.labels.ndim != 1:
         raise InputError("error_rate needs one label per sequence; use the margins of a Network")
     y = torch.from_numpy(outputs(model, data))
-    return float((_margins(y, torch.from_numpy(data.labels.astype(np.int64))) <= 0).double().mean())
+    return float((margins(y, torch.from_numpy(data.labels.astype(np.int64))) <= 0).double().mean())
 
 
 def margin_loss(margins: Tensor, recipe: Recipe, done: float) -> Tensor:
@@ -146,7 +146,7 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         raise InputError(f"unknown recipe field among {sorted(changes)}; use {known}") from error
 
 
-def _model(data: SequenceData, recipe: Recipe) -> RecurrentClassifier:
+def model_of(data: SequenceData, recipe: Recipe) -> RecurrentClassifier:
     """A module of the recipe's architecture for such data."""
     final = recipe.bidirectional and data.labels.ndim == 1
     return RecurrentClassifier(
@@ -160,12 +160,12 @@ def _model(data: SequenceData, recipe: Recipe) -> RecurrentClassifier:
 
 
 @torch.no_grad()
-def _draw(model: RecurrentClassifier, caps: dict[str, float], generator: torch.Generator) -> None:
+def draw(model: RecurrentClassifier, caps: dict[str, float], generator: torch.Generator) -> None:
     """Initial weights, inside the caps."""
     blocks, parts = model.blocks(), list(model.architecture.parts())
-    draws = [torch.randn(part.shape, generator=generator) for part in parts]
-    for part, draw in zip(parts, draws, strict=True):
-        blocks[part.name].copy_(_initial(part, draw, model.architecture))
+    drawn = [torch.randn(part.shape, generator=generator) for part in parts]
+    for part, numbers in zip(parts, drawn, strict=True):
+        blocks[part.name].copy_(_initial(part, numbers, model.architecture))
     project(blocks, parts, caps)
 
 
@@ -195,7 +195,7 @@ def _epochs(
     """Train in place; yield each epoch's mean loss."""
     blocks, parts = model.blocks(), list(model.architecture.parts())
     optimiser = torch.optim.Adam(list(blocks.values()), betas=(0.9, 0.99))
-    sequences = _time_first(data).to(_input_type(model))
+    sequences = time_first(data).to(input_type(model))
     labels = torch.from_numpy(data.labels.astype(np.int64))
     lengths = torch.from_numpy(data.lengths.astype(np.int64))
     batch = min(recipe.batch, data.m)
@@ -235,10 +235,11 @@ def _read(
 def _loss(y: Tensor, target: Tensor, recipe: Recipe, done: float) -> Tensor:
     if recipe.loss == "cross_entropy":
         return nn.functional.cross_entropy(y, target)
-    return margin_loss(_margins(y, target), recipe, done)
+    return margin_loss(margins(y, target), recipe, done)
 
 
-def _margins(y: Tensor, target: Tensor) -> Tensor:
+def margins(y: Tensor, target: Tensor) -> Tensor:
+    """Margins (n,) of outputs (n, K)."""
     index = target.unsqueeze(1)
     others = y.scatter(1, index, -math.inf).amax(dim=1)
     return y.gather(1, index).squeeze(1) - others
@@ -256,7 +257,7 @@ def _finish(model: RecurrentClassifier, caps: dict[str, float]) -> dict[str, np.
     return weights
 
 
-def _time_first(data: SequenceData) -> Tensor:
+def time_first(data: SequenceData) -> Tensor:
     """Sequences as `RecurrentClassifier.states` reads them."""
     if data.input_kind == "real":
         return torch.from_numpy(np.ascontiguousarray(data.sequences.swapaxes(0, 1)))
@@ -264,12 +265,14 @@ def _time_first(data: SequenceData) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(tokens.T))
 
 
-def _input_type(model: RecurrentClassifier) -> torch.dtype:
+def input_type(model: RecurrentClassifier) -> torch.dtype:
+    """What the model reads: integers, or numbers as its weights."""
     return torch.int64 if model.tokens else model.weights["V"].dtype
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """One thread of torch's while it lasts."""
     # Sums split over threads differ in their last bits; and these matrices are too small to gain.
     before = torch.get_num_threads()
     torch.set_num_threads(1)

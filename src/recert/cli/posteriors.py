@@ -1,0 +1,86 @@
+"""``recert pacbayes``: a posterior over networks, and the PAC-Bayes-kl limit of its predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recert.cli.common import Options, check_writable, console_of, given, options_of
+
+
+def pacbayes(
+    data: Annotated[
+        str | None, typer.Argument(help="Name of a data set (recert data list).")
+    ] = None,
+    posterior: Annotated[
+        Path | None, typer.Option(help="Instead of DATA: a folder that pacbayes wrote.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for posterior and certificate.")] = Path(
+        "posterior"
+    ),
+    cell: Annotated[str | None, typer.Option(help="vanilla, mgu, gru or lstm.")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units d_h of a layer.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the prior.")] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Share of the units that makes the prior.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Failure probability of everything.")] = 0.01,
+    repetitions: Annotated[
+        int, typer.Option(min=1, help="Networks drawn for each sequence, when certifying.")
+    ] = 4,
+    units: Annotated[
+        int | None, typer.Option(min=1, help="Units to use; the rest is held back.")
+    ] = None,
+    holdout: Annotated[
+        str | None, typer.Option(help="Units, or their share, to set aside before anything else.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    require: Annotated[
+        float | None, typer.Option(help="Exit with status 1 unless the limit is at most this.")
+    ] = None,
+    option: Options = None,
+) -> None:
+    """Train a posterior over networks on DATA, and bound the error of weights drawn from it."""
+    from recert import plots
+    from recert.errors import InputError
+    from recert.experiments import gibbs_runs
+    from recert.report import tables
+
+    if (data is None) == (posterior is None):
+        raise InputError("give the name of a data set, or --posterior FOLDER: one of the two")
+    check_writable(out)
+    console = console_of()
+    if data is not None:
+        run = gibbs_runs.train_and_save(
+            data,
+            out,
+            options=options_of(option),
+            units=units,
+            seed=seed,
+            delta=delta,
+            holdout=holdout,
+            changes=given(cell=cell, d_h=hidden, epochs=epochs, share=share),
+            progress=console.is_terminal,
+        )
+        console.print(
+            f"{run.prior_units:,} units made the prior, {run.bound_units:,} are left for the "
+            f"bound; trained in {run.seconds:.0f} s, written to {run.path}"
+        )
+        posterior = run.path
+    assert posterior is not None
+    certificate = gibbs_runs.certify_saved(posterior, delta=delta, repetitions=repetitions)
+    console.print(tables.ladder(certificate, f"Bounds for the posterior in {posterior}"))
+    console.print(tables.costs(certificate))
+    console.print(tables.finite_list(certificate))
+    console.print(tables.ledger(certificate))
+    console.print(certificate.statement(), soft_wrap=True)
+    console.print(f"written: {certificate.save(out / 'certificate.json')}", soft_wrap=True)
+    picture = plots.ladder([(certificate, str(posterior))], out / "ladder.png")
+    console.print(f"written: {picture}", soft_wrap=True)
+    if require is not None and not (
+        certificate.kind == "certificate" and certificate.risk_bound <= require
+    ):
+        console.print(f"no certificate at most {require}")
+        raise typer.Exit(1)

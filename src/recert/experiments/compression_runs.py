@@ -1,0 +1,261 @@
+"""``recert compress``: from data, or a trained network, to a short file and its certificate.
+
+Several prices of a bit are tried, each a training that knows of the rounding; of a trained network
+besides, rounding after training alone. The file that promises the smallest certificate is written,
+with a record of the data beside it, so that ``recert certify FILE`` finds them again. Choosing
+among files costs nothing: the certificate holds for all files at once.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recert import adapters, compression, data, files
+from recert.blocks import Array
+from recert.compression import Candidate, Program
+from recert.compression.search import certified
+from recert.data import SequenceData
+from recert.errors import InputError
+from recert.experiments import roles, training_runs
+from recert.layers import Bidirectional, Layer
+from recert.margins import margin_table
+from recert.network import Network
+from recert.plots import CodePoint
+from recert.sample import At, Reading, Sample
+
+if TYPE_CHECKING:
+    from recert.training.rounding import RoundedRecipe
+
+FILE, RECORD = f"program{compression.SUFFIX}", "program.json"
+PRICES = (2.0, 3.0, 5.0, 9.0)
+EVALUATIONS = 200
+QUICK = 20_000  # sequences on which most programs of a search are tried
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """What was found and written.
+
+    Attributes:
+        path: of the file.
+        best: the program in it.
+        frontier: all programs of which none is both shorter and better than another.
+        sample: the units that were trained on.
+        held: other units, for checking, or None.
+    """
+
+    path: Path
+    best: Candidate
+    frontier: tuple[Candidate, ...]
+    sample: SequenceData
+    held: SequenceData | None
+
+    def points(self) -> list[CodePoint]:
+        """The frontier with test errors, for the picture."""
+        return [
+            CodePoint(
+                found.bytes,
+                found.error,
+                found.certificate,
+                None if self.held is None else error_of(found.program.network(), self.held),
+            )
+            for found in self.frontier
+        ]
+
+
+def compress_and_save(
+    name: str,
+    out: Path,
+    *,
+    model: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    units: int | None = None,
+    seed: int = 0,
+    delta: float = 0.01,
+    prices: Sequence[float] = PRICES,
+    changes: Mapping[str, Any] | None = None,
+    processes: int = 2,
+    progress: Callable[[float], object] | None = None,
+) -> Compressed:
+    """Compress and write ``program.rcz`` and its record to ``out``.
+
+    Args:
+        name: of the data set.
+        out: folder.
+        model: a network on disk to go on from; None trains one from the start.
+        options: of the data set.
+        units: to train on, where no model says.
+        seed: of the data's order and of the trainings.
+        delta: failure probability of the certificate that is sought.
+        prices: of a bit, in units of 1/m; one training each.
+        changes: fields of the recipe to replace.
+        processes: trainings at once.
+        progress: called with the share of the work that is done.
+
+    Raises:
+        InputError, FileError: as ``recert train`` and ``recert certify`` do.
+    """
+    if not prices:
+        raise InputError("prices are empty; give at least one")
+    options = dict(options or {})
+    if model is None:
+        known = training_runs.seeded(name, options, seed)
+        loaded = data.load(name, **known)
+        usual = training_runs.DEFAULT_UNITS.get(name)
+        divided = roles.for_training(loaded, units=units, usual=usual, holdout=0, seed=seed)
+        record = {"data": {"name": name, "options": known}, **roles.recorded(divided, seed)}
+        record["max_length"] = divided.sample.max_length
+        sample, held, start = divided.sample, divided.spare, None
+    else:
+        start = adapters.load_network(model)
+        divided = training_runs.roles_of(model, name, options, units)
+        sample, held = divided.sample, divided.held
+        record = {**training_runs.meta_of(model), "caps": None, "tried": None}
+    m = sample.units
+    found = _trained(sample, start, seed, prices, dict(changes or {}), processes, progress)
+    if start is not None:
+        found += _searched(start, sample, m, delta, seed)
+    candidates = [_candidate(program, sample, m, delta) for program in found]
+    best = min(candidates, key=lambda candidate: candidate.certificate)
+    out.mkdir(parents=True, exist_ok=True)
+    compression.save_program(best.program, out / FILE)
+    record = {key: value for key, value in record.items() if value is not None}
+    files.write_text(out / RECORD, json.dumps({"meta": record}, indent=2) + "\n")
+    return Compressed(out / FILE, best, _frontier(candidates), sample, held)
+
+
+def recipe_for(
+    start: Network | None, sample: SequenceData, changes: dict[str, Any]
+) -> RoundedRecipe | None:
+    """How to train on grids: as packaged, or in the architecture of a trained network.
+
+    None where the network is of no architecture that is trained here.
+    """
+    from recert.training import Recipe
+    from recert.training.rounding import GERMAN_NOUNS_ROUNDED
+
+    unknown = sorted(set(changes) - set(Recipe.__dataclass_fields__))
+    if unknown:
+        raise InputError(f"unknown recipe fields {', '.join(unknown)}")
+    rounded = GERMAN_NOUNS_ROUNDED
+    if start is None:
+        return replace(rounded, recipe=replace(rounded.recipe, **changes))
+    shape = _shape(start)
+    if shape is None:
+        return None
+    usual = {"epochs": 60, **changes}
+    recipe = replace(rounded.recipe, **{**usual, **shape})
+    return replace(rounded, recipe=recipe, begin=0.0, full=0.3)
+
+
+def _shape(network: Network) -> dict[str, Any] | None:
+    """The architecture as fields of a recipe; None where no recipe has it."""
+    from recert.training import CELLS
+
+    first = network.layers[0]
+    layer = first.forward if isinstance(first, Bidirectional) else first
+    plain = not network.encoder and not network.head.hidden and network.head.pool is None
+    simple = layer.cell in CELLS and layer.cell != "conv" and network.embedding is None
+    if not (plain and simple and isinstance(layer, Layer)) or network.read == "mean":
+        return None
+    return {
+        "cell": layer.cell,
+        "activation": layer.activation,
+        "d_h": layer.d_out,
+        "bias": network.head.b is not None,
+        "layers": len(network.layers),
+        "bidirectional": network.two_way,
+    }
+
+
+def error_of(network: Network, sample: SequenceData) -> float:
+    """Error at the last step, or averaged over the steps that have labels, per unit."""
+    at: At = "last" if sample.labels.ndim == 1 else "average"
+    reading = Reading(network.input_kind, network.d_x, network.K, at)
+    read = Sample(sample.sequences, sample.labels, reading, lengths=sample.lengths)
+    return margin_table(read, adapters.torch_predictor(network), groups=sample.groups).error
+
+
+def _trained(
+    sample: SequenceData,
+    start: Network | None,
+    seed: int,
+    prices: Sequence[float],
+    changes: dict[str, Any],
+    processes: int,
+    progress: Callable[[float], object] | None,
+) -> list[Program]:
+    """One program for each price, in processes of their own."""
+    recipe = recipe_for(start, sample, changes)
+    if recipe is None:
+        return []
+    weights = None if start is None else {b.name: np.array(b.value) for b in start.blocks()}
+    jobs = [(sample, replace(recipe, price=price), weights, seed) for price in prices]
+    if processes == 1 or len(jobs) == 1:
+        found = []
+        for i, job in enumerate(jobs):
+            found.append(compression.decode(_one(*job)))
+            if progress is not None:
+                progress((i + 1) / len(jobs))
+        return found
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
+        futures: list[Future[bytes]] = [pool.submit(_one, *job) for job in jobs]
+        try:
+            found = []
+            for i, future in enumerate(futures):
+                found.append(compression.decode(future.result()))
+                if progress is not None:
+                    progress((i + 1) / len(jobs))
+            return found
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one(
+    sample: SequenceData, recipe: RoundedRecipe, start: Mapping[str, Array] | None, seed: int
+) -> bytes:
+    """One training in a process of its own, which hands back a file."""
+    from recert.training.rounding import train_rounded
+
+    return compression.encode(train_rounded(sample, recipe, start=start, seed=seed))
+
+
+def _searched(
+    start: Network, sample: SequenceData, m: int, delta: float, seed: int
+) -> list[Program]:
+    """Programs near the network as it was trained."""
+    few = sample.take(slice(0, min(QUICK, sample.m)))
+    found = compression.compress(
+        start,
+        lambda network: error_of(network, sample),
+        m=m,
+        delta=delta,
+        quick=lambda network: error_of(network, few),
+        evaluations=EVALUATIONS,
+        seed=seed,
+    )
+    return [candidate.program for candidate in found.frontier]
+
+
+def _candidate(program: Program, sample: SequenceData, m: int, delta: float) -> Candidate:
+    length, error = compression.file_bytes(program), error_of(program.network(), sample)
+    return Candidate(program, length, error, certified(error, length, m, delta))
+
+
+def _frontier(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that no other beats in both length and error, shortest first."""
+    found: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda c: (c.bytes, c.error)):
+        if not found or candidate.error < found[-1].error:
+            found.append(candidate)
+    return tuple(found)
