@@ -189,14 +189,14 @@ class Network:
         and a norm that is not larger. Where V is pooled, the pooling map is so replaced, and V
         stays. Used for bounds, never to predict (for K = 2 only one row).
         """
-        basis = _centred_basis(self.K)
-        head, b = self.head, self.head.b
+        head, b, V = self.head, self.head.b, self.head.V
         if b is not None:
-            b = Block(b.name, basis.T @ b.value, "euclidean")
+            b = Block(b.name, _centred(b.value), "euclidean")
         if head.pool is not None:
-            head = replace(head, b=b, pool=FixedMap(basis.T @ head.pool.matrix))
+            head = replace(head, b=b, pool=FixedMap(_centred(head.pool.matrix)))
         else:
-            head = replace(head, V=_in_basis(head.V, basis), b=b)
+            V = Block(V.name, _centred(V.value), "spectral", V.zero_columns)
+            head = replace(head, V=V, b=b)
         form = object.__new__(Network)
         for name in self.__dataclass_fields__:
             object.__setattr__(form, name, getattr(self, name))
@@ -281,9 +281,16 @@ def margin_functionals(K: int) -> Array:
     return basis[:, None, :] - basis[None, :, :]
 
 
-def _in_basis(V: Block, basis: Array) -> Block:
-    """The read-out in K−1 rows; columns that are always zero stay so."""
-    return Block(V.name, basis.T @ V.value, "spectral", V.zero_columns)
+def _centred(rows: Array) -> Array:
+    """(K, …) → (K−1, …): the part orthogonal to the constant vector, in Helmert's basis.
+
+    By differences: however large a part the rows share, roundings are small beside what is left.
+    """
+    K = len(rows)
+    found: Array = np.stack(
+        [(rows[:j] - rows[j]).sum(axis=0) / np.sqrt(j * (j + 1.0)) for j in range(1, K)]
+    )
+    return found
 
 
 def _centred_basis(K: int) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.algebra.ellipsoids import LARGER, ROUND, Frame
+from recert.algebra.ellipsoids import FADED, LARGER, ROUND, UNDERFLOW, Frame
 from recert.blocks import Block
 
 Array = NDArray[np.float64]
@@ -71,8 +71,10 @@ class Node:
         assert self.J is not None and self.frame is not None
         moved = self.J @ self.frame.P
         squares = np.einsum("nij,nij->ni", moved, np.broadcast_to(self.J, moved.shape))
-        error = np.square(self.J).sum(axis=2) * (ROUND * np.square(self.frame.size))[:, None]
-        return np.maximum(squares, 0.0) + error
+        error = (np.square(self.J).sum(axis=2) + UNDERFLOW**2) * (
+            ROUND * np.square(self.frame.size)
+        )[:, None]
+        return np.maximum(squares, 0.0) + error + UNDERFLOW**2
 
     @property
     def size(self) -> Array:
@@ -81,7 +83,7 @@ class Node:
         if self.J is None or self.frame is None:
             return rest * LARGER
         spread = self.J @ self.frame.P @ np.swapaxes(self.J, 1, 2)
-        length = np.sqrt(np.square(spread).sum(axis=(1, 2))) + self._error()
+        length = np.sqrt(np.square(spread).sum(axis=(1, 2))) + self._error() + FADED
         size: Array = (np.sqrt(length) + rest) * LARGER
         return size
 
@@ -96,14 +98,16 @@ class Node:
             return rest * LARGER
         product = self.frame.P @ (np.swapaxes(self.J * w[:, :, None], 1, 2) @ self.J)
         square = np.einsum("nij,nji->n", product, product)
-        length = np.sqrt(np.maximum(square, 0.0)) + w.max(axis=1) * self._error()
+        length = np.sqrt(np.maximum(square, 0.0)) + FADED
+        length = length + (w.max(axis=1) + UNDERFLOW) * self._error()
         bound: Array = (np.sqrt(length) + rest) * LARGER
         return bound
 
     def _error(self) -> Array:
         """(n,) what the arithmetic above may lose, for weights of at most 1."""
         assert self.J is not None and self.frame is not None
-        error: Array = ROUND * np.square(self.J).sum(axis=(1, 2)) * np.square(self.frame.size)
+        squares = np.square(self.J).sum(axis=(1, 2)) + UNDERFLOW**2
+        error: Array = ROUND * squares * np.square(self.frame.size)
         return error
 
     @property
@@ -112,6 +116,6 @@ class Node:
         rest = self.a.max(axis=1)
         if self.J is None or self.frame is None:
             return rest * LARGER
-        length = np.sqrt(np.square(self.J).sum(axis=(1, 2)))
+        length = np.sqrt(np.square(self.J).sum(axis=(1, 2))) + UNDERFLOW
         size: Array = (length * self.frame.size + rest) * LARGER
         return size

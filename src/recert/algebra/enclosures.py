@@ -70,8 +70,10 @@ class EnclosureAlgebra:
             b.name: (b.norm_bound() + float(np.max(apart.get(b.name, 0.0)))) * LARGER
             for b in matrices
         }
-        self._rows = {name: np.linalg.norm(A, axis=-1) for name, A in self._matrices.items()}
-        self._lengths = {k: np.linalg.norm(A, axis=(-2, -1)) for k, A in self._matrices.items()}
+        self._rows = {k: np.linalg.norm(A, axis=-1) + UNDERFLOW for k, A in self._matrices.items()}
+        self._lengths = {
+            k: np.linalg.norm(A, axis=(-2, -1)) + UNDERFLOW for k, A in self._matrices.items()
+        }
 
     def node(self, c: Array, J: Array | None, a: Array, frame: Frame | None, **more: Any) -> Node:
         """A new node of the graph."""
@@ -136,7 +138,7 @@ class EnclosureAlgebra:
 
     def fixed(self, fixed: FixedMap, v: Node) -> Node:
         """P·v."""
-        A, length = fixed.matrix, float(np.linalg.norm(fixed.matrix))
+        A, length = fixed.matrix, float(np.linalg.norm(fixed.matrix)) + UNDERFLOW
         read = _norm(v.c)
         ball = _image(A, fixed.norm, v.a) + ROUND * length * (read + v.rough) + UNDERFLOW
         c = v.c @ A.T
@@ -209,7 +211,12 @@ class EnclosureAlgebra:
         residual = more + ROUND * np.abs(c) + UNDERFLOW
         beyond = residual + sum((q.k * q.u.entries * q.v.entries for q in quadratic), np.zeros(1))
         rough = sum((np.abs(slope) * v.rough[:, None] for v, slope in terms), np.zeros(1))
-        a = box(np.broadcast_to(beyond * LARGER + ROUND * rough, c.shape))
+        small = residual + ROUND * rough
+        total = np.broadcast_to(small, c.shape).sum(axis=1)
+        for q in quadratic:
+            first = q.u.weighted(q.k)
+            total = total + first * (first if q.u is q.v else q.v.weighted(q.k))
+        a = box(np.broadcast_to(beyond * LARGER + ROUND * rough, c.shape), total * LARGER)
         J: Array | None = None
         for v, slope in terms:
             a = merged(a, np.broadcast_to(np.abs(slope) * v.a, c.shape))
@@ -236,7 +243,8 @@ def step_frame(states: Sequence[Node]) -> Frame:
         return Frame.of(P * LARGER)
     carried = J @ frame.P @ np.swapaxes(J, 1, 2)
     carried = 0.5 * (carried + np.swapaxes(carried, 1, 2))
-    error = ROUND * np.square(J).sum(axis=(1, 2)) * np.square(frame.size)
+    squares = np.square(J).sum(axis=(1, 2)) + UNDERFLOW**2
+    error = ROUND * squares * np.square(frame.size) + UNDERFLOW**2
     p = np.sqrt(np.maximum(np.einsum("nii->n", carried), 0.0) + a.shape[1] * error)
     q = np.sqrt(spread.sum(axis=1))
     total = p + q
@@ -276,7 +284,7 @@ def _image(A: Array, norm: float, a: Array) -> Array:
 
 
 def _norm(c: Array) -> Array:
-    norm: Array = np.sqrt(np.square(c).sum(axis=1)) * LARGER
+    norm: Array = np.sqrt(np.square(c).sum(axis=1)) * LARGER + UNDERFLOW
     return norm
 
 

@@ -24,13 +24,16 @@ from numpy.typing import NDArray
 
 from recert import cells
 from recert.algebra.deviations import Node
-from recert.algebra.ellipsoids import LARGER, ROUND
+from recert.algebra.ellipsoids import LARGER, ROUND, UNDERFLOW
 from recert.algebra.enclosures import EnclosureAlgebra, step_frame
 from recert.cells import Stage
 from recert.local.parts import Parts
 from recert.network import Network
 
 Array = NDArray[np.float64]
+
+# The most that a loss counts in a search, in typical margins.
+MOST = 1e30
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +48,16 @@ class Losses:
     S: Array
     Q: Array
 
-    def capped(self) -> Losses:
-        """The same for a search: what overflowed is only very large."""
-        M, S, Q = (
-            np.nan_to_num(x, nan=1e30, posinf=1e30, neginf=-1e30) for x in (self.M, self.S, self.Q)
-        )
-        return Losses(M, np.minimum(S, 1e30), np.minimum(Q, 1e30))
+    def in_margins(self, caps: Array) -> Losses:
+        """The same for a search: a typical margin is 1, and what overflowed is only very large."""
+        M = np.where(np.isfinite(self.M), self.M, 0.0)
+        unit = float(np.median(np.abs(M))) or float(np.abs(M).max()) or 1.0
+        with np.errstate(all="ignore"):
+            M, S, Q = (
+                np.nan_to_num(x, nan=MOST, posinf=MOST, neginf=-MOST).clip(-MOST, MOST)
+                for x in (M / unit, self.S / unit * caps, self.Q / unit)
+            )
+            return Losses(M, S / caps, Q)
 
     def left(self, radii: Array) -> Array:
         """(n,) what is certainly left of the margin at radii up to those of Q."""
@@ -91,7 +98,7 @@ def losses(
         others = (labels + 1 + i) % K
         u = seeds[labels, others]
         size = np.sqrt(np.square(u).sum(axis=1) * np.square(y.c).sum(axis=1))
-        M[i] = np.einsum("nk,nk->n", u, y.c) - ROUND * size
+        M[i] = np.einsum("nk,nk->n", u, y.c) - ROUND * size - UNDERFLOW
         S[i], Q[i] = backward(algebra, y, u, parts)
     return Losses(M, S, Q)
 
@@ -157,23 +164,23 @@ def backward(algebra: EnclosureAlgebra, y: Node, u: Array, parts: Parts) -> tupl
         b = adjoints.pop(node.index, None)
         if b is None:
             continue
-        length = np.sqrt(np.square(b).sum(axis=1))
+        length = np.sqrt(np.square(b).sum(axis=1)) + UNDERFLOW
         if node.residual is not None:
             Q += (np.abs(b) * node.residual).sum(axis=1)
         for q in node.quadratic:
-            w = np.abs(b) * q.k
+            w = np.abs(b) * q.k + UNDERFLOW**2
             left = q.u.weighted(w)
             Q += left * (left if q.v is q.u else q.v.weighted(w))
         if node.move is not None:
             _price(node, b, length, parts, algebra, S, Q, sums)
         for parent, pull, gain in node.parents:
-            Q += ROUND * gain * length * parent.rough
+            Q += ROUND * (gain * length + UNDERFLOW) * parent.rough
             pulled = pull(b)
             held = adjoints.get(parent.index)
             adjoints[parent.index] = pulled if held is None else held + pulled
     for name, b in sums.items():
-        S[:, parts.starts[name][0]] += np.sqrt(np.square(b).sum(axis=1))
-    return S * LARGER, Q * LARGER
+        S[:, parts.starts[name][0]] += np.sqrt(np.square(b).sum(axis=1)) + UNDERFLOW
+    return S * LARGER, Q * LARGER + UNDERFLOW
 
 
 def _price(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recert.choices import Cost, FiniteChoice, total_nats
 from recert.local.parts import Parts, parts_of, whole
 from recert.local.passes import Losses
-from recert.local.radii import Radii, about, column_caps, descend, on_grid, start
+from recert.local.radii import Radii, about, column_caps, curvature, descend, on_grid, start
 from recert.local.sequences import Sequences
 from recert.network import Network
 
@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 # From here on nothing below 1 can come out.
 HOPELESS = 0.98
+# Sequences on which a common factor of all radii is sought, and the least factor, 2^(−LEAST/2).
+COUNTED, LEAST = 2000, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ def plan_radii(
     blocks = tuple(network.blocks())
     pilot = data.pilot()
     parts, joined = parts_of(blocks, columns=True), parts_of(blocks, columns=False)
-    at_rest = data.losses(network, parts, 1e-9 * column_caps(parts, caps), pilot).capped()
+    each = column_caps(parts, caps)
+    at_rest = data.losses(network, parts, 1e-9 * each, pilot).in_margins(each)
     plans = [(joined, replace(at_rest, S=whole(parts, at_rest.S, joined)))]
     apart: tuple[Cost, ...] = ()
     if parts.count > joined.count:
@@ -52,9 +55,44 @@ def plan_radii(
     parts, (promise, radii) = plans[which][0], found[which]
     if promise < HOPELESS:
         # So far the second order was left out.
-        known = data.losses(network, parts, radii.radii * reach, pilot).capped()
-        promise, radii = _promise(m, reach, parts, known, caps, radii.radii)
+        known = data.losses(network, parts, radii.radii * reach, pilot)
+        known = known.in_margins(column_caps(parts, caps))
+        radii = _promise(m, reach, parts, known, caps, radii.radii)[1]
+        promise, radii = _scaled(m, reach, network, caps, parts, data, radii)
     return Plan(parts, radii, apart, promise)
+
+
+def _scaled(
+    m: int,
+    reach: float,
+    network: Network,
+    caps: dict[str, float],
+    parts: Parts,
+    data: Sequences,
+    radii: Radii,
+) -> tuple[float, Radii]:
+    """All radii smaller by one factor, where the first sequences, counted, like that better.
+
+    The second order can grow much faster than a square, above all in gated cells.
+    """
+    few = data.pilot()[:COUNTED]
+
+    def counted(steps: int) -> tuple[float, Radii]:
+        at = on_grid(parts, radii.radii * 2.0 ** (steps / 2), caps)
+        lost = data.left(network, parts, at.radii * reach, few) <= 0.0
+        return about(float(lost.mean()), _rate(m, parts, at)), at
+
+    best, steps, worse = counted(0), -1, 0
+    while worse < 2 and steps >= -LEAST:
+        found = counted(steps)
+        # Where all is lost, smaller radii may still help.
+        worse = 0 if found[0] < best[0] or best[0] >= 1.0 else worse + 1
+        best, steps = min(best, found, key=lambda pair: pair[0]), steps - 1
+    return best
+
+
+def _rate(m: int, parts: Parts, radii: Radii) -> float:
+    return (radii.nats(parts) + total_nats(radii.costs)) / m
 
 
 def _promise(
@@ -73,7 +111,6 @@ def _promise(
     wanted = descend(parts, found, each, begin, m=m, reach=reach)
     radii = on_grid(parts, wanted, caps)
     order = found.S @ (radii.radii * reach)
-    curved = found.Q / np.maximum(np.square(found.S @ (begin * reach)), 1e-300)
+    curved = curvature(found, begin * reach)
     lost = (found.M - order - curved * np.square(order)).min(axis=0) <= 0.0
-    rate = (radii.nats(parts) + total_nats(radii.costs)) / m
-    return about(float(lost.mean()), rate), radii
+    return about(float(lost.mean()), _rate(m, parts, radii)), radii

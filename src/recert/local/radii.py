@@ -101,6 +101,12 @@ def start(parts: Parts, found: Losses, caps: Array) -> Array:
     return radii
 
 
+def curvature(found: Losses, radii: Array) -> Array:
+    """(K−1, n) the second order in units of the first order's square, from losses at some radii."""
+    curved: Array = found.Q / np.maximum(np.square(found.S @ radii), 1e-60)
+    return curved
+
+
 def descend(
     parts: Parts, found: Losses, caps: Array, begin: Array, *, m: int, reach: float
 ) -> Array:
@@ -112,7 +118,7 @@ def descend(
     """
     z = np.log(begin)
     width = 0.1 * float(np.median(np.abs(found.M))) or 1.0
-    curved = found.Q / np.maximum(np.square(found.S @ (reach * begin)), 1e-300)
+    curved = curvature(found, reach * begin)
     rows = np.arange(found.M.shape[1])
     first, second = np.zeros_like(z), np.zeros_like(z)
     best, best_value = begin, math.inf

@@ -25,8 +25,8 @@ Index = NDArray[np.int64]
 PILOT = 6000
 # Sequences in a batch at most, and numbers that a batch holds for one operation of all its steps.
 BATCH, HELD = 512, 1 << 22
-# In products of numbers; 10^11 take about two minutes of one core.
-MOST_WORK = 3e11
+# In products of numbers, of which one core takes some 6·10^8 a second.
+MOST_WORK = 6e10
 
 
 def states_of(network: Network) -> int:
@@ -36,8 +36,8 @@ def states_of(network: Network) -> int:
 
 def work(network: Network, sequences: int, steps: int) -> float:
     """What following moves through a sample costs, in products of numbers."""
-    D = states_of(network)
-    return float(sequences) * steps * D * D * (D + 64)
+    D, gates = states_of(network), sum(len(layer.gates) for layer in network.directions())
+    return float(sequences) * steps * D * D * (D + 64) * gates
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,8 @@ class Sequences:
         found = np.empty(len(chosen))
 
         def work(rows: Index) -> None:
-            found[rows] = self._piece(network, parts, radii, chosen[rows]).left(radii)
+            with np.errstate(over="ignore", invalid="ignore"):
+                found[rows] = self._piece(network, parts, radii, chosen[rows]).left(radii)
 
         self._each(network, chosen, work)
         return np.where(np.isnan(found), -math.inf, found)

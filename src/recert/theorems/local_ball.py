@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.algebra.ellipsoids import MOST_TERMS
 from recert.certificate import Bound
 from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper, maurer_log_term
@@ -60,6 +61,8 @@ class LocalBall:
             return "the sequences came in batches that can be read only once"
         if setting.reread().reading.at == "average":
             return "it reads one output a sequence; here losses are averaged over steps"
+        if any(block.terms > MOST_TERMS for block in setting.network.blocks()):
+            return f"a block sums more than {MOST_TERMS:,} products, more than roundings allow for"
         if work(setting.network, len(setting.table.margins), setting.steps) > MOST_WORK:
             return "the network and the sample are too large to follow moves through in minutes"
         return ""
@@ -80,7 +83,9 @@ class LocalBall:
         rate = (nats + log_term + total_nats(costs)) / m * (1.0 + OUTWARD)
         found = risk.Risk(1.0, 1.0)
         if plan.promise < HOPELESS and drawing:
-            found = risk.drawn(network, data, setting.table, parts, chosen.radii, share)
+            # The limit of the draws holds for one network: choosing among some is paid for.
+            paid = share * math.exp(-total_nats(setting.choice_costs)) * (1.0 - OUTWARD)
+            found = risk.drawn(network, data, setting.table, parts, chosen.radii, paid)
         elif plan.promise < HOPELESS:
             found = risk.reached(network, data, setting.table, parts, chosen.radii)
         value = float(kl_inverse_upper(found.bound, rate))
