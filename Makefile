@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo compare test check simulate bench clean
+.PHONY: demo compare ladder test check simulate bench clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,10 @@ demo: .venv/.installed ## train two networks, certify both, draw the pictures in
 
 compare: .venv/.installed ## train every cell, certify each: one table and one picture in compare/
 	$(BIN)/recert compare --data german-nouns --out compare
+
+ladder: .venv/.installed ## every certificate on both real data sets: ten to twenty minutes
+	$(BIN)/recert ladder german-nouns --out ladder/german-nouns
+	$(BIN)/recert ladder cmudict --units 73000 --out ladder/cmudict
 
 test: .venv/.installed ## every test but the long simulations
 	$(BIN)/python -m pytest -n 2
@@ -35,4 +39,4 @@ bench: .venv/.installed ## speed, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv build dist demo compare .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo compare ladder .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,6 +28,7 @@ app.command()(certifying.certify)
 app.command()(comparing.compare)
 app.command()(compressing.compress)
 app.command()(posteriors.pacbayes)
+app.command()(posteriors.ladder)
 app.add_typer(datasets.app, name="data")
 
 

@@ -1,4 +1,4 @@
-"""``recert pacbayes``: a posterior over networks, and the PAC-Bayes-kl limit of its predictor."""
+"""``recert pacbayes`` and ``recert ladder``: posteriors, and all certificates of a data set."""
 
 from __future__ import annotations
 
@@ -84,3 +84,23 @@ def pacbayes(
     ):
         console.print(f"no certificate at most {require}")
         raise typer.Exit(1)
+
+
+def ladder(
+    data: Annotated[str, typer.Argument(help="Name of a data set (recert data list).")],
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("ladder"),
+    units: Annotated[
+        int | None, typer.Option(min=1, help="Units to train on; the rest is for checking.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.01,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    option: Options = None,
+) -> None:
+    """Train a network, a short file and a posterior on DATA; every certificate in one picture."""
+    from recert.experiments import ladder as experiment
+
+    check_writable(out)
+    experiment.run(
+        data, out, options=options_of(option), units=units, seed=seed, delta=delta,
+        console=console_of(),
+    )  # fmt: skip

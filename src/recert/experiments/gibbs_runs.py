@@ -1,0 +1,236 @@
+"""Posteriors from the command line: trained on a data set, saved, certified, as in a fresh process.
+
+What was declared before training (data, horizon, units set aside) stands in ``data.json``
+beside the posterior, so that certifying finds the same sample again, in the same order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recert import data, files
+from recert.case import Role
+from recert.certificate import Certificate
+from recert.data import SequenceData
+from recert.errors import FileError, InputError
+from recert.experiments import roles
+from recert.experiments.training_runs import DEFAULT_UNITS
+from recert.gibbs import certify_posterior
+from recert.posterior import Posterior, load_posterior, save_posterior
+from recert.sample import At
+
+if TYPE_CHECKING:
+    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+
+# The fields of a `PosteriorRecipe` that are not its prior's.
+OWN = ("share", "disagreement", "rate", "width")
+RECORD = "data.json"
+
+
+@dataclass(frozen=True, eq=False)
+class GibbsRun:
+    """A posterior on disk.
+
+    Attributes:
+        path: the folder.
+        posterior: what was written there.
+        prior_units: units that made the prior.
+        bound_units: units that the bound counts.
+        held_back: units that are neither.
+        rehearsed_error: what the prior's part says of the error to expect.
+        chosen: the candidate that the rehearsal chose.
+        seconds: wall time of training.
+    """
+
+    path: Path
+    posterior: Posterior
+    prior_units: int
+    bound_units: int
+    held_back: int
+    rehearsed_error: float
+    chosen: Candidate
+    seconds: float
+
+
+def train_and_save(
+    name: str,
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    units: int | None = None,
+    seed: int = 0,
+    delta: float = 0.01,
+    holdout: float | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> GibbsRun:
+    """Train prior and posterior on a data set and write them to ``out``.
+
+    Args:
+        name: of the data set.
+        out: folder, made if need be.
+        options: of the data set.
+        units: how many to use, the prior's included; by default as `recert train`.
+        seed: of the data's order, where they have one, and of training.
+        delta: at which it is to be certified.
+        holdout: units, or a share of all, that are set aside before anything else.
+        changes: fields of the recipe, or of its prior, to replace.
+        progress: draw a bar.
+
+    Raises:
+        InputError: an option or a field is unknown or out of range; FileError: cannot write.
+    """
+    from recert.training.posterior import train_posterior
+
+    recipe = recipe_for(changes or {})
+    options = dict(options or {})
+    known = _seeded(name, options, seed)
+    loaded = data.load(name, **known)
+    divided = roles.for_training(
+        loaded,
+        units=units,
+        usual=DEFAULT_UNITS.get(name),
+        holdout=roles.held_out_units(loaded, holdout),
+        seed=seed,
+    )
+    trained = train_posterior(divided.sample, recipe, seed=seed, delta=delta, progress=progress)
+    prior = trained.posterior.prior
+    save_posterior(trained.posterior, out)
+    record = {
+        "data": {"name": name, "options": known},
+        **roles.recorded(divided, seed),
+        "max_length": divided.sample.max_length,
+    }
+    files.write_text(out / RECORD, json.dumps(record, indent=2) + "\n")
+    spare = divided.spare
+    return GibbsRun(
+        out,
+        trained.posterior,
+        prior.units,
+        divided.sample.units - prior.units,
+        0 if spare is None else spare.units,
+        trained.rehearsed_error,
+        trained.chosen,
+        trained.seconds,
+    )
+
+
+def recipe_for(changes: Mapping[str, Any]) -> PosteriorRecipe:
+    """The recipe with some fields replaced.
+
+    ``epochs`` and ``batch`` are the prior's; ``posterior_epochs`` and ``posterior_batch`` are the
+    posterior's own; fields of a `Candidate` are fixed, so that the rehearsal has fewer to try.
+
+    Raises:
+        InputError: an unknown field, or a value out of range.
+    """
+    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+
+    recipe, left = PosteriorRecipe(), dict(changes)
+    own = {name: left.pop(name) for name in OWN if name in left}
+    for field in ("epochs", "batch"):
+        if f"posterior_{field}" in left:
+            own[field] = left.pop(f"posterior_{field}")
+    fixed = {name: left.pop(name) for name in Candidate.__dataclass_fields__ if name in left}
+    unknown = sorted(set(left) - set(type(recipe.prior).__dataclass_fields__))
+    if unknown:
+        raise InputError(f"unknown recipe fields {', '.join(unknown)}")
+    return replace(recipe.fixing(**fixed), prior=replace(recipe.prior, **left), **own)
+
+
+def certify_saved(
+    folder: Path,
+    *,
+    delta: float = 0.01,
+    at: At | None = None,
+    repetitions: int = 4,
+    seed: int = 0,
+    tried: int = 1,
+    encoding: str | int | None = None,
+    holdout_role: Role | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Certificate:
+    """Certify a posterior on disk on the data that it was trained on, as its record says.
+
+    Args:
+        folder: where `train_and_save` wrote it.
+        delta: failure probability of everything together.
+        at: the step that is read; by default the last, or all where every step has a label.
+        repetitions: networks drawn for each sequence.
+        seed: of the draws.
+        tried: recipes among which this one was chosen on units that the bound counts.
+        encoding: how the inputs' encoding came about; by default as the data set says.
+        holdout_role: of the units that were set aside or held back.
+        progress: called with the number of (sequence, repetition) pairs done.
+
+    Raises:
+        InputError: the data are not those of the record; FileError: a file cannot be read.
+    """
+    posterior, record = load_posterior(folder), _record(folder)
+    recorded = record["data"]
+    loaded = data.load(recorded["name"], **recorded["options"])
+    divided = roles.for_certifying(loaded, record, units=None, asked=holdout_role)
+    sample, held = divided.sample, divided.held
+    if at is None:
+        at = "last" if sample.labels.ndim == 1 else "average"
+    return certify_posterior(
+        posterior,
+        sample.sequences,
+        sample.labels,
+        delta=delta,
+        at=at,
+        lengths=sample.lengths,
+        groups=sample.groups,
+        max_length=record["max_length"],
+        repetitions=repetitions,
+        seed=seed,
+        holdout=None if held is None else (held.sequences, held.labels, held.lengths, held.groups),
+        holdout_role=divided.role,
+        population=sample.population,
+        tried=tried,
+        encoding=sample.encoding if encoding is None else encoding,
+        draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
+        progress=progress,
+    )
+
+
+def sample_of(folder: Path) -> tuple[SequenceData, SequenceData | None]:
+    """The sample that a posterior on disk was trained on, and the units held out, if any."""
+    record = _record(folder)
+    loaded = data.load(record["data"]["name"], **record["data"]["options"])
+    divided = roles.for_certifying(loaded, record, units=None)
+    return divided.sample, divided.held
+
+
+_KEYS: dict[str, Any] = {
+    "data": dict,
+    "units": int,
+    "digest": str,
+    "holdout": (dict, type(None)),
+    "max_length": int,
+}
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """The record of a folder, its types checked."""
+    where = Path(folder) / RECORD
+    record = files.read_json(where, largest=100_000)
+    if not isinstance(record, dict) or set(record) != set(_KEYS):
+        raise FileError(f"{where} is no record of training; it needs {', '.join(_KEYS)}")
+    for name, kind in _KEYS.items():
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            raise FileError(f"{where}: {name!r} has the wrong type; train again")
+    recorded = record["data"]
+    if not isinstance(recorded.get("name"), str) or not isinstance(recorded.get("options"), dict):
+        raise FileError(f"{where}: 'data' names no data set; train again")
+    return record
+
+
+def _seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The options, with the seed where the data set takes one."""
+    takes = "seed" in data.info(name).options and "seed" not in options
+    return {**options, "seed": seed} if takes else options

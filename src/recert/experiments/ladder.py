@@ -1,0 +1,156 @@
+"""``recert ladder``: every certificate there is on one data set, from Theorem 2 as printed down.
+
+Three predictors are trained on the same units: a network, a network as a short file, a posterior
+over networks. Each is certified at δ, alone; the units held back are for checking only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from recert import files, plots
+from recert.certificate import Certificate
+from recert.experiments import compression_runs, gibbs_runs, training_runs
+from recert.plots import Rung, value_text
+
+# From top to bottom: bound, and what it is called here.
+OF_NETWORK = (
+    ("printed_theorem_2", "Theorem 2, as printed"),
+    ("theorem_2", "Theorem 2 with constants, the paper's range"),
+    ("theorem_2_clipped", "Theorem 2 with constants, clipped range"),
+    ("theorem_3_l1", "Theorem 3 (3) repaired"),
+    ("theorem_2_single_scale", "Theorem 2 with constants, single scale"),
+    ("theorem_3_gaussian", "Theorem 3 (4) repaired"),
+    ("margin_ball", "margin ball, class-wide"),
+    ("local_ball", "local margin ball"),
+)
+
+
+def run(
+    name: str,
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    units: int | None = None,
+    seed: int = 0,
+    delta: float = 0.01,
+    console: Console | None = None,
+) -> list[Rung]:
+    """Train, certify, draw ``ladder.png`` and write ``ladder.md``; files go to ``out``.
+
+    Args:
+        name: of the data set.
+        out: folder.
+        options: of the data set.
+        units: to train on; by default those of ``recert train``.
+        seed: of the data's order and of all trainings.
+        delta: of each certificate.
+        console: where to print.
+    """
+    console, options = console or Console(), dict(options or {})
+    network = _network(name, out / "network", options, units, seed, delta, console)
+    program = _program(name, out / "compressed", options, units, seed, delta, console)
+    gibbs = _gibbs(name, out / "posterior", options, units, seed, delta, console)
+    error = _error(network)
+    rungs = [Rung(label, network[key], error) for key, label in OF_NETWORK]
+    size = int(program.network["program"]["bytes"])
+    rungs.append(Rung(f"Occam, a network of {size} bytes", program["occam"], _error(program)))
+    rungs.append(Rung("PAC-Bayes-kl, weights drawn", gibbs["pac_bayes_kl"], _error(gibbs)))
+    rungs.append(Rung("held-out limit (for checking)", network["held_out"], error))
+    rungs = [rung for rung in rungs if rung.bound.log10 is not None]
+    title = f"{name}: {network.sample['m']:,} units, each bound at δ = {delta:g}"
+    picture = plots.rungs(rungs, title, out / "ladder.png")
+    table = files.write_text(out / "ladder.md", markdown(rungs))
+    console.print(markdown(rungs), markup=False)
+    console.print(f"written: {picture}, {table}", soft_wrap=True)
+    return rungs
+
+
+def markdown(rungs: list[Rung]) -> str:
+    """The rungs as a table of a page."""
+    lines = ["| bound | kind | value | error held back |", "|---|---|---:|---:|"]
+    for rung in rungs:
+        error = "" if rung.test_error is None else f"{rung.test_error:.4f}"
+        lines.append(f"| {rung.label} | {rung.bound.kind} | {value_text(rung.bound)} | {error} |")
+    return "\n".join(lines) + "\n"
+
+
+def _error(certificate: Certificate) -> float | None:
+    held = certificate.sample.get("holdout")
+    return None if held is None else float(held["error"])
+
+
+def _network(
+    name: str,
+    out: Path,
+    options: dict[str, Any],
+    units: int | None,
+    seed: int,
+    delta: float,
+    console: Console,
+) -> Certificate:
+    console.print("a network:")
+    training_runs.train_and_save(
+        name, out, options=options, caps=None, free=False, units=units, seed=seed, changes={}
+    )
+    certificate = _certified(out, name, options, delta, "all")
+    certificate.save(out / "certificate.json")
+    return certificate
+
+
+def _program(
+    name: str,
+    out: Path,
+    options: dict[str, Any],
+    units: int | None,
+    seed: int,
+    delta: float,
+    console: Console,
+) -> Certificate:
+    console.print("a network as a file:")
+    found = compression_runs.compress_and_save(
+        name, out, options=options, units=units, seed=seed, delta=delta
+    )
+    plots.frontier(found.points(), f"Certified error against code length, {name}",
+                   out / "frontier.png")  # fmt: skip
+    certificate = _certified(found.path, name, {}, delta, "occam")
+    certificate.save(out / "certificate.json")
+    return certificate
+
+
+def _gibbs(
+    name: str,
+    out: Path,
+    options: dict[str, Any],
+    units: int | None,
+    seed: int,
+    delta: float,
+    console: Console,
+) -> Certificate:
+    console.print("a posterior over networks:")
+    gibbs_runs.train_and_save(name, out, options=options, units=units, seed=seed, delta=delta)
+    certificate = gibbs_runs.certify_saved(out, delta=delta)
+    certificate.save(out / "certificate.json")
+    return certificate
+
+
+def _certified(
+    model: Path, name: str, options: dict[str, Any], delta: float, bounds: str
+) -> Certificate:
+    return training_runs.certify_saved(
+        model,
+        name,
+        options=options,
+        delta=delta,
+        at="last",
+        caps=None,
+        input_bound=None,
+        max_length=None,
+        tried=None,
+        units=None,
+        bounds=bounds,
+    )

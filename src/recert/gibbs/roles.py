@@ -1,0 +1,235 @@
+"""Which units the prior has seen, and whether they stay out of the bound.
+
+A sample is cut after its first m_0 units: those made the prior, the rest counts for the bound. The
+digest of the first part says that it is the one that the prior speaks of. What a digest cannot see,
+a unit of the first part that comes again in the rest, shows in fingerprints; and a prior that was
+in truth made from more units than it says errs less on the first ones of the rest than later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert.errors import InputError
+from recert.recurrence import (
+    Between,
+    Prints,
+    Shifted,
+    between,
+    fingerprints,
+    shifted_between,
+)
+from recert.sample import Batch, Reading, Sample
+
+Index = NDArray[np.int64]
+
+# Deviations that the prior's errors on the rest may show between its beginning and its end.
+DEVIATIONS = 6.0
+# With as many distinct sequences as this, that all occur equally often is no chance.
+MANY = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of a sample: checked sequences, their units, and the traces by which they are known.
+
+    Attributes:
+        batch: sequences, labels, lengths.
+        units: number of each sequence's unit, 0 up to ``m`` − 1.
+        m: number of units.
+        prints: of whole sequences.
+        anchors: of a stretch of each.
+    """
+
+    batch: Batch
+    units: Index
+    m: int
+    prints: Prints
+    anchors: Prints
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """A sample in its two parts.
+
+    Attributes:
+        seen: the units that made the prior.
+        rest: the others, which the bound counts.
+        sample: both together, read: its digest, its longest sequence, its largest input.
+    """
+
+    seen: Part
+    rest: Part
+    sample: Sample
+
+    @cached_property
+    def shared(self) -> Between:
+        """How many sequences of the rest occur in the prior's part, and what chance explains."""
+        discrete = self.rest.batch.x.ndim == 2
+        return between(self.seen.prints, self.rest.prints, discrete=discrete)
+
+    @cached_property
+    def copies(self) -> Shifted:
+        """Sequences of the rest that are shifted copies of the prior's."""
+        return shifted_between(self.seen.anchors, self.rest.anchors)
+
+    @cached_property
+    def tiled(self) -> bool:
+        """Whether all sequences of the rest, with labels, occur a multiple of k > 1 times."""
+        both = self.rest.prints * np.uint64(31) + _label_prints(self.rest.batch.labels)
+        _, counts = np.unique(both, return_counts=True)
+        return len(counts) >= MANY and int(np.gcd.reduce(counts)) > 1
+
+
+def assign_roles(
+    sequences: Any,
+    labels: Any,
+    reading: Reading,
+    *,
+    m_0: int,
+    digest: str | None,
+    lengths: Any = None,
+    groups: Any = None,
+) -> Roles:
+    """Check the whole sample and cut it after its first m_0 units.
+
+    Args:
+        sequences: (m, T, d_x) reals or (m, T) tokens, the whole sample in its order.
+        labels: (m,) or (m, T) classes.
+        reading: how the sample is read.
+        m_0: units that the prior has seen.
+        digest: what these units' digest must be; None asks nothing.
+        lengths: (m,) valid steps, or None.
+        groups: (m,) ids; sequences of one id are one unit, in the order of first occurrence.
+
+    Raises:
+        InputError: the first units are others than those that the prior was made from, nothing is
+            left for the bound, or the sample is not usable.
+    """
+    everything, sample = read(sequences, labels, reading, lengths=lengths, groups=groups)
+    whole, units, total = everything.batch, everything.units, everything.m
+    if total <= m_0:
+        raise InputError(
+            f"the sample has {total} units and the prior has seen {m_0}, so none is left for the "
+            "bound; pass the whole sample, the prior's part first"
+        )
+    first = units < m_0
+    seen, rest = (_part(whole, units, sample, mask) for mask in (first, ~first))
+    if digest is not None and part_digest(seen) != digest:
+        raise InputError(
+            f"the first {m_0} units of this sample are not those that the prior was made from; "
+            "pass the whole sample in the order of training, with the same labels, lengths, "
+            "groups, at and max_length"
+        )
+    return Roles(seen, rest, sample)
+
+
+def read(
+    sequences: Any,
+    labels: Any,
+    reading: Reading,
+    *,
+    lengths: Any = None,
+    groups: Any = None,
+    what: str = "sequences",
+) -> tuple[Part, Sample]:
+    """A sample in one part, and what was seen on the way."""
+    if labels is None or not hasattr(sequences, "shape"):
+        raise InputError(f"a posterior is certified on arrays: pass {what} and labels, whole")
+    sample = Sample(sequences, labels, reading, lengths=lengths, track=True, what=what)
+    batches = list(sample)
+    whole = Batch(
+        np.concatenate([b.x for b in batches]),
+        np.concatenate([b.labels for b in batches]),
+        np.concatenate([b.lengths for b in batches]),
+    )
+    units = unit_numbers(groups, len(whole.x))
+    return _part(whole, units, sample, np.ones(len(units), dtype=bool)), sample
+
+
+def _part(whole: Batch, units: Index, sample: Sample, mask: NDArray[np.bool_]) -> Part:
+    own = units[mask]
+    return Part(
+        take(whole, mask),
+        own - own.min(initial=own[0]),
+        int(own.max()) - int(own.min()) + 1,
+        sample.prints[mask],
+        sample.anchors[mask],
+    )
+
+
+def take(batch: Batch, rows: NDArray[Any]) -> Batch:
+    """Some rows of a batch."""
+    return Batch(batch.x[rows], batch.labels[rows], batch.lengths[rows])
+
+
+def unit_numbers(groups: Any, sequences: int) -> Index:
+    """The unit of every sequence, numbered by first occurrence.
+
+    Raises:
+        InputError: groups do not suit the sequences.
+    """
+    if groups is None:
+        return np.arange(sequences, dtype=np.int64)
+    ids = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
+    if ids.shape != (sequences,):
+        raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
+    try:
+        _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    except TypeError:
+        raise InputError("groups mix types; use integers, or text, for all") from None
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    found: Index = rank[inverse]
+    return found
+
+
+def part_digest(part: Part) -> str:
+    """SHA-256 of units in their order: all valid steps, labels and lengths, and who goes with whom.
+
+    Neither padding nor the number type that inputs came in matters.
+    """
+    batch = part.batch
+    valid = np.arange(batch.x.shape[1])[None, :] < batch.lengths[:, None]
+    labels = batch.labels[valid] if batch.labels.ndim == 2 else batch.labels
+    kind = "<i8" if batch.x.ndim == 2 else "<f8"
+    sha = hashlib.sha256(f"{kind} {batch.x.shape[2:]} {labels.shape} {len(batch.x)}".encode())
+    for array, dtype in (
+        (batch.x[valid], kind), (labels, "<i8"), (batch.lengths, "<i8"), (part.units, "<i8"),
+    ):  # fmt: skip
+        sha.update(np.ascontiguousarray(array.astype(dtype)).data)
+    return sha.hexdigest()
+
+
+def drift(losses: NDArray[np.float64]) -> float:
+    """How much less a predictor loses on the first of these units than later, in deviations.
+
+    Args:
+        losses: (m,) in [0, 1], of units in their order, by a predictor that is fixed.
+
+    Returns:
+        The largest deviation, over beginnings of a share of 1/64, 2/64, …, of (later mean − mean of
+        the beginning); units in random order stay below `DEVIATIONS` but once in 10^7.
+    """
+    m = len(losses)
+    cuts = np.unique(np.arange(1, 64) * m // 64)
+    cuts = cuts[(cuts >= 10) & (cuts <= m - 10)]
+    mean = float(losses.mean())
+    spread = math.sqrt(max(mean * (1.0 - mean), 10.0 / m))
+    if not len(cuts):
+        return 0.0
+    sums = np.cumsum(losses)
+    gaps = (sums[-1] - sums[cuts - 1]) / (m - cuts) - sums[cuts - 1] / cuts
+    return float((gaps / (spread * np.sqrt(1.0 / cuts + 1.0 / (m - cuts)))).max())
+
+
+def _label_prints(labels: NDArray[np.int64]) -> Prints:
+    rows = labels.reshape(len(labels), -1)
+    return fingerprints(rows, np.zeros(len(rows), dtype=np.int64))
