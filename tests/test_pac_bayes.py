@@ -23,11 +23,12 @@ from scipy.stats import binom
 import family
 import recert
 from recert.choices import SCALE_GRID, Cost
+from recert.compression.program import with_values
 from recert.concentration import kl_inverse_lower
 from recert.errors import InputError
 from recert.gibbs import assign_roles, certify_posterior, gibbs_losses, part_digest
 from recert.network import Block, Network
-from recert.posterior import Posterior, Prior, around, with_values
+from recert.posterior import Posterior, Prior, around
 from recert.sample import Batch, Reading
 from recert.theorems.pac_bayes import (
     GIBBS_THEOREMS,

@@ -15,6 +15,10 @@ __version__ = "0.1.0"
 _HOME = {
     "certify": "recert.pipeline",
     "certify_all": "recert.joint",
+    "certify_posterior": "recert.gibbs",
+    "Posterior": "recert.posterior",
+    "load_posterior": "recert.posterior",
+    "save_posterior": "recert.posterior",
     "JointCertificate": "recert.joint",
     "Certificate": "recert.certificate",
     "load_certificate": "recert.certificate",
@@ -35,16 +39,20 @@ __all__ = [
     "Enforced",
     "JointCertificate",
     "Network",
+    "Posterior",
     "__version__",
     "certify",
     "certify_all",
+    "certify_posterior",
     "data",
     "errors",
     "from_torch",
     "load_certificate",
     "load_network",
+    "load_posterior",
     "printed",
     "save_network",
+    "save_posterior",
     "sensitivity",
     "vanilla",
 ]
@@ -54,9 +62,11 @@ if TYPE_CHECKING:
     from recert.adapters import from_torch, load_network, save_network
     from recert.caps import Cap
     from recert.certificate import Certificate, load_certificate
+    from recert.gibbs import certify_posterior
     from recert.joint import JointCertificate, certify_all
     from recert.network import Network, vanilla
     from recert.pipeline import certify
+    from recert.posterior import Posterior, load_posterior, save_posterior
     from recert.sample import Enforced
     from recert.sensitivities import sensitivity
 

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from recert import arguments, files
 from recert.adapters import load_network, save_network
 from recert.choices import SCALE_GRID, Cost
+from recert.compression.program import with_values
 from recert.errors import FileError, InputError, RecertError
-from recert.layers import Bidirectional, Dense, Layer
 from recert.network import Block, Network
 
 Array = NDArray[np.float64]
@@ -188,52 +188,6 @@ def around(centre: Network, units: int, digest: str, scale: float, **options: An
     prior = Prior(centre, units, digest, scale, **options)
     log_s = np.asarray(math.log(prior.s_0))
     return Posterior(centre, {block.name: log_s for block in centre.blocks()}, prior)
-
-
-def with_values(network: Network, values: Mapping[str, Array]) -> Network:
-    """The same network with other weights.
-
-    Args:
-        network: of which everything else is taken.
-        values: block name → array of the block's shape, for every block.
-
-    Raises:
-        InputError: a block is missing or has another shape, or a value is not finite.
-    """
-
-    def block(old: Block) -> Block:
-        value = np.asarray(values[old.name], dtype=np.float64)
-        if value.shape != old.shape:
-            raise InputError(f"block {old.name} has shape {old.shape}, its new value {value.shape}")
-        return replace(old, value=value)
-
-    def dense(old: Dense) -> Dense:
-        return replace(old, A=block(old.A), b=None if old.b is None else block(old.b))
-
-    def layer(old: Layer) -> Layer:
-        return Layer(old.cell, {r: block(b) for r, b in old.blocks.items()}, old.activation)
-
-    missing = [b.name for b in network.blocks() if b.name not in values]
-    if missing:
-        raise InputError(f"no value for block {missing[0]}; give one for every block")
-    head = network.head
-    return replace(
-        network,
-        layers=tuple(
-            Bidirectional(layer(item.forward), layer(item.backward))
-            if isinstance(item, Bidirectional)
-            else layer(item)
-            for item in network.layers
-        ),
-        head=replace(
-            head,
-            V=block(head.V),
-            b=None if head.b is None else block(head.b),
-            hidden=tuple(map(dense, head.hidden)),
-        ),
-        embedding=None if network.embedding is None else block(network.embedding),
-        encoder=tuple(map(dense, network.encoder)),
-    )
 
 
 def save_posterior(posterior: Posterior, folder: str | Path) -> Path:

@@ -45,7 +45,8 @@ def as_network(model: Any, sequences: Any = None, **parts: Any) -> Network:
     if _is_torch(model) or (isinstance(model, tuple) and model and all(map(_is_torch, model))):
         return from_torch(model, sequences, **parts)
     raise InputError(
-        f"a {type(model).__name__} is not a model that recert reads; pass a recert Network, "
+        f"a {type(model).__name__} is not a model that recert.certify reads; for a Posterior use "
+        "recert.certify_posterior, else pass a recert Network, "
         "a torch module, a tuple (nn.LSTM, nn.Linear), or the path of a saved network"
     )
 

@@ -121,15 +121,16 @@ def _draw(outcomes: list[Outcome], out: Path) -> None:
 
 def _explanation(outcomes: list[Outcome]) -> str:
     capped, free = (o.certificate for o in outcomes)
-    ball, other = capped["margin_ball"], free["margin_ball"]
+    ball, other = capped["local_ball"], free["local_ball"]
     paper, printed = capped["theorem_2"], capped["printed_theorem_2"]
     held = capped.sample["holdout"]
     at_most, other_at_most = (rounded_up(100 * bound.value, 1) for bound in (ball, other))
     return (
         f"\nWhat you are looking at: with probability at least {1 - capped.delta:.0%} over the "
         f"draw of the {capped.sample['m']:,} nouns, the capped network is wrong on at most "
-        f"{at_most}% of new nouns (the held-back ones say {held['error']:.1%}), a statement "
-        f"about every network inside the caps that needs no test set; the paper's Theorem 2 says "
+        f"{at_most}% of new nouns (the held-back ones say {held['error']:.1%}), which "
+        f"needs no test set (for every network inside its caps "
+        f"{rounded_up(100 * capped['margin_ball'].value, 1)}%); the paper's Theorem 2 says "
         f"{plots.value_text(printed)} as printed and {plots.value_text(paper)} with its constants "
         "and its own range.\n"
         f"The free network pays for its norms and its size: {other_at_most}%, and in time.png "

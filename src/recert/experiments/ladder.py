@@ -28,6 +28,11 @@ OF_NETWORK = (
     ("margin_ball", "margin ball, class-wide"),
     ("local_ball", "local margin ball"),
 )
+OF_POSTERIOR = (
+    ("majority_vote", "PAC-Bayes, the vote"),
+    ("pac_bayes_kl", "PAC-Bayes-kl, weights drawn"),
+    ("pac_bayes_temperature", "PAC-Bayes at one temperature, weights drawn"),
+)
 
 
 def run(
@@ -59,7 +64,9 @@ def run(
     rungs = [Rung(label, network[key], error) for key, label in OF_NETWORK]
     size = int(program.network["program"]["bytes"])
     rungs.append(Rung(f"Occam, a network of {size} bytes", program["occam"], _error(program)))
-    rungs.append(Rung("PAC-Bayes-kl, weights drawn", gibbs["pac_bayes_kl"], _error(gibbs)))
+    for key, label in OF_POSTERIOR:
+        # What was drawn for the units held back is the error of single networks, not of a vote.
+        rungs.append(Rung(label, gibbs[key], None if key == "majority_vote" else _error(gibbs)))
     rungs.append(Rung("held-out limit (for checking)", network["held_out"], error))
     rungs = [rung for rung in rungs if rung.bound.log10 is not None]
     title = f"{name}: {network.sample['m']:,} units, each bound at δ = {delta:g}"

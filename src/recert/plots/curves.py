@@ -150,7 +150,8 @@ def frontier(points: Sequence[CodePoint], title: str, path: str | Path) -> Path:
         f"{best.certified:.4f} at {best.bytes} bytes",
         (best.bytes, best.certified),
         textcoords="offset points",
-        xytext=(8, 12),
+        xytext=(-12, 14),
+        ha="right",
         fontsize=9.5,
     )
     axis.plot([best.bytes], [best.certified], "o", color="#1b7837", markersize=11, fillstyle="none")

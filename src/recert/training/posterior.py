@@ -26,12 +26,13 @@ from torch import Tensor, nn
 
 from recert import arguments
 from recert.choices import SCALE_GRID
+from recert.compression.program import with_values
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.gibbs import fixed_losses, gibbs_losses, part_digest, read
 from recert.gibbs.roles import Part
 from recert.network import Network
-from recert.posterior import Posterior, Prior, around, with_values
+from recert.posterior import Posterior, Prior, around
 from recert.sample import At, Reading
 from recert.theorems.pac_bayes import temperature_for
 from recert.training.loop import (
