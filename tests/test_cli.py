@@ -413,6 +413,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A test run in the background passes on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "FORCE_COLOR": "1"},  # the bar is drawn though nobody looks
     )
     try:
