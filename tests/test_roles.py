@@ -138,7 +138,7 @@ def test_a_list_of_windows_is_a_list() -> None:
     assert of_list.assumption("iid").status == "declared" and of_list.kind == "certificate"
     assert "without replacement from a list of 10,000" in of_list.assumption("iid").statement
     assert "are shifted copies" in of_list.assumption("iid").evidence
-    assert "0 are shifted" not in of_list.assumption("iid").evidence
+    assert " 0 are shifted" not in of_list.assumption("iid").evidence
     of_draws = recert.certify(network(), x, y, draws="regarded as draws", **common)
     assert of_draws.assumption("iid").status == "violated"
 
