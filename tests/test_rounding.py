@@ -19,7 +19,8 @@ from recert.compression import decode, encode, load_program
 from recert.errors import InputError
 from recert.experiments import compression_runs
 from recert.training import Recipe, train
-from recert.training.rounding import RoundedRecipe, _slope_at, _slopes, train_rounded
+from recert.training.code_slopes import slope_at, slopes
+from recert.training.rounding import RoundedRecipe, train_rounded
 
 SAMPLE = data.load("synthetic", m=600, seed=3)
 
@@ -73,12 +74,12 @@ def test_going_on_from_a_trained_network() -> None:
 
 def test_slopes_are_differences_of_code_lengths() -> None:
     q = torch.tensor([[0.0, 1.0, -2.0], [0.0, 0.0, 3.0], [0.0, 1.0, 0.0]])
-    slopes = _slopes(q)
-    assert slopes.shape[0] == 3 and bool((slopes > 0).all())
+    found = slopes(q)
+    assert found.shape[0] == 3 and bool((found > 0).all())
     # A first step out of zero costs more in a column of zeros than in one with numbers.
-    assert slopes[0, 0] > slopes[2, 0]
-    at = _slope_at(slopes, torch.tensor([[0.2, 1.5, -2.7]] * 3))
-    assert at[0].tolist() == [float(slopes[0, 0]), float(slopes[1, 1]), float(slopes[2, 2])]
+    assert found[0, 0] > found[2, 0]
+    at = slope_at(found, torch.tensor([[0.2, 1.5, -2.7]] * 3))
+    assert at[0].tolist() == [float(found[0, 0]), float(found[1, 1]), float(found[2, 2])]
 
 
 @pytest.mark.parametrize(

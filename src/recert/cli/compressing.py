@@ -24,7 +24,7 @@ def compress(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of each training.")] = None,
     prices: Annotated[
         str, typer.Option(help="Prices of a bit, in units of 1/m; one training each.")
-    ] = "2,3,5,9",
+    ] = "3,4",
     delta: Annotated[float, typer.Option(help="Failure probability of all bounds.")] = 0.01,
     bounds: Annotated[
         str, typer.Option(help="'all', or names of statements separated by commas.")

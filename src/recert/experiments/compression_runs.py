@@ -32,11 +32,13 @@ from recert.plots import CodePoint
 from recert.sample import At, Reading, Sample
 
 if TYPE_CHECKING:
+    from recert.training import Recipe
     from recert.training.rounding import RoundedRecipe
 
 FILE, RECORD = f"program{compression.SUFFIX}", "program.json"
-PRICES = (2.0, 3.0, 5.0, 9.0)
+PRICES = (3.0, 4.0)
 EVALUATIONS = 200
+STEPS = 3400  # of a training at least; batches are made smaller for it, down to 64
 QUICK = 20_000  # sequences on which most programs of a search are tried
 
 
@@ -120,7 +122,7 @@ def compress_and_save(
         sample, held = divided.sample, divided.held
         record = {**training_runs.meta_of(model), "caps": None, "tried": None}
     m = sample.units
-    found = _trained(sample, start, seed, prices, dict(changes or {}), processes, progress)
+    found = _trained(sample, start, seed, prices, dict(changes or {}), processes, progress, delta)
     if start is not None:
         found += _searched(start, sample, m, delta, seed)
     candidates = [_candidate(program, sample, m, delta) for program in found]
@@ -147,13 +149,22 @@ def recipe_for(
         raise InputError(f"unknown recipe fields {', '.join(unknown)}")
     rounded = GERMAN_NOUNS_ROUNDED
     if start is None:
-        return replace(rounded, recipe=replace(rounded.recipe, **changes))
+        return replace(
+            rounded, recipe=_batched(replace(rounded.recipe, **changes), sample, changes)
+        )
     shape = _shape(start)
     if shape is None:
         return None
     usual = {"epochs": 60, **changes}
-    recipe = replace(rounded.recipe, **{**usual, **shape})
+    recipe = _batched(replace(rounded.recipe, **{**usual, **shape}), sample, changes)
     return replace(rounded, recipe=recipe, begin=0.0, full=0.3)
+
+
+def _batched(recipe: Recipe, sample: SequenceData, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with batches small enough for `STEPS` steps, unless they were asked for."""
+    if "batch" in changes:
+        return recipe
+    return replace(recipe, batch=min(recipe.batch, max(64, recipe.epochs * sample.m // STEPS)))
 
 
 def _shape(network: Network) -> dict[str, Any] | None:
@@ -192,13 +203,14 @@ def _trained(
     changes: dict[str, Any],
     processes: int,
     progress: Callable[[float], object] | None,
+    delta: float,
 ) -> list[Program]:
     """One program for each price, in processes of their own."""
     recipe = recipe_for(start, sample, changes)
     if recipe is None:
         return []
     weights = None if start is None else {b.name: np.array(b.value) for b in start.blocks()}
-    jobs = [(sample, replace(recipe, price=price), weights, seed) for price in prices]
+    jobs = [(sample, replace(recipe, price=price), weights, seed, delta) for price in prices]
     if processes == 1 or len(jobs) == 1:
         found = []
         for i, job in enumerate(jobs):
@@ -222,12 +234,18 @@ def _trained(
 
 
 def _one(
-    sample: SequenceData, recipe: RoundedRecipe, start: Mapping[str, Array] | None, seed: int
+    sample: SequenceData,
+    recipe: RoundedRecipe,
+    start: Mapping[str, Array] | None,
+    seed: int,
+    delta: float,
 ) -> bytes:
-    """One training in a process of its own, which hands back a file."""
+    """One training and search in a process of its own, which hands back a file."""
     from recert.training.rounding import train_rounded
+    from recert.training.rounding_search import refine
 
-    return compression.encode(train_rounded(sample, recipe, start=start, seed=seed))
+    program = train_rounded(sample, recipe, start=start, seed=seed)
+    return compression.encode(refine(program, sample, recipe.recipe, delta=delta))
 
 
 def _searched(

@@ -153,6 +153,25 @@ class RecurrentClassifier(nn.Module):
         return value
 
 
+class Reading(nn.Module):
+    """A model's outputs (n, K) at the steps that have labels, to call with other weights.
+
+    Args:
+        model: as it is, or with weights given by `torch.func.functional_call`.
+        last: labels (B,) stand for the last step of each sequence; otherwise labels are (B, T).
+    """
+
+    def __init__(self, model: RecurrentClassifier, last: bool) -> None:
+        super().__init__()
+        self.model, self.last = model, last
+
+    def forward(self, x: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
+        """Outputs for inputs (T, B, …), lengths (B,) and labels, negative where there is none."""
+        if self.last:
+            return self.model.head(self.model.last_states(x, lengths))
+        return self.model.head(self.model.states(x, lengths)[labels.T >= 0])
+
+
 def _drawn(part: Part) -> Tensor:
     """Initial values for modules that are built by hand; training draws its own."""
     return torch.randn(part.shape) / max(1, part.shape[-1]) ** 0.5

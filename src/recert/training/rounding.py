@@ -20,6 +20,7 @@ from recert.compression import CodedBlock, Grid, Program, coded_bits
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.network import Network
+from recert.training.code_slopes import LARGEST, slope_at, slopes
 from recert.training.loop import (
     draw,
     input_type,
@@ -28,10 +29,10 @@ from recert.training.loop import (
     one_thread,
     time_first,
 )
-from recert.training.model import RecurrentClassifier
+from recert.training.model import Reading, RecurrentClassifier
 from recert.training.recipes import Recipe
 
-LARGEST = 40  # whole numbers beyond it are priced as it
+FINEST = 30  # steps up to a block's largest weight, so that no step vanishes
 DIGITS = 2  # binary digits of a step's mantissa after its first
 
 
@@ -69,7 +70,7 @@ class RoundedRecipe:
 
 # Three classes from the last letters of a noun: found on these data, which a file pays for itself.
 GERMAN_NOUNS_ROUNDED = RoundedRecipe(
-    Recipe(d_h=16, bias=True, epochs=90, batch=1024, learning_rate=0.02)
+    Recipe(d_h=16, bias=True, epochs=200, batch=4096, learning_rate=0.03)
 )
 
 
@@ -146,6 +147,7 @@ class _Run:
                 optimiser.param_groups[1]["lr"] = 0.3 * rate
                 self.step(x[:, chosen], labels[chosen], lengths[chosen], step, step / total)
                 optimiser.step()
+                self.floor()
             if progress is not None:
                 progress((epoch + 1) / recipe.epochs)
         return self.program()
@@ -171,7 +173,7 @@ class _Run:
         limit = self.rounded.recipe.clip or math.inf
         shrink = min(1.0, limit / max(length, 1e-30))
         if rounding and step % 5 == 0:
-            self.slopes = {n: _slopes(torch.round(z)) for n, z in scaled.items()}
+            self.slopes = {n: slopes(torch.round(z)) for n, z in scaled.items()}
         ramp = (done - self.rounded.begin) / (self.rounded.full - self.rounded.begin)
         price = self.rounded.price * min(1.0, max(0.0, ramp)) / self.data.m
         for name, gradient in zip(self.names, found, strict=True):
@@ -179,11 +181,20 @@ class _Run:
             self.steps[name].grad = torch.zeros(())
             if rounding:
                 z, s = scaled[name], float(self.steps[name].detach().exp())
-                slope = _slope_at(self.slopes[name], z) * price
+                slope = slope_at(self.slopes[name], z) * price
                 moved = gradient * (torch.round(z) - z) * s - slope * z.abs()
                 self.steps[name].grad = moved.sum()
                 gradient = gradient + slope * z.sign() / s
             self.weights[name].grad = gradient
+
+    def floor(self) -> None:
+        """Keep steps from vanishing where a block's numbers all go to zero."""
+        if not self.slopes:
+            return
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                least = float(weight.abs().max()) / FINEST + 1e-3
+                self.steps[name].clamp_(min=math.log(least))
 
     def begin(self) -> None:
         """The first steps: a block's standard deviation."""
@@ -210,7 +221,7 @@ class _Run:
     ) -> tuple[Tensor, Tensor]:
         """Outputs at the steps that have labels, and these labels."""
         full = {f"weights.{name}": _whole(name, value) for name, value in seen.items()}
-        reading = _Reading(self.model, labels.dim() == 1)
+        reading = Reading(self.model, labels.dim() == 1)
         y = torch.func.functional_call(
             reading, {f"model.{k}": v for k, v in full.items()}, (x, lengths, labels)
         )
@@ -228,19 +239,6 @@ class _Run:
             integers = torch.round(weight.detach() / step).to(torch.int64).numpy()
             blocks[name] = _coded(name, Grid(integers, mantissa, exponent))
         return _shorter_head(network, blocks)
-
-
-class _Reading(nn.Module):
-    """The model at the steps that have labels, as one module to call with other weights."""
-
-    def __init__(self, model: RecurrentClassifier, last: bool) -> None:
-        super().__init__()
-        self.model, self.last = model, last
-
-    def forward(self, x: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
-        if self.last:
-            return self.model.head(self.model.last_states(x, lengths))
-        return self.model.head(self.model.states(x, lengths)[labels.T >= 0])
 
 
 def _free(name: str, block: Tensor) -> Tensor:
@@ -281,42 +279,3 @@ def _copy(given: Mapping[str, np.ndarray], named: dict[str, nn.Parameter]) -> No
     with torch.no_grad():
         for name, value in given.items():
             named[name].copy_(torch.from_numpy(np.array(value)))
-
-
-def _slopes(q: Tensor, worth: float = 16.0) -> Tensor:
-    """Bits from |n| to |n| + 1 in an adaptive code, (columns, LARGEST).
-
-    A number is coded by the decisions |n| > 0, |n| > 1, …, each with the chance that it had in
-    the block, columns of a matrix with chances of their own where they have numbers enough.
-    """
-    n = q.abs().clamp(max=LARGEST).long().reshape(len(q), -1) if q.dim() else q.reshape(1, 1).long()
-    counts = torch.bincount(n.flatten(), minlength=LARGEST + 1).float()
-    reached = counts.flip(0).cumsum(0).flip(0)
-    yes, among = reached[1:], reached[:-1]
-    later = (yes[1:].sum() + 1.0) / (among[1:].sum() + 2.0)
-    chance = (yes + 4.0 * later) / (among + 4.0)
-    chance[0] = (yes[0] + 0.5) / (among[0] + 1.0)
-    chances = chance.repeat(n.shape[1], 1)
-    if n.shape[0] > 1 and n.shape[1] > 1:
-        alive = (n > 0).float().sum(0)
-        chances[:, 0] = (alive + worth * chance[0]) / (n.shape[0] + worth)
-        extra = (n.clamp(min=1) - 1).float().sum(0)
-        weight = (extra + alive + worth)[:, None]
-        chances[:, 1:] = (extra[:, None] + worth * chance[None, 1:]) / weight
-    chances = chances.clamp(0.002, 0.998)
-    passed = torch.cumsum(-torch.log2(chances), dim=1)
-    stop = -torch.log2(1.0 - chances)
-    bits = torch.zeros(n.shape[1], LARGEST + 1)
-    bits[:, 0] = stop[:, 0]
-    bits[:, 1:LARGEST] = 1.0 + passed[:, :-1] + stop[:, 1:]  # the 1 is the sign
-    bits[:, LARGEST] = 1.0 + passed[:, -1]
-    return bits[:, 1:] - bits[:, :-1]
-
-
-def _slope_at(slopes: Tensor, z: Tensor) -> Tensor:
-    """The slope of the code's length at every weight, of the weight's shape."""
-    flat = z.reshape(len(z), -1) if z.dim() else z.reshape(1, 1)
-    level = flat.abs().floor().clamp(max=LARGEST - 1).long()
-    columns = torch.arange(flat.shape[1]).expand_as(level) if len(slopes) > 1 else 0
-    found: Tensor = slopes[columns, level]
-    return found.reshape(z.shape)
