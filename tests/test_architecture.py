@@ -58,6 +58,7 @@ ROOMS = (
     "describe",
     "adapters",
     "posterior",
+    "verify",
     "case",
     "pipeline",
     "gibbs",
@@ -75,7 +76,7 @@ EXCEPTIONS = {
     ("certificate", "plots"): "cert.plot() draws itself; matplotlib is loaded only then",
 }
 
-HEAVY = ("torch", "matplotlib", "scipy.stats", "rich", "typer", "pandas", "safetensors", "onnx")
+HEAVY = ("torch", "matplotlib", "scipy.stats", "rich", "typer", "pandas", "safetensors", "onnx", "flint")
 # The only rooms that may know torch.
 TORCH_ROOMS = ("adapters", "training")
 

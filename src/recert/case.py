@@ -86,6 +86,15 @@ class Declared:
             population=None if population is None else arguments.whole("population", population),
         )
 
+    def recorded(self) -> dict[str, Any]:
+        """What certificates keep of it: from these values follows which choices are paid for."""
+        return {
+            "margin": self.margin,
+            "tried": self.tried,
+            "encoding": self.encoding,
+            "together": len(self.together) or 1,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -174,7 +183,12 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     )
     of_list = declared.population is not None and not declared.draws
     described = describe_sample(
-        sample, setting, input_row, "finite list" if of_list else "new draws", declared.population
+        sample,
+        setting,
+        input_row,
+        "finite list" if of_list else "new draws",
+        declared.population,
+        declared.recorded(),
     )
     gates = _measured_gates(network, sequences, labels, reading, declared.lengths)
     return Case(

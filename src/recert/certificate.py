@@ -11,6 +11,7 @@ A ``Bound`` is one statement evaluated; an ``Assumption`` is one row of the ledg
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
 from recert.schemas import certificate_schema
 
-SCHEMA = "recert-certificate-2"
+SCHEMA = "recert-certificate-3"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
 Predictor = Literal["network", "gibbs", "majority vote"]
 Status = Literal["proved", "enforced", "declared", "estimated", "violated"]
@@ -272,9 +273,9 @@ class Certificate:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, in the layout of ``schemas/certificate.json``."""
+        """Plain JSON values, in the layout of ``schemas/certificate.json``, sealed."""
         best = self.best
-        return {
+        plain: dict[str, Any] = {
             "schema": SCHEMA,
             "recert": __version__,
             "created": self.created,
@@ -301,6 +302,7 @@ class Certificate:
             ],
             "best": None if best is None else best.name,
         }
+        return plain | {"seal": seal(plain)}
 
     def save(self, path: str | Path) -> Path:
         """Write JSON to ``path``, through a temporary name. FileError if it cannot be written."""
@@ -313,6 +315,10 @@ class Certificate:
         try:
             if data["schema"] == SCHEMA:
                 _check_schema(data)
+                if data["seal"] != seal(data):
+                    raise InputError(
+                        "the certificate was changed after it was written; its seal does not fit"
+                    )
             else:
                 raise InputError(
                     f"certificate has schema {data['schema']!r}, this version reads {SCHEMA!r}; "
@@ -354,6 +360,19 @@ class Certificate:
         from recert import plots
 
         return plots.ladder([(self, "")], path)
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a certificate's JSON without its seal: keys sorted, no blanks, ASCII.
+
+    It shows that a file was edited or damaged. It says nothing of who wrote it: whoever changes a
+    certificate can seal it anew, and only ``recert.verify`` tells whether its numbers follow.
+    """
+    plain = {key: value for key, value in data.items() if key != "seal"}
+    text = json.dumps(
+        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _check_schema(data: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from recert.case import Declared, Role
 from recert.certificate import Certificate
 from recert.describe import describe_network
 from recert.errors import InputError
-from recert.gibbs.measure import Drawing, Progress, draw, held_out
+from recert.gibbs.measure import Drawing, Progress, draw, held_out, zero_one
 from recert.gibbs.menu import described, evaluate, finite_list, paid, shares_of
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
@@ -137,8 +137,12 @@ def _certify(
             "digest": roles.sample.digest,
             "input_bound": {"value": B_x, "status": input_row.status},
             "training_error": counted.mean,
-            "holdout": None if held is None else {"m": held.tally.units, "error": held.tally.mean},
+            "zero_one": zero_one(roles.rest, reading.at),
+            "holdout": None
+            if held is None
+            else {"m": held.tally.units, "error": held.tally.mean, "zero_one": held.zero_one},
             "float_slack": None,
+            "declared": declared.recorded(),
         },
         at=declared.at,
         delta=declared.delta,

@@ -101,7 +101,7 @@ class L1Entropy:
             delta=delta,
             terms={
                 "ramp_risk": float(ramp[i]),
-                "log10_complexity": math.log10(max(complexity[i], 1e-300)),
+                "log10_complexity": math.log10(max(complexity[i], 1e-300)) + OUTWARD,
                 "deviation": float(spread[i]),
             },
             choices={"gamma": float(gammas[i]), "alpha": float(s[i, best[i]])},
