@@ -46,7 +46,7 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
         x = equations.linear(network.embedding, x)
     for dense in network.encoder:
         x = equations.dense(dense, x)
-    for stage in _stages(network):
+    for stage in stages(network):
         x = _Walk(equations, stage, x).output(steps)
     for dense in network.hidden:
         x = equations.dense(dense, x)
@@ -60,22 +60,22 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """Layers that take their steps together."""
 
     cells: tuple[Cell, ...]
     two_way: bool
 
 
-def _stages(network: Structure) -> list[_Stage]:
-    found: list[_Stage] = []
+def stages(network: Structure) -> list[Stage]:
+    found: list[Stage] = []
     for cells in network.layers:
         if len(cells) == 2:
-            found.append(_Stage(cells, True))
+            found.append(Stage(cells, True))
         elif found and not found[-1].two_way:
-            found[-1] = _Stage((*found[-1].cells, *cells), False)
+            found[-1] = Stage((*found[-1].cells, *cells), False)
         else:
-            found.append(_Stage(cells, False))
+            found.append(Stage(cells, False))
     return found
 
 
@@ -92,7 +92,7 @@ class _Step:
 class _Walk:
     """One stage, walked from zero states."""
 
-    def __init__(self, equations: Equations, stage: _Stage, x: Value) -> None:
+    def __init__(self, equations: Equations, stage: Stage, x: Value) -> None:
         self.equations, self.stage, self.x = equations, stage, x
         self.dims = [dim for cell in stage.cells for dim in cell.states]
         self.tags = [f"@{i}" for i in range(len(self.dims))]
