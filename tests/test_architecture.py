@@ -76,7 +76,17 @@ EXCEPTIONS = {
     ("certificate", "plots"): "cert.plot() draws itself; matplotlib is loaded only then",
 }
 
-HEAVY = ("torch", "matplotlib", "scipy.stats", "rich", "typer", "pandas", "safetensors", "onnx", "flint")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "scipy.stats",
+    "rich",
+    "typer",
+    "pandas",
+    "safetensors",
+    "onnx",
+    "flint",
+)
 # The only rooms that may know torch.
 TORCH_ROOMS = ("adapters", "training")
 

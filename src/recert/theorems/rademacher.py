@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from recert.certificate import Bound
 from recert.choices import total_nats
-from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish, log10_of
+from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish, log10_of
 
 Array = NDArray[np.float64]
 
@@ -140,7 +140,7 @@ class SingleScale:
                 "ramp_risk": float(ramp[i]),
                 "scale": 2.0 * float(SCALES[best[i]]),
                 "deviation": float(chosen[i] - 2.0 * SCALES[best[i]]) * (1.0 + 4 * OUTWARD),
-                "log_cover": float(cover[i, best[i]]) * (1.0 + OUTWARD),
+                "log_cover": float(cover[i, best[i]]) * (1.0 + OUTWARD) + TINY,
             },
             choices={"gamma": float(gammas[i]), "eta_over_gamma": float(SCALES[best[i]])},
             cost=(*setting.cap_costs, *setting.choice_costs, rows[i]),

@@ -1,7 +1,7 @@
 """The sensitivity calculus in ball arithmetic (theory, section 3).
 
-A value carries N ≥ ‖v‖_2, Z ≥ ‖v‖_∞ and Λ[k] for every tag k, the blocks' names and the states that
-a step starts from; tags that are not listed have Λ = 0. Every number is an upper bound, so where the
+A value carries N ≥ ‖v‖_2, Z ≥ ‖v‖_∞ and Λ[k] for every tag k: the blocks, and the states that a
+step starts from. Tags that are not listed have Λ = 0. Every number is an upper bound, so where the
 theory takes a minimum either argument would be sound.
 """
 

@@ -6,6 +6,7 @@ written in K − 1 rows (theory, section 0). Weights play no part here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +42,7 @@ class Part:
     @property
     def entries(self) -> int:
         """The number of entries, always zero ones included."""
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -181,12 +179,7 @@ def _part(row: Mapping[str, Any], network: Mapping[str, Any]) -> Part:
 
 def _free(shape: list[int], zero: int) -> int:
     """Free parameters: all entries but those of columns that are always zero."""
-    if len(shape) == 2:
-        return shape[0] * (shape[1] - zero)
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+    return shape[0] * (shape[1] - zero) if len(shape) == 2 else math.prod(shape)
 
 
 def _chain(
@@ -217,7 +210,9 @@ def _cell(prefix: str, row: Mapping[str, Any], by_role: Mapping[str, Part]) -> C
     name = row["cell"]
     _need(name in GATES, f"cell {name!r}")
     needed = {f"{letter}{gate}" for gate in GATES[name] for letter in "UW"}
-    allowed = needed | {f"b{gate}" for gate in GATES[name]} | {EXTRA.get(name, "U" + GATES[name][0])}
+    allowed = (
+        needed | {f"b{gate}" for gate in GATES[name]} | {EXTRA.get(name, "U" + GATES[name][0])}
+    )
     _need(needed <= set(parts) <= allowed, f"blocks of {prefix[:-1]}")
     cell = Cell(name, row["activation"], parts)
     free = name in ("vanilla", "conv", "conv_averaged")
@@ -244,8 +239,8 @@ def _check_cell(cell: Cell, row: Mapping[str, Any]) -> None:
         columns = cell.out if role.startswith("U") else row["d_in"]
         _need(part.columns == columns, f"columns of {part.name}")
         _need(not maps or part.rows // part.shape[0] == cell.positions, "positions of a cell")
-    recorded = {role: list(p.shape) + [p.rows // p.shape[0]] for role, p in cell.parts.items()
-                if p.norm == "operator"}  # fmt: skip
+    banks = {role: part for role, part in cell.parts.items() if part.norm == "operator"}
+    recorded = {role: [*part.shape, cell.positions] for role, part in banks.items()}
     _need(row.get("filters", {}) == recorded, "filters of a cell")
 
 
@@ -279,9 +274,8 @@ def _check_norms(found: Structure) -> None:
     elif found.tokens and found.encoder:
         readers = [found.encoder[0].A]
     elif found.tokens:
-        readers = [
-            cell.parts[f"W{g}"] for cell in found.layers[0] for g in GATES[cell.cell]
-        ]  # fmt: skip
+        cells = found.layers[0]
+        readers = [cell.parts[f"W{gate}"] for cell in cells for gate in GATES[cell.cell]]
     _need(found.embedding is None or found.tokens, "an embedding reads tokens")
     names = {part.name for part in readers}
     for part in found.blocks:

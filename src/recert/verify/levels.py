@@ -1,0 +1,34 @@
+"""From a certificate's JSON to a verification, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recert.errors import InputError
+from recert.verify import arithmetic, model
+from recert.verify.balls import precise
+from recert.verify.record import Sheet
+from recert.verify.verification import Level, Verification
+
+
+@precise
+def run(data: Mapping[str, Any], seal: str, subject: Any, initial: Any) -> Verification:
+    """The checks of the highest level that what was passed allows.
+
+    With the sample, checks of level "full" (margins and risks) come after those of the model.
+    """
+    level: Level = "arithmetic" if subject is None else "model"
+    fits = arithmetic.sealed(data, seal)
+    if not fits.ok:
+        return Verification(level, (fits,))
+    sheet = Sheet()
+    sheet.checks.append(fits)
+    try:
+        record = arithmetic.check(data, sheet)
+    except InputError as error:
+        sheet.holds("schema", False, str(error), "a certificate")
+        return Verification(level, tuple(sheet.checks))
+    if subject is not None and record is not None:
+        model.check(record, subject, initial, sheet)
+    return Verification(level, tuple(sheet.checks))
