@@ -33,20 +33,20 @@ def verify(
     holdout: Sequence[Any] | None = None,
     initial: Any = None,
 ) -> Verification:
-    """Check a certificate: its arithmetic, and with a model that it speaks of that model.
+    """Check a certificate: its arithmetic, its model where one is passed, its data with them.
 
     Args:
         certificate: a file, its JSON, or the certificate itself.
         model: a ``Network``, the path of one or of a program's file, a posterior or its folder.
-        sequences: the sample; reserved for level "full".
-        labels: likewise.
-        lengths: likewise.
-        groups: likewise.
-        holdout: likewise.
+        sequences: the sample as it was certified, (m, T) tokens or (m, T, d_x) vectors.
+        labels: (m,) or (m, T).
+        lengths: (m,), or None as in ``recert.certify``.
+        groups: (m,) ids of units, or None.
+        holdout: ``(sequences, labels[, lengths[, groups]])`` held back, where there were such.
         initial: the network before training, where Gaussian priors are centred there.
 
     Raises:
-        InputError: not a certificate of this version's schema; FileError: it cannot be read;
+        InputError: not a certificate of this version's schema, or data that cannot be its own; FileError: it cannot be read;
         MissingDependencyError: python-flint is not installed.
     """
     try:
@@ -55,10 +55,14 @@ def verify(
         raise files.missing("python-flint", "'recert[verify]'", "verify") from None
     from recert.verify.levels import run
 
-    if any(x is not None for x in (sequences, labels, lengths, groups, holdout)):
-        raise InputError("level 'full' is not there yet; verify without the sample")
+    if (sequences is None) != (labels is None):
+        raise InputError("sequences and labels belong together; pass both")
+    if model is None and any(x is not None for x in (sequences, lengths, groups, holdout)):
+        raise InputError("data are measured on a network; pass the model as well")
     data = _json(certificate)
-    return run(data, seal(data), model, initial)
+    sample = None if sequences is None else (sequences, labels, lengths, groups)
+    held = None if holdout is None else (*holdout, None, None)[:4]
+    return run(data, seal(data), model, initial, sample, held)
 
 
 def _json(certificate: Any) -> Mapping[str, Any]:

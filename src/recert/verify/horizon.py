@@ -68,6 +68,7 @@ class Stage:
 
 
 def stages(network: Structure) -> list[Stage]:
+    """The layers in groups that take their steps together, bottom first."""
     found: list[Stage] = []
     for cells in network.layers:
         if len(cells) == 2:

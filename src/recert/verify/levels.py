@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from recert.errors import InputError
-from recert.verify import arithmetic, model
+from recert.verify import arithmetic, full, model
 from recert.verify.balls import precise
 from recert.verify.record import Sheet
 from recert.verify.verification import Level, Verification
 
 
 @precise
-def run(data: Mapping[str, Any], seal: str, subject: Any, initial: Any) -> Verification:
-    """The checks of the highest level that what was passed allows.
-
-    With the sample, checks of level "full" (margins and risks) come after those of the model.
-    """
-    level: Level = "arithmetic" if subject is None else "model"
+def run(
+    data: Mapping[str, Any],
+    seal: str,
+    passed: Any,
+    initial: Any,
+    sample: tuple[Any, ...] | None,
+    holdout: tuple[Any, ...] | None,
+) -> Verification:
+    """The checks of the highest level that what was passed allows."""
+    subject = None if passed is None else model.opened(passed)
+    level: Level = "arithmetic" if subject is None else "model" if sample is None else "full"
     fits = arithmetic.sealed(data, seal)
     if not fits.ok:
         return Verification(level, (fits,))
@@ -31,4 +36,6 @@ def run(data: Mapping[str, Any], seal: str, subject: Any, initial: Any) -> Verif
         return Verification(level, tuple(sheet.checks))
     if subject is not None and record is not None:
         model.check(record, subject, initial, sheet)
+        if sample is not None and sheet.fits:
+            full.check(record, subject, sample, holdout, sheet)
     return Verification(level, tuple(sheet.checks))

@@ -87,16 +87,24 @@ def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
     """Digest, size, horizon, norm of inputs, repetitions."""
     said = record.sample
     sheet.holds(
-        "sample.digest", said["digest"] == sample.digest(), said["digest"], sample.digest(), "re-measured"
+        "sample.digest",
+        said["digest"] == sample.digest(),
+        said["digest"],
+        sample.digest(),
+        "re-measured",
     )
     unit = "sequence" if len(np.unique(sample.units)) == len(sample.x) else "group of sequences"
     if said["unit"] == "sequence":
         sheet.holds("sample.unit", unit == "sequence", said["unit"], unit, "re-measured")
     bound = float(said["input_bound"]["value"])
     largest = sample.norm_bound()
-    sheet.holds("sample.input_bound", bound * (1.0 + 1e-9) >= largest, bound, largest, "re-measured")
+    sheet.holds(
+        "sample.input_bound", bound * (1.0 + 1e-9) >= largest, bound, largest, "re-measured"
+    )
     if record.statuses.get("horizon") == "estimated":
-        sheet.holds("sample.T", said["T"] >= sample.longest, said["T"], sample.longest, "re-measured")
+        sheet.holds(
+            "sample.T", said["T"] >= sample.longest, said["T"], sample.longest, "re-measured"
+        )
     _check_repetitions(record, sheet, sample)
 
 
@@ -135,7 +143,9 @@ def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> Non
     gamma = bound["choices"].get("gamma")
     if "hard_margin_risk" in terms:
         derived = found.possible(float(gamma)) - found.lost
-        _not_below(sheet, f"bounds.{name}.terms.hard_margin_risk", terms["hard_margin_risk"], derived)
+        _not_below(
+            sheet, f"bounds.{name}.terms.hard_margin_risk", terms["hard_margin_risk"], derived
+        )
     if "ramp_risk" in terms:
         derived = found.ramp(float(gamma)) - (len(found.margins.M) + 4) * SUM
         _not_below(sheet, f"bounds.{name}.terms.ramp_risk", terms["ramp_risk"], derived)
@@ -146,7 +156,9 @@ def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> Non
 def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) -> None:
     """Held-out units: how many, their errors, and which of them the sample holds as well."""
     said = record.sample["holdout"]
-    sheet.holds("sample.holdout.m", said["m"] == held.sample.m, said["m"], held.sample.m, "re-measured")
+    sheet.holds(
+        "sample.holdout.m", said["m"] == held.sample.m, said["m"], held.sample.m, "re-measured"
+    )
     _between(sheet, "sample.holdout.error", said["error"], held)
     bound = record.bound("held_out")
     if bound is not None and bound["kind"] in ("certificate", "estimate"):
@@ -159,7 +171,9 @@ def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) 
 def check_overlap(record: Record, sheet: Sheet, held: Sample, sample: Sample) -> None:
     """How many held-out sequences occur in the sample."""
     row = next((r for r in record.data["assumptions"] if r["id"] == "holdout"), None)
-    said = re.search(r"([\d,]+) of ([\d,]+) held-out sequences occur", row["evidence"] if row else "")
+    said = re.search(
+        r"([\d,]+) of ([\d,]+) held-out sequences occur", row["evidence"] if row else ""
+    )
     if said is None:
         sheet.unchecked("assumptions.holdout.evidence", None, "the ledger has no such row")
         return

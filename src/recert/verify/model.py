@@ -59,9 +59,8 @@ def opened(model: Any) -> Subject:
     return Subject(adapters.as_network(model))
 
 
-def check(record: Record, model: Any, initial: Any, sheet: Sheet) -> None:
+def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     """Digest, structure, norms, and what else the weights decide."""
-    subject = opened(model)
     blocks = {block.name: np.asarray(block.value) for block in subject.network.blocks()}
     rows = record.data["network"]["blocks"]
     shapes = {name: list(value.shape) for name, value in blocks.items()}

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.verify.forward import (
-    LARGER, TINY, UNIT, Array, Loops, Pair, Weights, beside, zeros,
+    LARGER,
+    TINY,
+    UNIT,
+    Array,
+    Loops,
+    Pair,
+    Weights,
+    beside,
+    zeros,
 )  # fmt: skip
 from recert.verify.horizon import Stage, stages
 from recert.verify.structure import Structure
@@ -92,9 +100,7 @@ class Walk:
         M, e = _margins(loops.head(h), own)
         return Margins(M, e, np.arange(len(M)))
 
-    def _every(
-        self, loops: Loops, outputs: list[Pair], labels: Index, lengths: Index
-    ) -> Margins:
+    def _every(self, loops: Loops, outputs: list[Pair], labels: Index, lengths: Index) -> Margins:
         found = []
         for t, h in enumerate(outputs):
             rows = np.flatnonzero(lengths > t)

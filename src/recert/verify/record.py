@@ -24,6 +24,12 @@ class Sheet:
         self.checks: list[Check] = []
         self.decisive = True
 
+    @property
+    def fits(self) -> bool:
+        """Whether model and structure are the certificate's, so that data may be measured on it."""
+        names = ("network", "network.blocks", "network.digest")
+        return all(check.ok for check in self.checks if check.row in names)
+
     def holds(
         self, row: str, ok: bool, recorded: Any, derived: Any, how: How = "re-derived"
     ) -> bool:

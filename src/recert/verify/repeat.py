@@ -1,8 +1,8 @@
 """What is repeated with the package's own code, for lack of a second method, and says so.
 
-Two counts have no independent derivation here: what moves of the weights do to a sample (theory 4d)
-and draws of weights (theory 5b). They are counted again from the recorded choices and the data, so a
-certificate whose counts were made up is caught; an error in the package's own code is not.
+Two counts have no independent derivation here: what moves of the weights do to a sample (theory
+4d) and draws of weights (theory 5b). They are counted again from the recorded choices and the data,
+so a certificate whose counts were made up is caught; an error in the package's own code is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from recert.errors import InputError
 from recert.verify.measure import Measured
-from recert.verify.record import TRIED, ENCODINGS, Record, Sheet
+from recert.verify.record import ENCODINGS, TRIED, Record, Sheet
 from recert.verify.sample import Sample
 
 
@@ -30,7 +30,9 @@ def check_local_ball(
     form, terms = network.margin_form(), bound["terms"]
     parts = _parts(form, bound)
     if parts is None:
-        sheet.unchecked("bounds.local_ball.choices.parts", bound["choices"]["parts"], "unknown parts")
+        sheet.unchecked(
+            "bounds.local_ball.choices.parts", bound["choices"]["parts"], "unknown parts"
+        )
         return
     sample = found.sample
     lengths = sample.lengths
@@ -103,7 +105,13 @@ def check_draws(
     counted = tally(losses, rest.units, rest.m)
     name = f"bounds.{bound['name']}.terms"
     drawn = terms["gibbs_error_drawn"]
-    sheet.holds(f"{name}.gibbs_error_drawn", drawn >= counted.mean * (1 - 1e-12), drawn, counted.mean, "repeated")
+    sheet.holds(
+        f"{name}.gibbs_error_drawn",
+        drawn >= counted.mean * (1 - 1e-12),
+        drawn,
+        counted.mean,
+        "repeated",
+    )
     if "disagreement" in terms:
         said, again = terms["disagreement"], counted.disagreement
         ok = again is not None and said >= again * (1 - 1e-12)
@@ -120,7 +128,13 @@ def check_draws(
     said = record.bound("held_out")
     if said is not None and said["terms"]:
         error = said["terms"]["error"]
-        sheet.holds("bounds.held_out.terms.error", error >= found.first * (1 - 1e-12), error, found.first, "repeated")
+        sheet.holds(
+            "bounds.held_out.terms.error",
+            error >= found.first * (1 - 1e-12),
+            error,
+            found.first,
+            "repeated",
+        )
 
 
 def check_prior_units(sheet: Sheet, recorded: str, whole: Sample, units: int) -> None:

@@ -149,10 +149,8 @@ def _vectors(
     return found
 
 
-def _labels(
-    y: Index, n: Index, wide: tuple[int, int], at: str | int, classes: int
-) -> Index:
-    """Labels (m,), or (m, T) where losses are averaged; widths before and after the cut are ``wide``."""
+def _labels(y: Index, n: Index, wide: tuple[int, int], at: str | int, classes: int) -> Index:
+    """Labels (m,), or (m, T) of averaged losses; ``wide`` are widths before and after the cut."""
     rows = np.arange(len(n))
     if at == "average":
         _need(y.ndim == 2 and y.shape[1] in wide, f"labels have shape {y.shape}")
