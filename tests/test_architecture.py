@@ -43,6 +43,7 @@ ROOMS = (
     "walk",
     "sensitivities",
     "recurrence",
+    "digests",
     "sample",
     "predict",
     "compression",

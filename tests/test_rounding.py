@@ -17,7 +17,7 @@ from recert import compression, data
 from recert.cli.entry import app
 from recert.compression import decode, encode, load_program
 from recert.errors import InputError
-from recert.experiments import compression_runs
+from recert.experiments import compression_runs, training_runs
 from recert.training import Recipe, train
 from recert.training.code_slopes import slope_at, slopes
 from recert.training.rounding import RoundedRecipe, train_rounded
@@ -31,7 +31,7 @@ def rounded(cell: str = "vanilla", **more: object) -> RoundedRecipe:
 
 
 def error(program: compression.Program) -> float:
-    return compression_runs.error_of(program.network(), SAMPLE)
+    return training_runs.error_of(program.network(), SAMPLE)
 
 
 @pytest.mark.parametrize("cell", ["vanilla", "mgu", "gru", "lstm", "conv"])
@@ -67,7 +67,7 @@ def test_going_on_from_a_trained_network() -> None:
     start = {block.name: block.value for block in network.blocks()}
     short = replace(rounded(), begin=0.0, full=0.3)
     found = train_rounded(SAMPLE, short, start=start)
-    assert error(found) <= compression_runs.error_of(network, SAMPLE) + 0.1
+    assert error(found) <= training_runs.error_of(network, SAMPLE) + 0.1
     with pytest.raises(InputError, match="other blocks"):
         train_rounded(SAMPLE, rounded("gru"), start=start)
 
@@ -123,10 +123,12 @@ def test_compress_and_certify_again(tmp_path: Path) -> None:
 
 
 def test_bad_options(tmp_path: Path) -> None:
-    for options in (
-        ("--prices", "a,b"),
-        (str(tmp_path), "--cell", "gru"),
-        ("-o", "nothing=1"),
+    for options, word in (
+        (("--prices", "a,b"), "prices"),
+        (("--prices", "nan"), "price"),
+        ((str(tmp_path), "--cell", "gru"), "MODEL"),
+        (("-o", "nothing=1"), "no option 'nothing'"),
     ):
         found = run("compress", *options, "--data", "synthetic", "--out", str(tmp_path / "o"))
         assert found.exit_code != 0
+        assert word in str(found.exception)

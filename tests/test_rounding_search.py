@@ -13,7 +13,7 @@ from recert.compression import Grid, Program
 from recert.compression.program import CodedBlock
 from recert.data import SequenceData
 from recert.errors import InputError
-from recert.experiments.compression_runs import error_of
+from recert.experiments.training_runs import error_of
 from recert.training import Recipe
 from recert.training.rounding import RoundedRecipe, train_rounded
 from recert.training.rounding_search import Refinement, _Search, refine, weights_of

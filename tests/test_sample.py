@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import recert
+from recert.digests import SampleDigest
 from recert.errors import FileError, InputError, RecertError, UnsupportedModelError
 from recert.sample import Enforced, Reading, Sample, scale_into_ball
 
@@ -323,3 +326,30 @@ def test_digest_depends_on_everything_read() -> None:
         digest(X[1:], Y[1:]),
     ]
     assert len({first, *others}) == 6
+
+
+def test_the_digest_is_of_content_alone() -> None:
+    """Neither batches, padding nor number types are in it; every value, label and length is."""
+    rng = np.random.default_rng(0)
+    x, y, n = rng.integers(0, 4, (30, 5)), rng.integers(0, 3, 30), rng.integers(1, 6, 30)
+
+    def digest(x: Any, y: Any, n: Any, width: int | None = None) -> str:
+        found = SampleDigest()
+        for i in range(0, len(x), width or len(x)):
+            piece = slice(i, i + (width or len(x)))
+            found.update(x[piece], y[piece], n[piece])
+        return found.hexdigest()
+
+    plain = digest(x, y, n)
+    padded = np.where(np.arange(8) < n[:, None], np.pad(x, ((0, 0), (0, 3))), -1)
+    assert plain == digest(padded, y, n) == digest(x.astype(np.int32), y, n, 7)
+    values = b"".join(row[:k].astype("<i8").tobytes() for row, k in zip(x, n, strict=True))
+    streams = (values, y.astype("<i8").tobytes(), n.astype("<i8").tobytes())
+    lines = ["recert-sample-1 tokens 0 sequence", *(sha256(s).hexdigest() for s in streams)]
+    assert plain == sha256("\n".join(lines).encode()).hexdigest()
+    for i in range(3):
+        changed = [x.copy(), y.copy(), n.copy()]
+        changed[i][4] = changed[i][4] % 2 + 1 if i == 2 else (changed[i][4] + 1) % 3
+        assert digest(*changed) != plain or np.array_equal(changed[i], (x, y, n)[i])
+    real = rng.normal(size=(30, 5, 2))
+    assert digest(real, y, n) != digest(real.reshape(30, 10, 1), y, 2 * n)

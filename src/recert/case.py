@@ -174,7 +174,7 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         class_caps,
         cap_costs,
         l1_costs,
-        _choices(declared),
+        choices_paid(declared),
         declared.margin,
         _centre(start),
         held,
@@ -322,7 +322,7 @@ def _held_sample(
     return margin_table(held, predictor, groups=groups), held
 
 
-def _choices(declared: Declared) -> tuple[Cost, ...]:
+def choices_paid(declared: Declared) -> tuple[Cost, ...]:
     """Prices of what was chosen on the sample before the network was trained."""
     found = []
     for what, n in (

@@ -105,24 +105,15 @@ def _other_norm(value: NDArray[np.float64], what: str) -> float:
     return bound(value.reshape(len(value), -1))
 
 
-def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list[Assumption]:
-    """The rows that do not depend on norms."""
-    recipe = (
-        "the architecture and training recipe were fixed before looking at the sample"
-        if tried == 1
-        else f"the recipe was one of {tried} fixed beforehand; the choice is paid for"
-    )
-    row: tuple[Status, str] = (
-        ("proved", "chosen on a grid after looking, and paid for")
-        if margin is None
-        else ("declared", f"γ = {margin:g} was declared before looking")
-    )
-    rows = [
+def recipe_rows(tried: int, fixed: str) -> tuple[Assumption, Assumption]:
+    """That recipe and step were fixed beforehand; ``fixed`` says so where nothing was tried."""
+    chosen = f"the recipe was one of {tried:,} fixed beforehand; the choice is paid for"
+    return (
         Assumption(
             "architecture",
             "the architecture was fixed beforehand, or its choice is paid for",
             "declared",
-            recipe,
+            fixed if tried == 1 else chosen,
         ),
         Assumption(
             "step",
@@ -130,6 +121,19 @@ def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list
             "declared",
             "declared by the user",
         ),
+    )
+
+
+def common_rows(table: MarginTable, *, tried: int, margin: float | None) -> list[Assumption]:
+    """The rows that do not depend on norms."""
+    row: tuple[Status, str] = (
+        ("proved", "chosen on a grid after looking, and paid for")
+        if margin is None
+        else ("declared", f"γ = {margin:g} was declared before looking")
+    )
+    fixed = "the architecture and training recipe were fixed before looking at the sample"
+    rows = [
+        *recipe_rows(tried, fixed),
         Assumption("margin", "the margin γ was fixed, or its choice is paid for", *row),
         Assumption(
             "l1_caps",

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recert.errors import InputError
 from recert.predict import Predictor, margins_of
-from recert.sample import Checked, Raw, Sample
+from recert.sample import Checked, Raw, Sample, unit_numbers
 
 Array = NDArray[np.float64]
 
@@ -150,10 +150,9 @@ def margin_table(
             progress(len(count))
     margins, count = np.concatenate(parts), np.concatenate(counts)
     sequences = len(count)
-    if groups is None:
-        unit, m, units = "sequence", sequences, np.arange(sequences)
-    else:
-        unit, (m, units) = "group of sequences", _group_index(groups, sequences)
+    unit = "sequence" if groups is None else "group of sequences"
+    units = unit_numbers(groups, sequences)
+    m = int(units.max()) + 1
     sizes = np.bincount(units, minlength=m)
     if sample.reading.at != "average" and bool(np.all(sizes == 1)):
         return MarginTable(margins, m, unit)
@@ -201,14 +200,3 @@ def _finite(margins: Array) -> Array:
             "the network's outputs overflow on this sample; its margins are not finite"
         )
     return margins
-
-
-def _group_index(groups: Any, sequences: int) -> tuple[int, NDArray[np.int64]]:
-    ids = np.asarray(groups)
-    if ids.shape != (sequences,):
-        raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
-    try:
-        unique, inverse = np.unique(ids, return_inverse=True)
-    except TypeError:
-        raise InputError("groups mix types; use integers, or text, for all") from None
-    return len(unique), inverse

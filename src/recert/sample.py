@@ -7,7 +7,6 @@ the declared horizon, as part of the model.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.digests import SampleDigest
 from recert.errors import InputError
 from recert.recurrence import anchors, fingerprints
 
@@ -106,7 +106,7 @@ class Sample:
         self._prints: list[NDArray[np.uint64]] = []
         self._anchors: list[NDArray[np.uint64]] = []
         self._track = track
-        self._sha = hashlib.sha256()
+        self._digest = SampleDigest()
         self._source = self._open(sequences, labels, lengths)
 
     def _open(self, sequences: Any, labels: Any, lengths: Any) -> Iterable[tuple[Any, Any, Any]]:
@@ -166,10 +166,7 @@ class Sample:
         self._prints.append(checked.prints)
         self._anchors.append(checked.anchors)
         batch = checked.batch
-        described = (batch.x.shape, str(batch.x.dtype), batch.labels.shape)
-        self._sha.update(str(described).encode())
-        for part in (batch.x, batch.labels, batch.lengths):
-            self._sha.update(np.ascontiguousarray(part).data)
+        self._digest.update(batch.x, batch.labels, batch.lengths)
 
     @property
     def prints(self) -> NDArray[np.uint64]:
@@ -184,7 +181,7 @@ class Sample:
     @property
     def digest(self) -> str:
         """SHA-256 of every sequence, label and length read so far (with ``track``)."""
-        return self._sha.hexdigest()
+        return self._digest.hexdigest()
 
     def check(self, raw: Raw) -> Checked:
         """Validate a batch and cut it to the horizon; changes nothing here."""
@@ -359,6 +356,27 @@ def _array(value: Any, what: str) -> NDArray[Any]:
     if array.dtype == object or array.dtype.kind not in "biuf":
         raise InputError(f"{what} are not numbers (dtype {array.dtype}); pass a numeric array")
     return array
+
+
+def unit_numbers(groups: Any, sequences: int) -> NDArray[np.int64]:
+    """The unit of every sequence, numbered by first occurrence; without groups each is its own.
+
+    Raises:
+        InputError: groups do not suit the sequences.
+    """
+    if groups is None:
+        return np.arange(sequences, dtype=np.int64)
+    ids = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
+    if ids.shape != (sequences,):
+        raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
+    try:
+        _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    except TypeError:
+        raise InputError("groups mix types; use integers, or text, for all") from None
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    found: NDArray[np.int64] = rank[inverse]
+    return found
 
 
 def _integers(array: NDArray[Any], what: str) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from recert.cli.common import (
     caps_of,
     check_writable,
     console_of,
+    enforce,
     options_of,
     whole_or_word,
 )
@@ -102,9 +103,7 @@ def certify(
         best = joint.best
         _show_joint(joint, console)
         _write_joint(joint, out, console)
-    if require is not None and not (best.kind == "certificate" and best.risk_bound <= require):
-        console.print(f"no certificate at most {require}")
-        raise typer.Exit(1)
+    enforce(require, best, console)
 
 
 def _show(certificate: Certificate, title: str, console: Console) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from recert.certificate import Certificate
 from recert.errors import FileError, InputError
 
 Options = Annotated[
@@ -46,6 +47,15 @@ def check_writable(folder: Path) -> None:
         raise FileError(
             f"cannot write to {folder}: {error.strerror or error}; choose another folder"
         ) from None
+
+
+def enforce(require: float | None, certificate: Certificate, console: Console) -> None:
+    """Exit with status 1 unless the certificate is one and at most what is required, if it is."""
+    if require is None:
+        return
+    if certificate.kind != "certificate" or not certificate.risk_bound <= require:
+        console.print(f"no certificate at most {require}")
+        raise typer.Exit(1)
 
 
 def options_of(pairs: list[str] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_writable, console_of, given, options_of
+from recert.cli.common import Options, check_writable, console_of, enforce, given, options_of
 from recert.errors import InputError
 
 
@@ -64,12 +64,6 @@ def compress(
         data,
         options=options_of(option),
         delta=delta,
-        at="last",
-        caps=None,
-        input_bound=None,
-        max_length=None,
-        tried=None,
-        units=None,
         bounds="all" if bounds == "all" else [name.strip() for name in bounds.split(",")],
     )
     console.print(tables.ladder(certificate, f"Bounds for {found.path}"))
@@ -81,11 +75,7 @@ def compress(
     saved = certificate.save(out / "certificate.json")
     written = f"written: {found.path} ({found.best.bytes} bytes), {saved}, {picture}"
     console.print(written, soft_wrap=True)
-    if require is not None and not (
-        certificate.kind == "certificate" and certificate.risk_bound <= require
-    ):
-        console.print(f"no certificate at most {require}")
-        raise typer.Exit(1)
+    enforce(require, certificate, console)
 
 
 def _prices(text: str) -> list[float]:

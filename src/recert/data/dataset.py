@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -14,6 +16,17 @@ PADDING = -1
 
 # So that units are set aside by other random numbers than anything else is drawn by.
 _SET_ASIDE = 54
+
+
+def padded(rows: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of 1 to ``width`` tokens as one padded array (m, width) of int32, and lengths (m,)."""
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    tokens = np.full((len(rows), width), PADDING, dtype=np.int32)
+    # A boolean mask fills in row order, which is the order of what is put there.
+    tokens[np.arange(width)[None, :] < lengths[:, None]] = np.fromiter(
+        chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum())
+    )
+    return tokens, lengths
 
 
 @dataclass(frozen=True, eq=False)

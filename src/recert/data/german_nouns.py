@@ -7,13 +7,13 @@ is never imported, so its own dependencies are not needed.
 from __future__ import annotations
 
 import csv
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from recert.data.dataset import PADDING, SequenceData
-from recert.errors import FileError, InputError, MissingDependencyError
+from recert.data.dataset import SequenceData, padded
+from recert.data.packages import file_of
+from recert.errors import FileError, InputError
 
 ALPHABET = tuple("abcdefghijklmnopqrstuvwxyzäöüß")
 GENDERS = ("f", "m", "n")
@@ -78,13 +78,7 @@ def locate() -> Path:
         MissingDependencyError: the package is not installed.
 
     """
-    spec = find_spec("german_nouns")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingDependencyError(
-            "the data set german-nouns needs the package german-nouns: "
-            "pip install --no-deps german-nouns==1.2.5, or give the path of its nouns.csv"
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / "nouns.csv"
+    return file_of("german-nouns", "german_nouns", "german-nouns==1.2.5", "nouns.csv")
 
 
 def read_nouns(path: Path) -> list[tuple[str, str]]:
@@ -111,14 +105,8 @@ def read_nouns(path: Path) -> list[tuple[str, str]]:
 
 def encode(words: list[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Words over `ALPHABET`, 1 to `max_length` letters each, as tokens (m, T) and lengths (m,)."""
-    lengths = np.fromiter((len(word) for word in words), dtype=np.int64, count=len(words))
-    codes = np.frombuffer("".join(words).encode("utf-32-le"), dtype="<u4")
-    table = np.full(max(map(ord, ALPHABET)) + 1, PADDING, dtype=np.int32)
-    table[[ord(letter) for letter in ALPHABET]] = np.arange(len(ALPHABET))
-    tokens = np.full((len(words), max_length), PADDING, dtype=np.int32)
-    # A boolean mask fills in row order, which is the order in which the words were joined.
-    tokens[np.arange(max_length)[None, :] < lengths[:, None]] = table[codes]
-    return tokens, lengths
+    place = {letter: i for i, letter in enumerate(ALPHABET)}
+    return padded([[place[letter] for letter in word] for word in words], max_length)
 
 
 def _genders_by_noun(path: Path) -> dict[str, set[str]]:

@@ -143,15 +143,7 @@ def one(entry: Entry) -> Finished:
         certificate = training_runs.certify_saved(
             entry.folder,
             entry.data,
-            options={},
             delta=DELTA,
-            at="last",
-            caps=None,
-            input_bound=None,
-            max_length=None,
-            tried=None,
-            units=None,
-            bounds="all",
         )
         certificate.save(entry.folder / "certificate.json")
     except RecertError as error:

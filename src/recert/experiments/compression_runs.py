@@ -25,11 +25,10 @@ from recert.compression.search import certified
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import roles, training_runs
+from recert.experiments.training_runs import error_of
 from recert.layers import Bidirectional, Layer
-from recert.margins import margin_table
 from recert.network import Network
 from recert.plots import CodePoint
-from recert.sample import At, Reading, Sample
 
 if TYPE_CHECKING:
     from recert.training import Recipe
@@ -187,14 +186,6 @@ def _shape(network: Network) -> dict[str, Any] | None:
     }
 
 
-def error_of(network: Network, sample: SequenceData) -> float:
-    """Error at the last step, or averaged over the steps that have labels, per unit."""
-    at: At = "last" if sample.labels.ndim == 1 else "average"
-    reading = Reading(network.input_kind, network.d_x, network.K, at)
-    read = Sample(sample.sequences, sample.labels, reading, lengths=sample.lengths)
-    return margin_table(read, adapters.torch_predictor(network), groups=sample.groups).error
-
-
 def _trained(
     sample: SequenceData,
     start: Network | None,
@@ -266,7 +257,10 @@ def _searched(
 
 
 def _candidate(program: Program, sample: SequenceData, m: int, delta: float) -> Candidate:
-    length, error = compression.file_bytes(program), error_of(program.network(), sample)
+    length, error = (
+        compression.file_bytes(program),
+        error_of(program.network(), sample),
+    )
     return Candidate(program, length, error, certified(error, length, m, delta))
 
 

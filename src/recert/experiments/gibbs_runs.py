@@ -18,7 +18,7 @@ from recert.certificate import Certificate
 from recert.data import SequenceData
 from recert.errors import FileError, InputError
 from recert.experiments import roles
-from recert.experiments.training_runs import DEFAULT_UNITS
+from recert.experiments.training_runs import DEFAULT_UNITS, seeded
 from recert.gibbs import certify_posterior
 from recert.posterior import Posterior, load_posterior, save_posterior
 from recert.sample import At
@@ -91,7 +91,7 @@ def train_and_save(
 
     recipe = recipe_for(changes or {})
     options = dict(options or {})
-    known = _seeded(name, options, seed)
+    known = seeded(name, options, seed)
     loaded = data.load(name, **known)
     divided = roles.for_training(
         loaded,
@@ -232,9 +232,3 @@ def _record(folder: Path) -> dict[str, Any]:
     if not isinstance(recorded.get("name"), str) or not isinstance(recorded.get("options"), dict):
         raise FileError(f"{where}: 'data' names no data set; train again")
     return record
-
-
-def _seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The options, with the seed where the data set takes one."""
-    takes = "seed" in data.info(name).options and "seed" not in options
-    return {**options, "seed": seed} if takes else options

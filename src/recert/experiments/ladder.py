@@ -7,6 +7,7 @@ over networks. Each is certified at δ, alone; the units held back are for check
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,22 @@ OF_POSTERIOR = (
     ("pac_bayes_temperature", "PAC-Bayes at one temperature, weights drawn"),
 )
 
+# Prices of a bit: the two of `recert compress`, and dearer ones for the picture.
+FRONTIER = (*compression_runs.PRICES, 6.0, 12.0)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the three trainings have in common: data, folder, seed, δ, and where to print."""
+
+    name: str
+    out: Path
+    options: dict[str, Any]
+    units: int | None
+    seed: int
+    delta: float
+    console: Console
+
 
 def run(
     name: str,
@@ -57,9 +74,8 @@ def run(
         console: where to print.
     """
     console, options = console or Console(), dict(options or {})
-    network = _network(name, out / "network", options, units, seed, delta, console)
-    program = _program(name, out / "compressed", options, units, seed, delta, console)
-    gibbs = _gibbs(name, out / "posterior", options, units, seed, delta, console)
+    what = Training(name, out, options, units, seed, delta, console)
+    network, program, gibbs = _network(what), _program(what), _gibbs(what)
     error = _error(network)
     rungs = [Rung(label, network[key], error) for key, label in OF_NETWORK]
     size = int(program.network["program"]["bytes"])
@@ -91,73 +107,40 @@ def _error(certificate: Certificate) -> float | None:
     return None if held is None else float(held["error"])
 
 
-def _network(
-    name: str,
-    out: Path,
-    options: dict[str, Any],
-    units: int | None,
-    seed: int,
-    delta: float,
-    console: Console,
-) -> Certificate:
-    console.print("a network:")
+def _network(what: Training) -> Certificate:
+    what.console.print("a network:")
+    out = what.out / "network"
     training_runs.train_and_save(
-        name, out, options=options, caps=None, free=False, units=units, seed=seed, changes={}
-    )
-    certificate = _certified(out, name, options, delta, "all")
-    certificate.save(out / "certificate.json")
-    return certificate
+        what.name, out, options=what.options, caps=None, free=False, units=what.units,
+        seed=what.seed, changes={},
+    )  # fmt: skip
+    return _saved(training_runs.certify_saved(out, what.name, delta=what.delta), out)
 
 
-def _program(
-    name: str,
-    out: Path,
-    options: dict[str, Any],
-    units: int | None,
-    seed: int,
-    delta: float,
-    console: Console,
-) -> Certificate:
-    console.print("a network as a file:")
+def _program(what: Training) -> Certificate:
+    what.console.print("a network as a file:")
+    out = what.out / "compressed"
     found = compression_runs.compress_and_save(
-        name, out, options=options, units=units, seed=seed, delta=delta
+        what.name, out, options=what.options, units=what.units, seed=what.seed, delta=what.delta,
+        prices=FRONTIER,
+    )  # fmt: skip
+    title = f"Certified error against code length, {what.name}"
+    plots.frontier(found.points(), title, out / "frontier.png")
+    certificate = training_runs.certify_saved(
+        found.path, what.name, delta=what.delta, bounds="occam"
     )
-    plots.frontier(found.points(), f"Certified error against code length, {name}",
-                   out / "frontier.png")  # fmt: skip
-    certificate = _certified(found.path, name, {}, delta, "occam")
+    return _saved(certificate, out)
+
+
+def _gibbs(what: Training) -> Certificate:
+    what.console.print("a posterior over networks:")
+    out = what.out / "posterior"
+    gibbs_runs.train_and_save(
+        what.name, out, options=what.options, units=what.units, seed=what.seed, delta=what.delta
+    )
+    return _saved(gibbs_runs.certify_saved(out, delta=what.delta), out)
+
+
+def _saved(certificate: Certificate, out: Path) -> Certificate:
     certificate.save(out / "certificate.json")
     return certificate
-
-
-def _gibbs(
-    name: str,
-    out: Path,
-    options: dict[str, Any],
-    units: int | None,
-    seed: int,
-    delta: float,
-    console: Console,
-) -> Certificate:
-    console.print("a posterior over networks:")
-    gibbs_runs.train_and_save(name, out, options=options, units=units, seed=seed, delta=delta)
-    certificate = gibbs_runs.certify_saved(out, delta=delta)
-    certificate.save(out / "certificate.json")
-    return certificate
-
-
-def _certified(
-    model: Path, name: str, options: dict[str, Any], delta: float, bounds: str
-) -> Certificate:
-    return training_runs.certify_saved(
-        model,
-        name,
-        options=options,
-        delta=delta,
-        at="last",
-        caps=None,
-        input_bound=None,
-        max_length=None,
-        tried=None,
-        units=None,
-        bounds=bounds,
-    )

@@ -74,7 +74,8 @@ def train_and_save(
     from recert.training.recipes import GERMAN_NOUNS_CHOICES
 
     recipe = recipe_for(name, cell, caps, free=free, changes=changes)
-    loaded = _load(name, options, seed)
+    known = seeded(name, options, seed)
+    loaded = data.load(name, **known)
     aside = roles.held_out_units(loaded, holdout)
     divided = roles.for_training(
         loaded, units=units, usual=DEFAULT_UNITS.get(name), holdout=aside, seed=seed
@@ -84,7 +85,7 @@ def train_and_save(
     network = trained.model.recert_network()
     tried = GERMAN_NOUNS_CHOICES[cell] if name == "german-nouns" else 1
     meta = {
-        "data": {"name": name, "options": {**options, **seeded(name, options, seed)}},
+        "data": {"name": name, "options": known},
         **roles.recorded(divided, seed),
         "cell": cell,
         "caps": trained.caps or None,
@@ -97,8 +98,8 @@ def train_and_save(
         out,
         training.units,
         0 if spare is None else spare.units,
-        _error(network, training),
-        None if spare is None else _error(network, spare),
+        error_of(network, training),
+        None if spare is None else error_of(network, spare),
         trained.seconds,
         aside,
     )
@@ -127,7 +128,7 @@ def recipe_for(
     return replace(recipe, caps=caps, **changes)
 
 
-def _error(network: Network, loaded: SequenceData) -> float:
+def error_of(network: Network, loaded: SequenceData) -> float:
     """Error at the last step, or averaged over the steps that have labels, per unit."""
     at: At = "last" if loaded.labels.ndim == 1 else "average"
     reading = Reading(network.input_kind, network.d_x, network.K, at)
@@ -139,15 +140,15 @@ def certify_saved(
     model: Path,
     name: str,
     *,
-    options: dict[str, Any],
-    delta: float,
-    at: Any,
-    caps: dict[str, float] | None,
-    input_bound: float | None,
-    max_length: int | None,
-    tried: int | None,
-    units: int | None,
-    bounds: str | Sequence[str],
+    options: dict[str, Any] | None = None,
+    delta: float = 0.01,
+    at: Any = "last",
+    caps: dict[str, float] | None = None,
+    input_bound: float | None = None,
+    max_length: int | None = None,
+    tried: int | None = None,
+    units: int | None = None,
+    bounds: str | Sequence[str] = "all",
     encoding: str | int | None = None,
     holdout_role: Role | None = None,
     together: tuple[str, ...] = (),
@@ -249,9 +250,10 @@ def roles_of(
     meta, options = meta_of(model), options or {}
     recorded = meta.get("data") or {}
     if recorded.get("name") != name:
-        return roles.for_certifying(_load(name, options, 0), {}, units=units, asked=asked)
+        loaded = data.load(name, **seeded(name, options, 0))
+        return roles.for_certifying(loaded, {}, units=units, asked=asked)
     known = recorded.get("options") or {}
-    loaded = _load(name, {**known, **options}, 0)
+    loaded = data.load(name, **seeded(name, {**known, **options}, 0))
     changed = any(known.get(key) != value for key, value in options.items())
     return roles.for_certifying(loaded, meta, units=units, asked=asked, changed=changed)
 
@@ -293,9 +295,6 @@ def _first(*values: int | None) -> int:
 
 
 def seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The seed as an option of the data set, where it takes one."""
-    return {"seed": seed} if "seed" in data.info(name).options and "seed" not in options else {}
-
-
-def _load(name: str, options: dict[str, Any], seed: int) -> SequenceData:
-    return data.load(name, **{**seeded(name, options, seed), **options})
+    """The options, with the seed where the data set takes one and none is given."""
+    takes = "seed" in data.info(name).options and "seed" not in options
+    return {**options, "seed": seed} if takes else dict(options)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from recert import arguments, ledger
-from recert.case import Declared, Role
+from recert.case import Declared, Role, choices_paid
 from recert.certificate import Certificate
 from recert.describe import describe_network
 from recert.errors import InputError
 from recert.gibbs.measure import Drawing, Progress, draw, held_out, zero_one
-from recert.gibbs.menu import described, evaluate, finite_list, paid, shares_of
+from recert.gibbs.menu import described, evaluate, finite_list, shares_of
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
 from recert.network import Network
@@ -118,7 +118,7 @@ def _certify(
     setting = GibbsSetting(
         divergence=posterior.divergence,
         monte_carlo=drawn,
-        costs=(*paid(declared), *prior.cost),
+        costs=(*choices_paid(declared), *prior.cost),
         temperature=prior.temperature,
         holdout=None if held is None else (held.tally.first, held.tally.units, held.zero_one),
         choices=described(posterior, drawing),

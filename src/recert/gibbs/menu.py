@@ -12,7 +12,7 @@ import numpy as np
 from recert import ledger
 from recert.case import ENCODINGS, Declared
 from recert.certificate import Assumption, Bound, ListStatement
-from recert.choices import Cost, FiniteChoice, split_delta, total_nats
+from recert.choices import split_delta, total_nats
 from recert.errors import InputError
 from recert.gibbs.measure import Drawing
 from recert.gibbs.roles import Roles
@@ -46,18 +46,6 @@ def shares_of(declared: Declared, drawing: Drawing, posterior: Posterior) -> dic
     if limits == 2:
         weights["monte_carlo_lower"] = drawing.share
     return split_delta(declared.delta, list(weights), weights)
-
-
-def paid(declared: Declared) -> tuple[Cost, ...]:
-    """Prices of what was chosen on units that the bound counts."""
-    found = []
-    for what, n in (
-        ("recipes tried on this sample", declared.tried),
-        (ENCODINGS, declared.encoding),
-    ):
-        if isinstance(n, int) and n > 1:
-            found.append(Cost(what, None, float(n), FiniteChoice(n).cost()))
-    return tuple(found)
 
 
 def evaluate(

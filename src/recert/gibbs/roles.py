@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.digests import SampleDigest, units_digest
 from recert.errors import InputError
 from recert.recurrence import (
     Between,
@@ -26,7 +27,7 @@ from recert.recurrence import (
     fingerprints,
     shifted_between,
 )
-from recert.sample import Batch, Reading, Sample
+from recert.sample import Batch, Reading, Sample, unit_numbers
 
 Index = NDArray[np.int64]
 
@@ -170,42 +171,15 @@ def take(batch: Batch, rows: NDArray[Any]) -> Batch:
     return Batch(batch.x[rows], batch.labels[rows], batch.lengths[rows])
 
 
-def unit_numbers(groups: Any, sequences: int) -> Index:
-    """The unit of every sequence, numbered by first occurrence.
-
-    Raises:
-        InputError: groups do not suit the sequences.
-    """
-    if groups is None:
-        return np.arange(sequences, dtype=np.int64)
-    ids = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
-    if ids.shape != (sequences,):
-        raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
-    try:
-        _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    except TypeError:
-        raise InputError("groups mix types; use integers, or text, for all") from None
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
-    found: Index = rank[inverse]
-    return found
-
-
 def part_digest(part: Part) -> str:
     """SHA-256 of units in their order: all valid steps, labels and lengths, and who goes with whom.
 
     Neither padding nor the number type that inputs came in matters.
     """
-    batch = part.batch
-    valid = np.arange(batch.x.shape[1])[None, :] < batch.lengths[:, None]
-    labels = batch.labels[valid] if batch.labels.ndim == 2 else batch.labels
-    kind = "<i8" if batch.x.ndim == 2 else "<f8"
-    sha = hashlib.sha256(f"{kind} {batch.x.shape[2:]} {labels.shape} {len(batch.x)}".encode())
-    for array, dtype in (
-        (batch.x[valid], kind), (labels, "<i8"), (batch.lengths, "<i8"), (part.units, "<i8"),
-    ):  # fmt: skip
-        sha.update(np.ascontiguousarray(array.astype(dtype)).data)
-    return sha.hexdigest()
+    digest = SampleDigest()
+    digest.update(part.batch.x, part.batch.labels, part.batch.lengths)
+    both = f"{digest.hexdigest()}\n{units_digest(part.units)}"
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def drift(losses: NDArray[np.float64]) -> float:

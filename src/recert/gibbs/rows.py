@@ -15,6 +15,11 @@ from recert.posterior import Posterior
 from recert.recurrence import between, shifted_between, shifted_within, within
 from recert.sample import At, Reading
 
+FIXED = (
+    "the architecture and the recipe for the prior were fixed before looking at the units that "
+    "the bound counts"
+)
+
 
 def rows_of(
     posterior: Posterior,
@@ -26,7 +31,7 @@ def rows_of(
     """Every hypothesis that some statement on the Gibbs predictor uses."""
     rows = [
         _draws_row(roles, declared),
-        *_recipe_rows(declared.tried),
+        *ledger.recipe_rows(declared.tried, FIXED),
         ledger.encoding_row(declared.encoding),
         _prior_row(posterior, roles, reading.at),
         _roles_row(roles),
@@ -63,29 +68,6 @@ def _draws_row(roles: Roles, declared: Declared) -> Assumption:
     if declared.population is not None and not declared.draws:
         return replace(row, statement=f"{row.statement}, less the units that made the prior")
     return row
-
-
-def _recipe_rows(tried: int) -> tuple[Assumption, ...]:
-    recipe = (
-        "the architecture and the recipe for the prior were fixed before looking at the units that "
-        "the bound counts"
-        if tried == 1
-        else f"the recipe was one of {tried:,} fixed beforehand; the choice is paid for"
-    )
-    return (
-        Assumption(
-            "architecture",
-            "the architecture was fixed beforehand, or its choice is paid for",
-            "declared",
-            recipe,
-        ),
-        Assumption(
-            "step",
-            "the step at which the loss is read was fixed beforehand",
-            "declared",
-            "declared by the user",
-        ),
-    )
 
 
 def _prior_row(posterior: Posterior, roles: Roles, at: At) -> Assumption:

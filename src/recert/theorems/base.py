@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from recert.sample import Sample
 from recert.sensitivities import Sensitivity, sensitivities
 
 Array = NDArray[np.float64]
+S = TypeVar("S", contravariant=True)
 
 # Relative amount by which every value is moved outwards, for the few dozen roundings in it.
 OUTWARD = 1e-12
@@ -129,8 +130,8 @@ class Setting:
         return replace(self, steps=steps, **changes)
 
 
-class Theorem(Protocol):
-    """A certified statement."""
+class Statement(Protocol[S]):
+    """A certified statement, evaluated on a setting of its kind."""
 
     @property
     def name(self) -> str:
@@ -148,11 +149,14 @@ class Theorem(Protocol):
     def needs(self) -> tuple[str, ...]:
         """Ids of the hypotheses in the ledger."""
 
-    def supports(self, setting: Setting) -> str:
+    def supports(self, setting: S) -> str:
         """Empty if the statement applies, otherwise the reason why not."""
 
-    def bound(self, setting: Setting, delta: float) -> Bound:
+    def bound(self, setting: S, delta: float) -> Bound:
         """The bound at failure probability ``delta``, as if every hypothesis held."""
+
+
+Theorem = Statement[Setting]
 
 
 def log10_of(log_value: float) -> float:

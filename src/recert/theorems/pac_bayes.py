@@ -38,7 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +46,7 @@ from recert.certificate import Bound
 from recert.choices import Cost, total_nats
 from recert.concentration import binomial_upper_limit, kl_inverse_upper, maurer_log_term
 from recert.errors import InputError
-from recert.theorems.base import OUTWARD, UNIVERSAL, finish
+from recert.theorems.base import OUTWARD, UNIVERSAL, Statement, finish
 
 # Candidates for the rate a of the Monte Carlo limit.
 RATES = 0.99 * 2.0 ** (-np.arange(0, 80) / 8)
@@ -158,31 +158,7 @@ class GibbsSetting:
         return found
 
 
-class GibbsTheorem(Protocol):
-    """A statement on the Gibbs predictor; as `recert.theorems.base.Theorem`, on another setting."""
-
-    @property
-    def name(self) -> str:
-        """Identifier."""
-
-    @property
-    def title(self) -> str:
-        """For tables."""
-
-    @property
-    def reference(self) -> str:
-        """Where it is proved."""
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Ids of the hypotheses in the ledger."""
-
-    def supports(self, setting: GibbsSetting) -> str:
-        """Empty if the statement applies, otherwise the reason why not."""
-
-    def bound(self, setting: GibbsSetting, delta: float) -> Bound:
-        """The bound at failure probability ``delta``, Monte Carlo's δ' not counted."""
-
+GibbsTheorem = Statement[GibbsSetting]
 
 NEEDS = (*UNIVERSAL, "prior", "roles", "draws")
 
