@@ -193,6 +193,7 @@ def describe_sample(
     input_row: Assumption,
     reading: str,
     population: int | None,
+    groups: str | None,
     declared: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Size, unit, horizon, digest and errors of a sample, and what was declared of it."""
@@ -204,6 +205,7 @@ def describe_sample(
         "population": population,
         "T": setting.steps,
         "digest": sample.digest,
+        "groups": groups,
         "input_bound": {"value": setting.input_bound, "status": input_row.status},
         "training_error": table.error,
         "zero_one": table.zero_one,

@@ -19,7 +19,7 @@ from recert.gibbs.rows import rows_of
 from recert.network import Network
 from recert.posterior import Posterior, load_posterior
 from recert.predict import check_reading
-from recert.sample import At, Reading
+from recert.sample import At, Reading, groups_digest
 from recert.theorems.pac_bayes import GibbsSetting
 
 
@@ -135,6 +135,7 @@ def _certify(
             "population": declared.population,
             "T": reading.max_length or roles.sample.longest,
             "digest": roles.sample.digest,
+            "groups": groups_digest(declared.groups, len(roles.sample.prints)),
             "input_bound": {"value": B_x, "status": input_row.status},
             "training_error": counted.mean,
             "zero_one": zero_one(roles.rest, reading.at),

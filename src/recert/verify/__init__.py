@@ -46,8 +46,8 @@ def verify(
         initial: the network before training, where Gaussian priors are centred there.
 
     Raises:
-        InputError: not a certificate of this version's schema, or data that cannot be its own; FileError: it cannot be read;
-        MissingDependencyError: python-flint is not installed.
+        InputError: not a certificate of this version's schema, or data that cannot be its own;
+        FileError: a file cannot be read; MissingDependencyError: python-flint is not installed.
     """
     try:
         import flint  # noqa: F401

@@ -93,6 +93,9 @@ def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
         sample.digest(),
         "re-measured",
     )
+    if said["groups"] is not None:
+        found = sample.units_digest()
+        sheet.holds("sample.groups", said["groups"] == found, said["groups"], found, "re-measured")
     unit = "sequence" if len(np.unique(sample.units)) == len(sample.x) else "group of sequences"
     if said["unit"] == "sequence":
         sheet.holds("sample.unit", unit == "sequence", said["unit"], unit, "re-measured")

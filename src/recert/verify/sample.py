@@ -143,7 +143,7 @@ def _vectors(
     bound = record["sample"]["input_bound"]
     if bound["status"] == "enforced":
         # The model as declared: inputs beyond the bound are scaled into the ball.
-        radius = float(bound["value"]) / (1.0 + 1e-12)
+        radius = float(record["sample"]["declared"]["input_bound"])
         norms = np.sqrt(np.square(found).sum(axis=-1, keepdims=True))
         found = found * np.minimum(1.0, radius * (1.0 - 1e-12) / np.maximum(norms, 1e-300))
     return found
