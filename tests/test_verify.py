@@ -22,7 +22,6 @@ from flint import arb, arb_mat, ctx
 
 import family
 import recert
-from recert.adapters import as_network
 from recert.caps import Cap
 from recert.certificate import seal
 from recert.compression import CodedBlock, Grid, program_of, save_program
@@ -197,9 +196,7 @@ def program_case(folder: Path) -> tuple[Path, Any]:
     rng = np.random.default_rng(11)
     network = family.random_network(rng, "gru", d_x=3, tokens=True)
     values = {
-        block.name: CodedBlock(
-            Grid(1, -2), rng.integers(-3, 4, size=np.prod(block.shape)).reshape(block.shape)
-        )
+        block.name: CodedBlock((Grid(rng.integers(-2, 3, size=block.shape), 1, -2),))
         for block in network.blocks()
     }
     path = folder / "n.rcz"
@@ -328,7 +325,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "tried": (change("sample/declared/tried", 2), "sample.declared.tried"),
     "encoding": (change("sample/declared/encoding", "fixed"), "sample.declared.encoding"),
     "margin declared": (change("sample/declared/margin", 0.25), "assumptions.margin.status"),
-    "m": (change("sample/m", 10**6), "margin_ball.terms.rate"),
+    "m": (change("sample/m", 10**6), "margin_ball.terms.confidence_nats"),
     "T": (change("sample/T", 4), "assumptions.horizon.statement"),
     "input bound": (change("sample/input_bound/value", 0.5), "sample.input_bound.value"),
     "delta": (change("delta", 0.001), "delta"),
@@ -368,7 +365,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "status, weaker": (change("assumptions/iid/status", "violated"), "margin_ball.kind"),
     "kind": (change("bounds/held_out/kind", "certificate"), "held_out.kind"),
     "kind, modest": (change(f"{BALL}/kind", "estimate"), "margin_ball.kind"),
-    "kind, order": (change(f"{BALL}/kind", "order"), "margin_ball.kind"),
+    "kind, order": (
+        lambda d: bound_of(d, "margin_ball").update(kind="order", delta=None, needs=[], cost=[]),
+        "margin_ball.kind",
+    ),
     "predictor": (change(f"{BALL}/predictor", "gibbs"), "margin_ball.predictor"),
     "an assumption removed": (
         lambda d: d.update(assumptions=[a for a in d["assumptions"] if a["id"] != "caps"]),
@@ -377,8 +377,12 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "an unknown hypothesis": (change("assumptions/iid/id", "iidd"), "assumptions.iidd.status"),
     "best": (change("best", "theorem_2"), "best"),
     "statement": (change("statement", "With probability 1 the error is 0."), "statement"),
-    "a printed formula": (change("bounds/printed_theorem_2/kind", "certificate"),
-                          "printed_theorem_2.kind"),
+    "a printed formula": (
+        lambda d: bound_of(d, "printed_theorem_2").update(
+            kind="certificate", delta=0.001, needs=["iid"]
+        ),
+        "printed_theorem_2.kind",
+    ),
     "a block's shape": (change("network/blocks/U/shape", [4, 5]), "network"),
     "a block's role": (change("network/blocks/U/role", "layers.0.W"), "network"),
     "parameters": (change("network/parameters", 3), "network"),
@@ -386,7 +390,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "classes": (change("network/classes", 2), "network"),
     "reading": (change("sample/reading", "finite list"), "sample.reading"),
     "zero_one": (change("sample/zero_one", False), "sample.zero_one"),
-    "unknown field": (change("extra", 1) if False else lambda d: d.update(extra=1), "schema"),
+    "unknown field": (lambda d: d.update(extra=1), "schema"),
 }  # fmt: skip
 
 
@@ -509,6 +513,8 @@ def test_the_calculus_agrees_with_the_producer_s(seed: int, cell: str, T: int) -
         pairs = [(mine.N, float(theirs.log_norm[0]))]
         pairs += [(x, float(theirs.log_lambda[name][0])) for name, x in mine.lam.items()]
         for x, log in pairs:
+            if x.is_zero():
+                continue
             assert x.log().upper() <= arb(log) + arb(1e-9)
             assert T > 64 or x.log().lower() >= arb(log) - arb(1e-6)
 
@@ -544,11 +550,11 @@ def test_kl_inverse_is_an_upper_end(q: float, c: float) -> None:
         p = balls.kl_inverse(arb(q), arb(c))
         x = mpf(p.str(50, radius=False))
         assert q <= x <= 1
-        if x < 1:
+        if 1 - x > mpf(10) ** -9:
             value = (1 - mpf(q)) * mp.log((1 - mpf(q)) / (1 - x))
             value += mpf(q) * mp.log(mpf(q) / x) if q else 0
             assert value >= mpf(c) * (1 - mpf(10) ** -25) - mpf(10) ** -25
-            assert value <= mpf(c) + mpf(10) ** -9
+            assert value <= mpf(c) + mpf(10) ** -15
 
 
 @pytest.mark.parametrize(
