@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from recert.errors import InputError
-from recert.verify.measure import Measured
+from recert.verify.measure import Measured, check_repetitions
 from recert.verify.record import ENCODINGS, TRIED, Record, Sheet
 from recert.verify.sample import Sample
 
@@ -30,9 +30,7 @@ def check_local_ball(
     form, terms = network.margin_form(), bound["terms"]
     parts = _parts(form, bound)
     if parts is None:
-        sheet.unchecked(
-            "bounds.local_ball.choices.parts", bound["choices"]["parts"], "unknown parts"
-        )
+        sheet.unchecked("local_ball.choices.parts", bound["choices"]["parts"], "unknown parts")
         return
     sample = found.sample
     lengths = sample.lengths
@@ -60,7 +58,7 @@ def check_local_ball(
         ("undecided", again.undecided), ("draws_lost", float(again.lost)),
     ):  # fmt: skip
         ok = terms[name] >= derived * (1.0 - 1e-12)
-        sheet.holds(f"bounds.local_ball.terms.{name}", ok, terms[name], derived, "repeated")
+        sheet.holds(f"local_ball.terms.{name}", ok, terms[name], derived, "repeated")
 
 
 def _parts(form: Any, bound: Mapping[str, Any]) -> Any:
@@ -98,12 +96,13 @@ def check_draws(
     at, seed = record.data["at"], int(choices["seed"])
     rest = whole.rows(np.flatnonzero(whole.units >= int(choices["prior_units"])))
     sheet.holds("sample.m", record.m == rest.m, record.m, rest.m, "re-measured")
+    check_repetitions(record, sheet, rest)
     losses = gibbs_losses(
         posterior, Batch(rest.x, rest.labels, rest.lengths), at,
         repetitions=int(choices["repetitions"]), seed=seed,
     )  # fmt: skip
     counted = tally(losses, rest.units, rest.m)
-    name = f"bounds.{bound['name']}.terms"
+    name = f"{bound['name']}.terms"
     drawn = terms["gibbs_error_drawn"]
     sheet.holds(
         f"{name}.gibbs_error_drawn",
@@ -129,7 +128,7 @@ def check_draws(
     if said is not None and said["terms"]:
         error = said["terms"]["error"]
         sheet.holds(
-            "bounds.held_out.terms.error",
+            "held_out.terms.error",
             error >= found.first * (1 - 1e-12),
             error,
             found.first,
