@@ -38,6 +38,10 @@ from recert.verify import Verification, balls, calculus, horizon, matrices, stru
 LANGUAGE = SyntheticLanguage(letters=3, max_length=6, min_length=2, rule="majority", noise=0.2)
 
 
+# What no bound rests on.
+DESCRIPTIVE = {"network.gates", "sample.float_slack"}
+
+
 def named(found: Verification) -> set[str]:
     return {check.row for check in found.failures()}
 
@@ -80,7 +84,7 @@ def test_certificates_of_trained_networks_stand(kind: str) -> None:
     for result in (verify(found), verify(found.to_json(), network)):
         assert result and result.first_failure is None, str(result)
     assert "stands at level model" in str(result) and "taken as given" in str(result)
-    assert all(c.how != "not checked" for c in result.checks)
+    assert all(not c.decisive for c in result.checks if c.how == "not checked")
 
 
 def random_certificate(seed: int) -> tuple[Network, Any]:
@@ -526,7 +530,8 @@ def test_long_horizons() -> None:
         network = family.random_network(rng, cell, tokens=True, **options)
         found = recert.certify(network, x, y, max_length=10**6, bounds=("margin_ball", "theorem_2"))
         result = verify(found, network)
-        assert result and all(c.how != "not checked" for c in result.checks), str(result)
+        assert result, str(result)
+        assert {c.row for c in result.checks if c.how == "not checked"} <= DESCRIPTIVE
 
 
 def test_a_horizon_that_cannot_be_walked_is_not_confirmed(monkeypatch: Any) -> None:
