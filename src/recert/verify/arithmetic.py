@@ -7,7 +7,7 @@ from typing import Any
 
 from recert.certificate import Certificate
 from recert.errors import RecertError
-from recert.verify import class_wide, ledger, lists, posteriors, trained
+from recert.verify import class_wide, ledger, lists, posteriors, rounding, trained
 from recert.verify.balls import Ball, ball, log_of, total
 from recert.verify.costs import PAC_BAYES
 from recert.verify.horizon import TooLongError
@@ -59,17 +59,16 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
     _shares(record, sheet)
     _guarded("finite_list", lambda: lists.check(record, sheet), sheet)
     _best(record, sheet)
+    _guarded("sample.float_slack", lambda: rounding.check(record, sheet), sheet)
     _described(record, sheet)
     return record
 
 
 def _described(record: Record, sheet: Sheet) -> None:
-    """What no bound rests on, or what takes the weights or the sample to be checked."""
+    """What no bound rests on."""
     sheet.decisive = False
     if "gates" in record.data["network"]:
         sheet.unchecked("network.gates", "…", "a description")
-    if record.sample["float_slack"] is not None:
-        sheet.unchecked("sample.float_slack", record.sample["float_slack"], "enters risks alone")
     sheet.decisive = True
 
 

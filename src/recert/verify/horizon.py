@@ -40,7 +40,14 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
     Raises:
         TooLongError: the horizon is too long to be walked.
     """
-    equations = Equations(caps)
+    y = output(Equations(caps), network, steps, input_bound)
+    return Reach(y.N, {part.name: y.lam.get(part.name, ZERO) for part in network.blocks})
+
+
+def output(
+    equations: Equations, network: Structure, steps: int, input_bound: Ball, *, mean: bool = False
+) -> Value:
+    """The output as these equations read it; ``mean`` where the head reads the mean over steps."""
     x = token(network.inputs) if network.tokens else real(network.inputs, input_bound)
     if network.embedding is not None:
         x = equations.linear(network.embedding, x)
@@ -48,6 +55,8 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
         x = equations.dense(dense, x)
     for stage in _stages(network):
         x = _Walk(equations, stage, x).output(steps)
+    if mean:
+        x = equations.mean(x, steps)
     for dense in network.hidden:
         x = equations.dense(dense, x)
     y = equations.linear(network.V, x)
@@ -56,7 +65,7 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
         y = equations.fixed(ball(max(network.pool_norm, 1e-250)), None, y.dim, y)
     if network.b is not None:
         y = equations.add(y, equations.bias(network.b))
-    return Reach(y.N, {part.name: y.lam.get(part.name, ZERO) for part in network.blocks})
+    return y
 
 
 @dataclass(frozen=True)
