@@ -22,6 +22,7 @@ from flint import arb, arb_mat, ctx
 
 import family
 import recert
+import recert.predict
 from recert.caps import Cap
 from recert.certificate import seal
 from recert.compression import CodedBlock, Grid, program_of, save_program
@@ -39,7 +40,7 @@ LANGUAGE = SyntheticLanguage(letters=3, max_length=6, min_length=2, rule="majori
 
 
 # What no bound rests on.
-DESCRIPTIVE = {"network.gates", "sample.float_slack"}
+DESCRIPTIVE = {"network.gates"}
 
 
 def named(found: Verification) -> set[str]:
@@ -394,6 +395,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "classes": (change("network/classes", 2), "network"),
     "reading": (change("sample/reading", "finite list"), "sample.reading"),
     "zero_one": (change("sample/zero_one", False), "sample.zero_one"),
+    "rounding": (change("sample/float_slack", lambda v: v / 2), "sample.float_slack"),
+    "a norm": (change("network/blocks/U/norms/spectral", lambda v: v * 2), "sample.float_slack"),
     "unknown field": (lambda d: d.update(extra=1), "schema"),
 }  # fmt: skip
 
@@ -521,6 +524,30 @@ def test_the_calculus_agrees_with_the_producer_s(seed: int, cell: str, T: int) -
                 continue
             assert x.log().upper() <= arb(log) + arb(1e-9)
             assert T > 64 or x.log().lower() >= arb(log) - arb(1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gru", "conv", "lstm, two layers"])
+def test_the_bound_on_roundings_is_the_producer_s(kind: str) -> None:
+    found = {check.row: check for check in verify(fresh(kind)).checks}["sample.float_slack"]
+    # The producer adds one per cent.
+    assert found.recorded == pytest.approx(1.01 * found.derived, rel=1e-6)
+
+
+def test_columns_outside_their_caps_are_noticed() -> None:
+    rng = np.random.default_rng(5)
+    network = family.random_network(rng, "vanilla", tokens=True, d_x=6)
+    network = with_value(network, "W", lambda W: W.__imul__(np.geomspace(1, 0.05, 6)))
+    x = rng.integers(0, 6, (3000, 3))
+    y = recert.predict.network_predictor(network)(x, np.full(3000, 3), "last").argmax(1)
+    found = recert.certify(network, x, y, max_length=3, bounds="local_ball")
+    apart = [c for c in found["local_ball"].cost if c.what == "columns apart"]
+    assert apart and verify(found, network), str(verify(found, network))
+    if apart[0].value == 1.0:
+        data = json.loads(json.dumps(found.to_json()))
+        place = found["local_ball"].choices["parts"].index("W[:, 0]")
+        data["bounds"][0]["choices"]["log_caps"][place] -= math.log(2.0)
+        rows = named(verify(resealed(data), network))
+        assert "local_ball.choices.log_caps.W[:, 0]" in rows
 
 
 def test_long_horizons() -> None:
