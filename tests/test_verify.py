@@ -291,6 +291,48 @@ def test_values_of_gibbs_statements_are_caught() -> None:
         assert f"{name}.value" in named(verify(lowered(data, name, below)))
 
 
+GIBBS_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "KL": (lambda d: bound_of(d, "pac_bayes_kl")["terms"].update(KL=1e3),
+           "pac_bayes_kl.terms.rate"),
+    "limit": (lambda d: bound_of(d, "pac_bayes_kl")["terms"].update(gibbs_error_limit=0.0),
+              "pac_bayes_kl.terms.gibbs_error_limit"),
+    "draws": (lambda d: bound_of(d, "pac_bayes_kl")["terms"].update(monte_carlo_draws=1e3),
+              "pac_bayes_kl.terms.monte_carlo_draws"),
+    "delta of draws": (lambda d: bound_of(d, "pac_bayes_kl")["terms"].update(
+        monte_carlo_delta=0.009), "delta"),
+    "rate of the limit": (lambda d: bound_of(d, "pac_bayes_temperature")["terms"].update(
+        monte_carlo_rate=0.999), "pac_bayes_temperature.terms.gibbs_error_limit"),
+    "disagreement": (lambda d: bound_of(d, "pac_bayes_kl")["terms"].pop("monte_carlo_rate"),
+                     "pac_bayes_kl.terms.disagreement"),
+    "temperature": (lambda d: bound_of(d, "pac_bayes_temperature")["choices"].update(
+        temperature=0.0), "pac_bayes_temperature.choices.temperature"),
+    "unpaid": (lambda d: bound_of(d, "pac_bayes_kl").update(cost=[]), "pac_bayes_kl.cost"),
+    "vote": (lambda d: bound_of(d, "majority_vote")["terms"].update(gibbs=0.01),
+             "majority_vote.terms.gibbs"),
+    "predictor": (lambda d: bound_of(d, "pac_bayes_kl").update(predictor="network"),
+                  "pac_bayes_kl.predictor"),
+    "prior, proved": (lambda d: next(a for a in d["assumptions"] if a["id"] == "prior").update(
+        status="proved"), "assumptions.prior.status"),
+    "needs": (lambda d: bound_of(d, "pac_bayes_kl")["needs"].remove("draws"),
+              "pac_bayes_kl.needs"),
+}  # fmt: skip
+
+
+@cache
+def gibbs_json() -> str:
+    return json.dumps(posterior_case()[1].to_json())
+
+
+@pytest.mark.parametrize("name", GIBBS_CHANGES)
+def test_what_was_changed_in_a_gibbs_certificate_is_named(name: str) -> None:
+    mutate, row = GIBBS_CHANGES[name]
+    data = json.loads(gibbs_json())
+    assert verify(data)
+    mutate(data)
+    found = verify(resealed(data))
+    assert not found and row in named(found), str(found)
+
+
 def change(path: str, to: Any) -> Callable[[dict[str, Any]], None]:
     def changed(data: dict[str, Any]) -> None:
         place: Any = data
@@ -395,6 +437,14 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "classes": (change("network/classes", 2), "network"),
     "reading": (change("sample/reading", "finite list"), "sample.reading"),
     "zero_one": (change("sample/zero_one", False), "sample.zero_one"),
+    "a hypothesis in other words": (
+        change("assumptions/iid/statement", "the sample is a sample"),
+        "assumptions.iid.statement",
+    ),
+    "a term too many": (
+        lambda d: bound_of(d, "margin_ball")["terms"].update(units=1e9),
+        "margin_ball.terms",
+    ),
     "rounding": (change("sample/float_slack", lambda v: v / 2), "sample.float_slack"),
     "a norm": (change("network/blocks/U/norms/spectral", lambda v: v * 2), "sample.float_slack"),
     "unknown field": (lambda d: d.update(extra=1), "schema"),

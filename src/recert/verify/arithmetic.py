@@ -7,7 +7,7 @@ from typing import Any
 
 from recert.certificate import Certificate
 from recert.errors import RecertError
-from recert.verify import class_wide, ledger, lists, posteriors, rounding, trained
+from recert.verify import class_wide, ledger, lists, posteriors, rounding, trained, wording
 from recert.verify.balls import Ball, ball, log_of, total
 from recert.verify.costs import PAC_BAYES
 from recert.verify.horizon import TooLongError
@@ -52,6 +52,7 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         return None
     sheet.holds("network", bool(blocks), len(blocks), "a network of the family")
     _guarded("assumptions", lambda: ledger.check_rows(record, sheet), sheet)
+    _guarded("assumptions", lambda: wording.check(record, sheet), sheet)
     names = [bound["name"] for bound in record.bounds]
     sheet.holds("bounds", len(set(names)) == len(names), names, "no name twice")
     for bound in record.bounds:
