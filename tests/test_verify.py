@@ -29,7 +29,8 @@ from recert.data import SyntheticLanguage
 from recert.describe import describe_network
 from recert.errors import FileError, InputError
 from recert.gibbs import assign_roles, certify_posterior, part_digest
-from recert.network import Block, Network
+from recert.layers import group_average, layer_of
+from recert.network import Block, Head, Network
 from recert.posterior import Posterior, around, save_posterior
 from recert.predict import network_predictor
 from recert.sample import Reading
@@ -152,6 +153,54 @@ def test_random_certificates_stand(seed: int) -> None:
     assert result, str(result)
     result = verify(found, network, initial=initial)
     assert result, str(result)
+
+
+def odd_networks() -> dict[str, Network]:
+    """Pooled heads, filter banks in the head, columns that are always zero."""
+    rng = np.random.default_rng(0)
+    maps = family.random_network(rng, "conv", d_h=4, d_x=4, K=6)
+    pool = group_average(6, 3)
+    bank = Block("V", rng.normal(size=(3, 2, 3)) * 0.3, "operator", positions=2)
+    W, V = rng.normal(size=(3, 6)), rng.normal(size=(3, 6))
+    W[:, 0], V[:, 3:] = 0.0, 0.0
+    values = {"U": rng.normal(size=(3, 3)) * 0.3, "W": W, "b": rng.normal(size=3)}
+    layer = layer_of("vanilla", values, reads_tokens=True, zero_columns=(0,))
+    two_way = family.random_network(rng, "gru", tokens=True, two_way=True, d_h=3, d_x=6)
+    one_side = Head(Block("V", V, "spectral", (3, 4, 5)))
+    return {
+        "pooled": Network(maps.layers, Head(maps.head.V, pool=pool), "real"),
+        "pooled bank": Network(maps.layers, Head(bank, pool=pool), "real"),
+        "padding": Network((layer,), Head(Block("V", rng.normal(size=(3, 3)), "spectral"))),
+        "one side": Network(two_way.layers, one_side, read="final"),
+    }
+
+
+@pytest.mark.parametrize("name", odd_networks())
+def test_certificates_of_odd_networks_stand(name: str) -> None:
+    network, rng = odd_networks()[name], np.random.default_rng(1)
+    real = network.input_kind == "real"
+    x = rng.normal(size=(50, 5, 4)) if real else rng.integers(0, 6, (50, 5))
+    more = {"input_bound": recert.Enforced(2.0)} if real else {}
+    found = recert.certify(network, x, rng.integers(0, 3, 50), max_length=5, **more)
+    assert verify(found, network), str(verify(found, network))
+
+
+def test_joint_certificates_and_torch_modules_stand() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 6, (50, 5)), rng.integers(0, 3, 50)
+    networks = [odd_networks()[name] for name in ("padding", "one side")]
+    both = recert.certify_all(networks, x, y, max_length=5)
+    for found, network in zip(both.certificates, networks, strict=True):
+        assert verify(found, network) and "together" in {a.id for a in found.assumptions}
+    torch.manual_seed(0)
+    module = (
+        torch.nn.Embedding(6, 3, padding_idx=0),
+        torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True),
+        torch.nn.Linear(8, 3),
+    )
+    found = recert.certify(module, x, y, max_length=5)
+    assert verify(found, module), str(verify(found, module))
 
 
 def posterior_case(**more: Any) -> tuple[Posterior, Any]:
