@@ -24,7 +24,7 @@ from recert import __version__, files
 from recert.choices import Cost
 from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
-from recert.schemas import certificate_schema
+from recert.schemas import check_certificate
 
 SCHEMA = "recert-certificate-3"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
@@ -314,7 +314,7 @@ class Certificate:
         """The inverse of ``to_json``; InputError if the data are not of this schema."""
         try:
             if data["schema"] == SCHEMA:
-                _check_schema(data)
+                check_certificate(data)
                 if data["seal"] != seal(data):
                     raise InputError(
                         "the certificate was changed after it was written; its seal does not fit"
@@ -373,17 +373,6 @@ def seal(data: Mapping[str, Any]) -> str:
         plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _check_schema(data: Mapping[str, Any]) -> None:
-    """InputError at the first place where the data do not follow the JSON Schema."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    error = best_match(Draft202012Validator(certificate_schema()).iter_errors(data))
-    if error is not None:
-        what = " ".join(error.message.split())[:120]
-        raise InputError(f"not a certificate: at {error.json_path}, {what}")
 
 
 def _confidence(delta: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from recert.certificate import Certificate
 from recert.errors import RecertError
-from recert.verify import class_wide, ledger, lists, posteriors, trained
+from recert.verify import class_wide, ledger, lists, posteriors, rounding, trained, wording
 from recert.verify.balls import Ball, ball, log_of, total
 from recert.verify.costs import PAC_BAYES
 from recert.verify.horizon import TooLongError
@@ -33,6 +33,8 @@ CHECKERS: dict[str, Checker] = {
     "pac_bayes_temperature": posteriors.pac_bayes_temperature,
     "majority_vote": posteriors.majority_vote,
 }
+# What values of a wrong type or out of range lead to.
+UNUSABLE = (ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError)
 GIBBS_NAMES = (*PAC_BAYES, "majority_vote", "held_out")
 
 
@@ -49,15 +51,35 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         sheet.holds("network", False, str(error), "a network of the family")
         return None
     sheet.holds("network", bool(blocks), len(blocks), "a network of the family")
-    ledger.check_rows(record, sheet)
+    _guarded("assumptions", lambda: ledger.check_rows(record, sheet), sheet)
+    _guarded("assumptions", lambda: wording.check(record, sheet), sheet)
     names = [bound["name"] for bound in record.bounds]
     sheet.holds("bounds", len(set(names)) == len(names), names, "no name twice")
     for bound in record.bounds:
         _bound(record, bound, sheet)
     _shares(record, sheet)
-    lists.check(record, sheet)
+    _guarded("finite_list", lambda: lists.check(record, sheet), sheet)
     _best(record, sheet)
+    _guarded("sample.float_slack", lambda: rounding.check(record, sheet), sheet)
+    _described(record, sheet)
     return record
+
+
+def _described(record: Record, sheet: Sheet) -> None:
+    """What no bound rests on."""
+    sheet.decisive = False
+    if "gates" in record.data["network"]:
+        sheet.unchecked("network.gates", "…", "a description")
+    sheet.decisive = True
+
+
+def _guarded(row: str, run: Callable[[], None], sheet: Sheet) -> None:
+    """Run some checks; what they cannot read does not stand."""
+    try:
+        run()
+    except UNUSABLE as error:
+        sheet.decisive = True
+        sheet.unchecked(row, "…", f"unusable values: {error}")
 
 
 def _first(value: Any) -> Any:
@@ -93,10 +115,12 @@ def _numbers(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     try:
         derived = CHECKERS[name](record, bound, sheet)
     except TooLongError as error:
+        record.unverified.add(name)
         sheet.decisive = sheet.decisive and name == record.data["best"]
         sheet.unchecked(f"{name}.value", bound["value"], f"horizon too long: {error}")
         return
-    except (ValueError, KeyError, ZeroDivisionError, OverflowError) as error:
+    except UNUSABLE as error:
+        record.unverified.add(name)
         sheet.unchecked(f"{name}.value", bound["value"], f"no inputs to derive it from: {error}")
         return
     _value(bound, derived, sheet)

@@ -97,26 +97,22 @@ class Calculus:
         c = self.caps[part.name].norm
         return Value(part.rows, c, c, {part.name: ONE})
 
-    @staticmethod
-    def fixed(norm: Ball, row_sum: Ball | None, dim: int, v: Value) -> Value:
+    def fixed(self, norm: Ball, row_sum: Ball | None, rows: int, v: Value) -> Value:
         """P·v for a map that is the same in the whole class."""
         N = norm * v.N
         Z = N if row_sum is None else lesser(N, row_sum * v.Z)
-        return Value(dim, N, Z, scaled(norm, v.lam))
+        return Value(rows, N, Z, scaled(norm, v.lam))
 
-    @staticmethod
-    def add(u: Value, v: Value) -> Value:
+    def add(self, u: Value, v: Value) -> Value:
         """U + v."""
         return Value(u.dim, u.N + v.N, u.Z + v.Z, summed(u.lam, v.lam))
 
-    @staticmethod
-    def mul(u: Value, v: Value) -> Value:
+    def mul(self, u: Value, v: Value) -> Value:
         """U ⊙ v."""
         N = lesser(u.Z * v.N, v.Z * u.N)
         return Value(u.dim, N, u.Z * v.Z, summed(scaled(v.Z, u.lam), scaled(u.Z, v.lam)))
 
-    @staticmethod
-    def activation(name: str, v: Value) -> Value:
+    def activation(self, name: str, v: Value) -> Value:
         """σ(v); those that are 1-Lipschitz, unbounded and 0 at 0 change no bound."""
         if name in ("identity", "relu", "leaky_relu", "elu"):
             return v
@@ -128,8 +124,7 @@ class Calculus:
             return Value(v.dim, root * s, s, scaled(QUARTER, v.lam))
         raise ValueError(f"activation {name!r} has no row in the table")
 
-    @staticmethod
-    def gate(r: Value, a: Value, b: Value) -> Value:
+    def gate(self, r: Value, a: Value, b: Value) -> Value:
         """(1 − r) ⊙ a + r ⊙ b for a sigmoid gate r, entries of which lie in [1 − s, s]."""
         s = r.Z
         kappa = hypot(s, ONE - s)
@@ -142,12 +137,15 @@ class Calculus:
             lam[tag] = lam[tag] + moved if tag in lam else moved
         return Value(r.dim, N, Z, lam)
 
-    @staticmethod
-    def beside(u: Value, v: Value) -> Value:
+    def beside(self, u: Value, v: Value) -> Value:
         """U and v side by side."""
         tags = u.lam.keys() | v.lam.keys()
         lam = {tag: hypot(u.lam.get(tag, ZERO), v.lam.get(tag, ZERO)) for tag in tags}
         return Value(u.dim + v.dim, hypot(u.N, v.N), greater(u.Z, v.Z), lam)
+
+    def mean(self, v: Value, steps: int) -> Value:
+        """The mean of values within these bounds."""
+        return v
 
     def dense(self, layer: Affine, v: Value) -> Value:
         """σ(A v + b)."""

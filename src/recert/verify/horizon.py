@@ -7,6 +7,7 @@ neither serves, at most `LONGEST` steps are taken; a longer horizon is not check
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,14 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
     Raises:
         TooLongError: the horizon is too long to be walked.
     """
-    equations = Equations(caps)
+    y = output(Equations(caps), network, steps, input_bound)
+    return Reach(y.N, {part.name: y.lam.get(part.name, ZERO) for part in network.blocks})
+
+
+def output(
+    equations: Equations, network: Structure, steps: int, input_bound: Ball, *, mean: bool = False
+) -> Value:
+    """The output as these equations read it; ``mean`` where the head reads the mean over steps."""
     x = token(network.inputs) if network.tokens else real(network.inputs, input_bound)
     if network.embedding is not None:
         x = equations.linear(network.embedding, x)
@@ -48,6 +56,8 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
         x = equations.dense(dense, x)
     for stage in stages(network):
         x = _Walk(equations, stage, x).output(steps)
+    if mean:
+        x = equations.mean(x, steps)
     for dense in network.hidden:
         x = equations.dense(dense, x)
     y = equations.linear(network.V, x)
@@ -56,7 +66,7 @@ def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: 
         y = equations.fixed(ball(max(network.pool_norm, 1e-250)), None, y.dim, y)
     if network.b is not None:
         y = equations.add(y, equations.bias(network.b))
-    return Reach(y.N, {part.name: y.lam.get(part.name, ZERO) for part in network.blocks})
+    return y
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,12 @@ class _Walk:
         self.equations, self.stage, self.x = equations, stage, x
         self.dims = [dim for cell in stage.cells for dim in cell.states]
         self.tags = [f"@{i}" for i in range(len(self.dims))]
+        self.biases = {
+            part.name
+            for cell in stage.cells
+            for role, part in cell.parts.items()
+            if role.startswith("b")
+        }
         equations.hold(x)
 
     def output(self, steps: int) -> Value:
@@ -206,20 +222,24 @@ class _Walk:
         S = len(self.dims)
         zero = [ZERO] * S
         base = self._step(zero, zero)
+        # Slopes are read where inputs and biases are zero, so that nothing large is subtracted.
+        bare = self._without_constants()
+        rest = bare._step(zero, zero)
         units = [[ONE if i == j else ZERO for i in range(S)] for j in range(S)]
-        moved = [self._step(unit, unit) for unit in units]
+        moved = [bare._step(unit, unit) for unit in units]
         tags = sorted({tag for row in (*base.b, *(r for m in moved for r in m.b)) for tag in row})
         N = [ZERO] * S
         lam: list[dict[str, Ball]] = [{} for _ in range(S)]
         for tag in tags:
             M = arb_mat(2 * S + 1, 2 * S + 1)
             for i in range(S):
-                at_rest = base.b[i].get(tag, ZERO)
-                M[i, 2 * S], M[S + i, 2 * S] = at_rest, base.N[i]
+                M[i, 2 * S], M[S + i, 2 * S] = base.b[i].get(tag, ZERO), base.N[i]
                 for j in range(S):
                     M[i, j] = base.A[i][j]
-                    M[i, S + j] = _excess(moved[j].b[i].get(tag, ZERO), at_rest)
-                    M[S + i, S + j] = _excess(moved[j].N[i], base.N[i])
+                    if tag not in self.biases:  # whose Λ does not depend on norms
+                        own = rest.b[i].get(tag, ZERO)
+                        M[i, S + j] = _excess(moved[j].b[i].get(tag, ZERO), own)
+                    M[S + i, S + j] = moved[j].N[i]
             M[2 * S, 2 * S] = ONE
             z = arb_mat(2 * S + 1, 1)
             z[2 * S, 0] = ONE
@@ -228,6 +248,13 @@ class _Walk:
             for i in range(S):
                 lam[i][tag] = z[i, 0]
         return self._values(N, N, lam)
+
+    def _without_constants(self) -> _Walk:
+        """The same stage with zero inputs and biases: what is left is linear in the states."""
+        equations = copy.copy(self.equations)
+        still = {name: Cap(ZERO) for name in self.biases}
+        equations.caps = {**equations.caps, **still}
+        return _Walk(equations, self.stage, Value(self.x.dim, ZERO, ZERO, {}))
 
     def _values(
         self, N: Sequence[Ball], Z: Sequence[Ball], lam: Sequence[Mapping[str, Ball]]

@@ -125,6 +125,8 @@ def _class(record: Record, rows: Rows, sheet: Sheet) -> None:
         part = record.network.part(row["block"])
         sheet.holds(where, row["row"] is None or part.norm != "operator", row["row"], "not held")
         sheet.holds(where, not row["measured"] or row["row"] is None, row["row"], "declared only")
+        paid = row["l1"] is None or row["l1_measured"] or not row["measured"]
+        sheet.holds(where, paid, row["l1"], "an l1 cap that is paid for")
 
 
 def _choices(record: Record, rows: Rows, sheet: Sheet) -> None:

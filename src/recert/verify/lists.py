@@ -34,11 +34,15 @@ def _row(record: Record, row: Row, sheet: Sheet) -> None:
     if not sheet.holds(where, known, row["bound"], "a statement that holds for lists"):
         return
     assert bound is not None
-    trivial = row["value"] >= row["threshold"]
     N = record.sample["population"] - _seen(record, bound)
     sheet.holds(f"{where}.population", row["population"] == N >= record.m, row["population"], N)
     if held:
         _unseen(record, row, bound, N, sheet)
+        return
+    if row["bound"] in record.unverified:
+        sheet.decisive = False
+        sheet.unchecked(where, row["value"], "its bound was not checked")
+        sheet.decisive = True
         return
     certified = bound["kind"] == "certificate"
     sheet.holds(where, certified, bound["kind"], "certificate")
@@ -47,8 +51,6 @@ def _row(record: Record, row: Row, sheet: Sheet) -> None:
     rest = N - record.m
     unseen = (N * ball(bound["value"]) - record.m * error) / rest if rest else ZERO
     sheet.at_least(f"{where}.unseen", row["unseen"], lesser(ONE, unseen))
-    sheet.holds(f"{where}.value", trivial == (row["value"] >= row["threshold"]), row["value"],
-                row["threshold"])  # fmt: skip
 
 
 def _seen(record: Record, bound: Row) -> int:

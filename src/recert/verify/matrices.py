@@ -14,7 +14,7 @@ from recert.verify.balls import ONE, ZERO, Ball, ball, greater, total
 Array = NDArray[np.float64]
 
 # Sides up to which pivots are computed one by one, and up to which anything is computed.
-PIVOTS, LARGEST = 128, 1100
+PIVOTS, LARGEST = 200, 1100
 
 
 def balls_of(A: NDArray[Any]) -> arb_mat:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flint import arb_mat
 
-from recert.verify import matrices
+from recert.verify import matrices, trained
 from recert.verify.balls import Ball, ball, claims, shown
 from recert.verify.costs import GAUSSIAN, PAC_BAYES, on_grid
 from recert.verify.record import Record, Sheet
@@ -74,14 +74,18 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     found = digest(record.data["network"], blocks, None if pool is None else pool.matrix)
     same = found == record.data["network"]["digest"]
     sheet.holds("network.digest", same, record.data["network"]["digest"], found, "re-measured")
+    # The bound on roundings is derived from these norms.
+    best = record.bound(str(record.data["best"]))
+    slack = best is not None and best["kind"] == "certificate" and "floats" in best["needs"]
     for row in rows:
-        _norms(row, blocks[row["name"]], sheet)
+        _norms(row, blocks[row["name"]], slack, sheet)
     if pool is not None:
         _spectral("network.pool_norm", matrices.centred(matrices.balls_of(pool.matrix)),
                   record.data["network"]["pool_norm"], sheet)  # fmt: skip
     pooled = pool is not None
     forms = {part.name: _form(part, blocks[part.name], pooled) for part in record.network.blocks}
-    _class(record, forms, sheet)
+    _class(record, forms, blocks, sheet)
+    _columns(record, forms, sheet)
     _distances(record, blocks, initial, pooled, sheet)
     _program(record, subject, sheet)
     if subject.posterior is not None or record.gibbs:
@@ -111,7 +115,7 @@ def _matrix(value: Any) -> arb_mat:
     return matrices.balls_of(np.asarray(value, dtype=np.float64).reshape(value.shape[0], -1))
 
 
-def _norms(row: Mapping[str, Any], value: Any, sheet: Sheet) -> None:
+def _norms(row: Mapping[str, Any], value: Any, slack: bool, sheet: Sheet) -> None:
     """The recorded norms of a block are not below its norms; columns that must be zero are."""
     where, recorded, A = f"network.blocks.{row['name']}", row["norms"], _matrix(value)
     zero = row.get("zero_columns", [])
@@ -127,9 +131,12 @@ def _norms(row: Mapping[str, Any], value: Any, sheet: Sheet) -> None:
     }
     for what, norm in derived.items():
         sheet.at_least(f"{where}.norms.{what}", recorded[what], norm, "re-measured")
-    sheet.decisive = False  # descriptive: what statements use is checked with the class
+    sheet.decisive = slack  # else a description: what statements use is checked with the class
     try:
         _spectral(f"{where}.norms.spectral", A, recorded["spectral"], sheet)
+        if row["norm"] == "operator":
+            acting = matrices.balls_of(matrices.acting(value, row["positions"]))
+            _spectral(f"{where}.norms.operator", acting, recorded["operator"], sheet)
     finally:
         sheet.decisive = True
 
@@ -153,7 +160,9 @@ def _form(part: Part, value: Any, pooled: bool) -> arb_mat:
     return A
 
 
-def _class(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
+def _class(
+    record: Record, forms: Mapping[str, arb_mat], blocks: Mapping[str, Any], sheet: Sheet
+) -> None:
     """The network lies within its class: every cap is proved to hold."""
     claimed = record.statuses.get("caps") != "violated"
     for part in record.network.blocks if not record.gibbs else ():
@@ -163,13 +172,26 @@ def _class(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
         _own(f"{where}.norm", part, A, row["norm"], sheet)
         if row["row"] is not None:
             sheet.at_least(f"{where}.row", row["row"], matrices.row_sums(A), "re-measured")
-        if row["l1"] is not None and part.norm != "operator":
-            sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(A), "re-measured")
+        if row["l1"] is not None:
+            own = _matrix(blocks[part.name]) if part.norm == "operator" else A
+            sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(own), "re-measured")
         sheet.decisive = any(
             bound["kind"] == "certificate" and bound["name"] in GAUSSIAN for bound in record.bounds
         )
         _own(f"{where}.held", part, A, row["held"], sheet)
         sheet.decisive = True
+
+
+def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
+    """Columns that move apart lie within their own caps (theory, 4d)."""
+    bound = record.bound("local_ball")
+    if bound is None or bound["kind"] != "certificate" or "log_caps" not in bound["choices"]:
+        return
+    for name, caps in trained.column_caps(record, bound).items():
+        for i, norm in enumerate(matrices.column_norms(forms[name])):
+            ok = bool(norm.upper() <= caps[i].lower())
+            where = f"local_ball.choices.log_caps.{name}[:, {i}]"
+            sheet.holds(where, ok, shown(caps[i]), shown(norm), "re-measured")
 
 
 def _own(where: str, part: Part, A: arb_mat, recorded: float, sheet: Sheet) -> None:

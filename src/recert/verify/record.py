@@ -59,9 +59,10 @@ def number(x: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A certificate of the present schema, read once."""
+    """A certificate of the present schema, read once; which bounds could not be checked."""
 
     data: Mapping[str, Any]
+    unverified: set[str] = field(default_factory=set)
     _reached: dict[Any, Reach] = field(default_factory=dict)
 
     @cached_property

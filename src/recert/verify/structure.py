@@ -118,9 +118,12 @@ class Structure:
         return next(part for part in self.blocks if part.name == name)
 
 
-def read(network: Mapping[str, Any]) -> Structure:
-    """The structure that a certificate records; InputError where it contradicts itself."""
-    parts = [_part(row, network) for row in network["blocks"]]
+def read(network: Mapping[str, Any], *, as_computed: bool = False) -> Structure:
+    """The structure that a certificate records; InputError where it contradicts itself.
+
+    In margin form, or as the network computes: then the head has K rows.
+    """
+    parts = [_part(row, network, as_computed) for row in network["blocks"]]
     by_role = {part.role: part for part in parts}
     _need(len(by_role) == len(parts), "two blocks play one role")
     _need(len({part.name for part in parts}) == len(parts), "two blocks have one name")
@@ -135,7 +138,7 @@ def read(network: Mapping[str, Any]) -> Structure:
     _need((b is not None) == network["head_bias"], "head_bias")
     pooled = bool(network.get("pooled", False))
     _need(pooled == ("pool_norm" in network), "pool_norm")
-    rows = network["classes"] - 1
+    rows = network["classes"] - (0 if as_computed else 1)
     _need(pooled or V.rows == rows, "V has another number of rows than there are classes")
     _need(b is None or b.rows == rows, "b_V has another length than there are classes")
     if "head_filters" in network:
@@ -156,8 +159,8 @@ def _need(condition: bool, what: str) -> None:
         raise InputError(f"network: its description contradicts itself ({what})")
 
 
-def _part(row: Mapping[str, Any], network: Mapping[str, Any]) -> Part:
-    """A block, V and b_V of the head in K − 1 rows."""
+def _part(row: Mapping[str, Any], network: Mapping[str, Any], as_computed: bool) -> Part:
+    """A block, V and b_V of the head in K − 1 rows unless as computed."""
     shape, norm, role = list(row["shape"]), row["norm"], row["role"]
     axes = {"spectral": 2, "column": 2, "euclidean": 1, "operator": 3}[norm]
     _need(len(shape) == axes, f"shape of {row['name']}")
@@ -167,8 +170,8 @@ def _part(row: Mapping[str, Any], network: Mapping[str, Any]) -> Part:
     _need(not zero or (axes == 2 and zero[-1] < shape[1]), f"zero columns of {row['name']}")
     whole = _free(shape, len(zero))
     _need(row["parameters"] == whole, f"parameters of {row['name']}")
-    if role == "head.b" or (role == "head.V" and not network.get("pooled", False)):
-        shape[0] -= 1
+    head = role == "head.b" or (role == "head.V" and not network.get("pooled", False))
+    shape[0] -= head and not as_computed
     _need(shape[0] >= 1, f"shape of {row['name']}")
     columns = 1 if axes == 1 else shape[1] * positions
     return Part(

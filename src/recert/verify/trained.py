@@ -220,6 +220,22 @@ def _parts(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     return found
 
 
+def column_caps(record: Record, bound: Bound) -> dict[str, list[Ball]]:
+    """Block name → caps c_k·2^(−b/2) of its columns, of blocks whose columns move apart."""
+    rows = {row["what"] for row in bound["cost"]}
+    logs, first = bound["choices"]["log_caps"], 0
+    found: dict[str, list[Ball]] = {}
+    for part in record.network.blocks:
+        split = f"radii of the columns of {part.name}" in rows
+        count = part.columns if split else 1
+        if split:
+            cap = record.caps[part.name].norm
+            levels = [_level(cap, x, 0, -2, costs.CAP_LEVELS) for x in logs[first : first + count]]
+            found[part.name] = [cap * costs.grid(2, -(b or 0)) for b in levels]
+        first += count
+    return found
+
+
 def _level(cap: Ball, log_value: Any, index: int, per_octave: int, levels: int) -> int | None:
     """The a in 0..levels − 1 with value = cap·2^(index/16)·2^(a/per_octave); None without one."""
     if not number(log_value):
