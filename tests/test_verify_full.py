@@ -23,9 +23,9 @@ from recert.predict import margins_of, network_predictor
 from recert.sample import Reading
 from recert.training import Recipe
 from recert.training.rounding import RoundedRecipe, train_rounded
-from recert.verify import structure, verify
-from recert.verify.forward import Weights
-from recert.verify.reading import Walk
+from recert.verifier import structure, verify
+from recert.verifier.forward import Weights
+from recert.verifier.reading import Walk
 
 DELTA, T = 0.05, 6
 

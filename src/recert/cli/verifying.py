@@ -32,7 +32,7 @@ def verify(
     option: Options = None,
 ) -> None:
     """Derive a certificate's numbers anew: exit status 0 yes, 1 no, 2 unreadable."""
-    from recert.verify import verify as check
+    from recert import verify as check
 
     if data is None:
         found = check(certificate, model, initial=initial)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from recert.verify.balls import ONE, ZERO, Ball, ball
-from recert.verify.calculus import Cap, Equations, Value
-from recert.verify.horizon import TooLongError, output
-from recert.verify.record import Record, Sheet
-from recert.verify.structure import Part, Structure, read
+from recert.verifier.balls import ONE, ZERO, Ball, ball
+from recert.verifier.calculus import Cap, Equations, Value
+from recert.verifier.horizon import TooLongError, output
+from recert.verifier.record import Record, Sheet
+from recert.verifier.structure import Part, Structure, read
 
 TAG = "@rounding"
 UNIT = ball(2) ** -53

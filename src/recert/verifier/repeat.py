@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from recert.errors import InputError
-from recert.verify.measure import Measured, check_repetitions
-from recert.verify.record import ENCODINGS, TRIED, Record, Sheet
-from recert.verify.sample import Sample
+from recert.verifier.measure import Measured, check_repetitions
+from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
+from recert.verifier.sample import Sample
 
 
 def check_local_ball(

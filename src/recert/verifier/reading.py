@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verify.forward import (
+from recert.verifier.forward import (
     LARGER,
     TINY,
     UNIT,
@@ -20,8 +20,8 @@ from recert.verify.forward import (
     beside,
     zeros,
 )  # fmt: skip
-from recert.verify.horizon import Stage, stages
-from recert.verify.structure import Structure
+from recert.verifier.horizon import Stage, stages
+from recert.verifier.structure import Structure
 
 Index = NDArray[np.int64]
 # Numbers that a stage may hold for all steps of a batch.

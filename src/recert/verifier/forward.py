@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verify.structure import Affine, Cell, Part, Structure
+from recert.verifier.structure import Affine, Cell, Part, Structure
 
 Array = NDArray[np.float64]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recert.verify.balls import ONE, ZERO, Ball, ball, hypergeometric_limit, lesser
-from recert.verify.costs import PAC_BAYES, always
-from recert.verify.ledger import FOR_LISTS, SOUND
-from recert.verify.posteriors import limit_at
-from recert.verify.record import Record, Sheet, is_share, share
+from recert.verifier.balls import ONE, ZERO, Ball, ball, hypergeometric_limit, lesser
+from recert.verifier.costs import PAC_BAYES, always
+from recert.verifier.ledger import FOR_LISTS, SOUND
+from recert.verifier.posteriors import limit_at
+from recert.verifier.record import Record, Sheet, is_share, share
 
 Row = Mapping[str, Any]
 

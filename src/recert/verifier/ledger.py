@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from recert.verify.record import Record, Sheet
+from recert.verifier.record import Record, Sheet
 
 SOUND = ("proved", "enforced", "declared")
 _UNIVERSAL = {"iid", "encoding", "step", "architecture"}

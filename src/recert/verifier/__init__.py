@@ -17,7 +17,7 @@ from typing import Any
 from recert import files
 from recert.certificate import SCHEMA, Certificate, seal
 from recert.errors import InputError
-from recert.verify.verification import Check, Verification
+from recert.verifier.verification import Check, Verification
 
 __all__ = ["Check", "Verification", "verify"]
 
@@ -53,7 +53,7 @@ def verify(
         import flint  # noqa: F401
     except ImportError:
         raise files.missing("python-flint", "'recert[verify]'", "verify") from None
-    from recert.verify.levels import run
+    from recert.verifier.levels import run
 
     if (sequences is None) != (labels is None):
         raise InputError("sequences and labels belong together; pass both")

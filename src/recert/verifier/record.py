@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from recert.verify import structure
-from recert.verify.balls import Ball, ball, claims, shown
-from recert.verify.calculus import Cap
-from recert.verify.horizon import Reach, reach
-from recert.verify.structure import Structure
-from recert.verify.verification import Check, How
+from recert.verifier import structure
+from recert.verifier.balls import Ball, ball, claims, shown
+from recert.verifier.calculus import Cap
+from recert.verifier.horizon import Reach, reach
+from recert.verifier.structure import Structure
+from recert.verifier.verification import Check, How
 
 TRIED, ENCODINGS = "recipes tried on this sample", "encodings to choose among"
 

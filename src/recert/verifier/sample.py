@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import InputError
-from recert.verify.forward import LARGER, UNIT
+from recert.verifier.forward import LARGER, UNIT
 
 Index = NDArray[np.int64]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from flint import arb, arb_mat
 
-from recert.verify.balls import ONE, ZERO, Ball, ball
-from recert.verify.calculus import Cap, Equations, Value, real, summed, token
-from recert.verify.structure import Cell, Structure
+from recert.verifier.balls import ONE, ZERO, Ball, ball
+from recert.verifier.calculus import Cap, Equations, Value, real, summed, token
+from recert.verifier.structure import Cell, Structure
 
 LONGEST = 20_000
 # Steps before an affine power is sought for ReLU, and before norms are raised noticeably.

@@ -11,8 +11,8 @@ from typing import Any
 
 from flint import arb
 
-from recert.verify.balls import ZERO, Ball, ball, claims, price, shown, total
-from recert.verify.record import ENCODINGS, TRIED, Record, Sheet
+from recert.verifier.balls import ZERO, Ball, ball, claims, price, shown, total
+from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
 
 # Ratios of the grids, as numbers of steps per octave.
 MARGIN, CAP, SCALE, RADIUS = 4, 64, 8, 16

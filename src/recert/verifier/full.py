@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from recert.verify import measure, repeat
-from recert.verify.model import Subject
-from recert.verify.record import Record, Sheet
-from recert.verify.sample import read
+from recert.verifier import measure, repeat
+from recert.verifier.model import Subject
+from recert.verifier.record import Record, Sheet
+from recert.verifier.sample import read
 
 
 def check(

@@ -15,7 +15,10 @@ GIVEN = {
         "weights, are taken as given"
     ),
     "model": "Counts, risks and digests of the sample are taken as given",
-    "full": "Nothing that the certificate counts was taken as given",
+    "full": (
+        "What is counted on the sample was counted again; rows called repeated, with the "
+        "package's own code"
+    ),
 }
 
 

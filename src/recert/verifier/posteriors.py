@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recert.verify import costs
-from recert.verify.balls import ONE, Ball, ball, kl_inverse, lesser
-from recert.verify.class_wide import confidence, maurer
-from recert.verify.record import Record, Sheet, is_share, number, share
+from recert.verifier import costs
+from recert.verifier.balls import ONE, Ball, ball, kl_inverse, lesser
+from recert.verifier.class_wide import confidence, maurer
+from recert.verifier.record import Record, Sheet, is_share, number, share
 
 Bound = Mapping[str, Any]
 

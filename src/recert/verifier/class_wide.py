@@ -11,11 +11,11 @@ from typing import Any
 
 from flint import arb
 
-from recert.verify import costs
-from recert.verify.balls import HALF, ZERO, Ball, ball, kl_inverse, lesser, log_of, total
-from recert.verify.calculus import Cap
-from recert.verify.record import Record, Sheet, is_share, number
-from recert.verify.structure import Part
+from recert.verifier import costs
+from recert.verifier.balls import HALF, ZERO, Ball, ball, kl_inverse, lesser, log_of, total
+from recert.verifier.calculus import Cap
+from recert.verifier.record import Record, Sheet, is_share, number
+from recert.verifier.structure import Part
 
 Bound = Mapping[str, Any]
 # Cells per octave of the entropy's upper sum.

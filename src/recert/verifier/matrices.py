@@ -9,7 +9,7 @@ import numpy as np
 from flint import arb, arb_mat
 from numpy.typing import NDArray
 
-from recert.verify.balls import ONE, ZERO, Ball, ball, greater, total
+from recert.verifier.balls import ONE, ZERO, Ball, ball, greater, total
 
 Array = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recert.verify import costs
-from recert.verify.balls import (
+from recert.verifier import costs
+from recert.verifier.balls import (
     ONE,
     ZERO,
     Ball,
@@ -16,10 +16,10 @@ from recert.verify.balls import (
     lesser,
     total,
 )
-from recert.verify.calculus import Cap
-from recert.verify.class_wide import confidence, gamma_of, maurer, radii_of, risk_of, sqrt2
-from recert.verify.record import Record, Sheet, is_share, number
-from recert.verify.structure import Part
+from recert.verifier.calculus import Cap
+from recert.verifier.class_wide import confidence, gamma_of, maurer, radii_of, risk_of, sqrt2
+from recert.verifier.record import Record, Sheet, is_share, number
+from recert.verifier.structure import Part
 
 Bound = Mapping[str, Any]
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verify.forward import Weights
-from recert.verify.reading import Margins, Walk
-from recert.verify.record import Record, Sheet
-from recert.verify.sample import Sample
+from recert.verifier.forward import Weights
+from recert.verifier.reading import Margins, Walk
+from recert.verifier.record import Record, Sheet
+from recert.verifier.sample import Sample
 
 Array = NDArray[np.float64]
 

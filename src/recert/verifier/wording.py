@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from recert.verify.record import Record, Sheet
+from recert.verifier.record import Record, Sheet
 
 _N = r"([\d,]+)"
 HYPOTHESES: dict[str, tuple[str, ...]] = {

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from flint import arb_mat
 
-from recert.verify import matrices, trained
-from recert.verify.balls import Ball, ball, claims, shown
-from recert.verify.costs import GAUSSIAN, PAC_BAYES, on_grid
-from recert.verify.record import Record, Sheet
-from recert.verify.structure import Part
+from recert.verifier import matrices, trained
+from recert.verifier.balls import Ball, ball, claims, shown
+from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
+from recert.verifier.record import Record, Sheet
+from recert.verifier.structure import Part
 
 # Keys of a certificate's network that describe its structure, and enter its digest.
 DESCRIPTION = (

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from recert.errors import InputError
-from recert.verify import arithmetic, full, model
-from recert.verify.balls import precise
-from recert.verify.record import Sheet
-from recert.verify.verification import Level, Verification
+from recert.verifier import arithmetic, full, model
+from recert.verifier.balls import precise
+from recert.verifier.record import Sheet
+from recert.verifier.verification import Level, Verification
 
 
 @precise

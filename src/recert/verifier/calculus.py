@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recert.verify.balls import ONE, SATURATED, ZERO, Ball, ball, greater, lesser
-from recert.verify.structure import Affine, Cell, Part
+from recert.verifier.balls import ONE, SATURATED, ZERO, Ball, ball, greater, lesser
+from recert.verifier.structure import Affine, Cell, Part
 
 Lambda = Mapping[str, Ball]
 QUARTER = ball(0.25)

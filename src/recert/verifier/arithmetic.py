@@ -7,12 +7,12 @@ from typing import Any
 
 from recert.certificate import Certificate
 from recert.errors import RecertError
-from recert.verify import class_wide, ledger, lists, posteriors, rounding, trained, wording
-from recert.verify.balls import Ball, ball, log_of, total
-from recert.verify.costs import PAC_BAYES
-from recert.verify.horizon import TooLongError
-from recert.verify.record import Record, Sheet, number
-from recert.verify.verification import Check
+from recert.verifier import class_wide, ledger, lists, posteriors, rounding, trained, wording
+from recert.verifier.balls import Ball, ball, log_of, total
+from recert.verifier.costs import PAC_BAYES
+from recert.verifier.horizon import TooLongError
+from recert.verifier.record import Record, Sheet, number
+from recert.verifier.verification import Check
 
 Checker = Callable[[Record, Mapping[str, Any], Sheet], Ball]
 
