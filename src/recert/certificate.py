@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal, localcontext
@@ -34,6 +35,7 @@ WHOSE: dict[str, str] = {
     "gibbs": " of a network whose weights are drawn afresh for every prediction",
     "majority vote": " of the vote among networks whose weights are so drawn",
 }
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SOUND: tuple[Status, ...] = ("proved", "enforced", "declared")
 
 
@@ -117,6 +119,7 @@ class Bound:
     def from_json(cls, data: Mapping[str, Any]) -> Bound:
         """The inverse of ``to_json``."""
         terms = dict(data["terms"])
+        _check_value(data["name"], data["log10"], terms.get("value"))
         return cls(
             name=data["name"],
             title=data["title"],
@@ -312,6 +315,7 @@ class Certificate:
         """The inverse of ``to_json``; InputError if the data are not of this schema."""
         try:
             if data["schema"] == SCHEMA:
+                _check_printable(data)
                 _check_schema(data)
             else:
                 raise InputError(
@@ -365,6 +369,23 @@ def _check_schema(data: Mapping[str, Any]) -> None:
     if error is not None:
         what = " ".join(error.message.split())[:120]
         raise InputError(f"not a certificate: at {error.json_path}, {what}")
+
+
+def _check_value(name: str, log10: float | None, value: float | None) -> None:
+    """InputError where a bound's value is another number than its logarithm says."""
+    if log10 is None or value is None:
+        return
+    if not (value > 0.0 and abs(math.log10(value) - log10) < 1e-6) and not (
+        value == 0.0 and log10 < -300.0
+    ):
+        raise InputError(f"not a certificate: the value of {name} is not 10^log10")
+
+
+def _check_printable(data: Any) -> None:
+    """InputError where a text would do something to a terminal."""
+    for text in files.texts(data):
+        if _CONTROL.search(text):
+            raise InputError("not a certificate: a text holds control characters")
 
 
 def _confidence(delta: float) -> str:

@@ -38,11 +38,13 @@ Further keys: ``positions`` ({tensor: number of positions on which that filter b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from recert.blocks import Block
 from recert.errors import FileError, InputError
+from recert.files import parse_json, texts
 from recert.layers import Bidirectional, Dense, Layer
 from recert.network import Network
 
@@ -67,6 +69,7 @@ _KEYS = {
     "digest": str,
     "meta": dict,
 }
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _REQUIRED = ("format", "version", "input", "layers", "head")
 
 
@@ -80,8 +83,8 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
     if len(raw) > MOST_BYTES:
         raise FileError(f"{where} is larger than {MOST_BYTES} bytes; a description is a short JSON")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct_keys)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(raw)
+    except ValueError as error:
         raise FileError(f"{where} is not readable JSON ({error}); write it anew") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FileError(f'{where} is not a description of a network; it needs "format": "{FORMAT}"')
@@ -91,6 +94,9 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
             f"{' and '.join(map(str, READ_VERSIONS))}; save the network with this version of recert"
         )
     check_keys(value, _KEYS, where)
+    names = {key: inner for key, inner in value.items() if key != "meta"}
+    if any(_CONTROL.search(text) for text in texts(names)):
+        raise FileError(f"{where} has control characters in a name; rename that tensor")
     missing = [key for key in _REQUIRED if key not in value]
     if missing:
         raise FileError(f"{where} lacks {missing[0]!r}; add it")
@@ -195,10 +201,3 @@ def _pool_name(network: Network) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry = dict(pairs)
-    if len(entry) < len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return entry

@@ -6,6 +6,8 @@ a file; the package is never imported, so neither its code nor its dependencies 
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +17,7 @@ import numpy as np
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 # fmt: off
 VOWELS = (
@@ -104,9 +107,9 @@ def read_words(path: Path) -> list[tuple[tuple[int, ...], int]]:
     """
     classes: dict[tuple[int, ...], set[int]] = {}
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise FileError(f"{path} has over {_LARGEST_FILE:,} bytes; is it cmudict.dict?")
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, encoding="utf-8") as file:
+            if os.fstat(raw.fileno()).st_size > _LARGEST_FILE:
+                raise FileError(f"{path} has over {_LARGEST_FILE:,} bytes; is it cmudict.dict?")
             for number, line in enumerate(_lines(file, path), 1):
                 word, *sounds = line.split("#")[0].split() or ("",)
                 if not _LETTERS.issuperset(word) or not word:

@@ -7,6 +7,8 @@ is never imported, so its own dependencies are not needed.
 from __future__ import annotations
 
 import csv
+import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 ALPHABET = tuple("abcdefghijklmnopqrstuvwxyzäöüß")
 GENDERS = ("f", "m", "n")
@@ -23,6 +26,7 @@ MAX_LENGTH = 12
 LENGTHS = 32
 """T was chosen with these nouns in view, as one of 1 to 32, which is paid for."""
 
+_LARGEST_FILE = 100_000_000
 _GENUS_COLUMNS = ("genus", "genus 1", "genus 2", "genus 3", "genus 4")
 
 
@@ -111,7 +115,9 @@ def encode(words: list[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _genders_by_noun(path: Path) -> dict[str, set[str]]:
     genders: dict[str, set[str]] = {}
-    with open(path, encoding="utf-8", newline="") as file:
+    with open_regular(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+        if os.fstat(raw.fileno()).st_size > _LARGEST_FILE:
+            raise FileError(f"{path} has over {_LARGEST_FILE:,} bytes; is it nouns.csv?")
         rows = csv.reader(file)
         header = next(rows, [])
         if "lemma" not in header or "genus" not in header:

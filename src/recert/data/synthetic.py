@@ -19,6 +19,8 @@ from recert.errors import InputError
 
 RULES = ("first", "last", "majority")
 _MOST_SENTENCES = 1_000_000
+# Of sentences drawn at once: a record beside a model may ask for any number.
+MOST_SAMPLED = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,8 @@ def load(
     """
     for name, value in {"m": m, "letters": letters, "max_length": max_length}.items():
         arguments.whole(name, value)
+    if m > MOST_SAMPLED:
+        raise InputError(f"m is {m}; draw at most {MOST_SAMPLED} sentences at once")
     arguments.whole("seed", seed, least=0)
     arguments.number("noise", noise, "a probability lies in [0, 1]")
     language = SyntheticLanguage(letters, max_length, min_length, rule, noise)

@@ -7,6 +7,7 @@ Windows of one text are not independent of each other. They are therefore groupe
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 from collections.abc import Callable
@@ -16,12 +17,16 @@ import numpy as np
 
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 CHARACTERS = (*" abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()@<>=", "other")
 """The fixed alphabet; text is put into lower case, whatever is left over becomes "other"."""
 
 WORD_BITS = 14
 """A word's input is 14 bits of its hash: x in [0, 1]^14, as in the paper's experiment."""
+
+LARGEST_FILE = 1 << 28
+"""Bytes of a text; what is made of it takes many times as much."""
 
 SPLITS = ("paragraph", "line", "article")
 ENCODINGS = ("characters", "words")
@@ -95,7 +100,11 @@ def read_text(path: Path) -> str:
 
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            raw = file.read(LARGEST_FILE + 1)
+        if len(raw) > LARGEST_FILE:
+            raise FileError(f"{path} has over {LARGEST_FILE:,} bytes; take a part of it")
+        text = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"cannot read the text {path}: {error}") from error
     if not text.strip():

@@ -29,6 +29,11 @@ def value_text(bound: Bound) -> str:
     return f"10^{bound.log10 * 1.001:.3g}"
 
 
+def plain(text: str) -> str:
+    """Text of a file as matplotlib shows it, which else reads formulae between dollar signs."""
+    return text.replace("$", r"\$")
+
+
 def pyplot() -> Any:
     """Matplotlib's pyplot, drawing to files; MissingDependencyError without matplotlib."""
     try:
