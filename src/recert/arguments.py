@@ -58,5 +58,8 @@ def whole(name: str, value: Any, *, least: int = 1) -> int:
 
 def short(value: Any) -> str:
     """A value on one line of at most 60 letters, for messages."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python does not write numbers of over 4300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -20,6 +20,8 @@ from recert.errors import FileError, MissingDependencyError
 
 LARGEST_JSON = 64 * 2**20
 DEEPEST_JSON = 64
+# What a terminal may take for an instruction.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -134,7 +136,7 @@ def read_bytes(path: str | Path, largest: int) -> bytes:
                 size = len(raw)
             if size > largest:
                 raise FileError(
-                    f"{path} has {size} bytes, more than the {largest} that such a file may have"
+                    f"{path} is larger than {largest} bytes; that is more than such a file may have"
                 )
             return raw
     except OSError as error:
@@ -143,11 +145,17 @@ def read_bytes(path: str | Path, largest: int) -> bytes:
         raise FileError(f"{path} has {size} bytes, more than there is memory for") from None
 
 
-def read_json(path: str | Path, largest: int = LARGEST_JSON) -> Any:
-    """Read a JSON file of at most ``largest`` bytes; FileError says what is wrong with it."""
+def read_json(path: str | Path, largest: int = LARGEST_JSON, *, printable: bool = False) -> Any:
+    """Read a JSON file of at most ``largest`` bytes; FileError says what is wrong with it.
+
+    Where it is to be ``printable``, texts with control characters are refused.
+    """
     raw = read_bytes(path, largest)
     try:
-        return parse_json(raw)
+        value = parse_json(raw)
+        if printable and any(CONTROL.search(text) for text in texts(value)):
+            raise ValueError("a text holds control characters")
+        return value
     except ValueError as error:
         raise FileError(f"{path} is not valid JSON ({error}); it may be truncated") from None
 

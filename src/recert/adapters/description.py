@@ -38,13 +38,12 @@ Further keys: ``positions`` ({tensor: number of positions on which that filter b
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from recert.blocks import Block
 from recert.errors import FileError, InputError
-from recert.files import parse_json, texts
+from recert.files import CONTROL, parse_json, texts
 from recert.layers import Bidirectional, Dense, Layer
 from recert.network import Network
 
@@ -69,7 +68,6 @@ _KEYS = {
     "digest": str,
     "meta": dict,
 }
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _REQUIRED = ("format", "version", "input", "layers", "head")
 
 
@@ -95,7 +93,7 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
         )
     check_keys(value, _KEYS, where)
     names = {key: inner for key, inner in value.items() if key != "meta"}
-    if any(_CONTROL.search(text) for text in texts(names)):
+    if any(CONTROL.search(text) for text in texts(names)):
         raise FileError(f"{where} has control characters in a name; rename that tensor")
     missing = [key for key in _REQUIRED if key not in value]
     if missing:

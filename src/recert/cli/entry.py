@@ -14,7 +14,6 @@ import typer
 
 from recert import __version__
 from recert.cli import (
-    INTERRUPTED,
     certifying,
     comparing,
     compressing,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recert.arguments import short
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
@@ -25,6 +26,9 @@ MAX_LENGTH = 12
 
 LENGTHS = 32
 """T was chosen with these nouns in view, as one of 1 to 32, which is paid for."""
+
+LONGEST = 1000
+"""The largest T; no noun has so many letters."""
 
 _LARGEST_FILE = 100_000_000
 _GENUS_COLUMNS = ("genus", "genus 1", "genus 2", "genus 3", "genus 4")
@@ -51,8 +55,8 @@ def load(
         InputError: max_length or seed out of range.
 
     """
-    if max_length < 1:
-        raise InputError(f"max_length is {max_length}; keep at least 1 letter")
+    if not 1 <= max_length <= LONGEST:
+        raise InputError(f"max_length is {short(max_length)}; keep 1 to {LONGEST} letters")
     if seed < 0:
         raise InputError(f"seed is {seed}; use an integer that is at least 0")
     nouns = read_nouns(locate() if path is None else Path(path))

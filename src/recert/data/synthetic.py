@@ -195,7 +195,9 @@ def load(
     for name, value in {"m": m, "letters": letters, "max_length": max_length}.items():
         arguments.whole(name, value)
     if m > MOST_SAMPLED:
-        raise InputError(f"m is {m}; draw at most {MOST_SAMPLED} sentences at once")
+        raise InputError(
+            f"m is {arguments.short(m)}; draw at most {MOST_SAMPLED} sentences at once"
+        )
     arguments.whole("seed", seed, least=0)
     arguments.number("noise", noise, "a probability lies in [0, 1]")
     language = SyntheticLanguage(letters, max_length, min_length, rule, noise)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recert.arguments import short
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import FileError, InputError
 from recert.files import open_regular
@@ -27,6 +28,9 @@ WORD_BITS = 14
 
 LARGEST_FILE = 1 << 28
 """Bytes of a text; what is made of it takes many times as much."""
+
+MOST_ENTRIES = 1 << 27
+"""Steps of all windows together, padding included."""
 
 SPLITS = ("paragraph", "line", "article")
 ENCODINGS = ("characters", "words")
@@ -153,6 +157,11 @@ def windows(
         for start in range(0, len(codes) - 1, max_length)
     ]
     lengths = np.array([len(piece) - 1 for piece, _ in pieces], dtype=np.int64)
+    if len(pieces) * max_length > MOST_ENTRIES:
+        raise InputError(
+            f"{len(pieces)} windows of {short(max_length)} steps are too many; give a smaller "
+            "max_length or a shorter text"
+        )
     valid = np.arange(max_length)[None, :] < lengths[:, None]
     inputs = np.full(valid.shape, PADDING, dtype=np.int32)
     targets = np.full(valid.shape, PADDING, dtype=np.int64)
@@ -172,6 +181,6 @@ def _check_options(encoding: str, split: str, max_length: int, word_classes: int
     if split not in SPLITS:
         raise InputError(f"text split is {split!r}; use one of {', '.join(SPLITS)}")
     if max_length < 1:
-        raise InputError(f"max_length is {max_length}; a window has at least 1 step")
+        raise InputError(f"max_length is {short(max_length)}; a window has at least 1 step")
     if not 2 <= word_classes <= 1 << WORD_BITS:
-        raise InputError(f"word_classes is {word_classes}; use 2 to {1 << WORD_BITS}")
+        raise InputError(f"word_classes is {short(word_classes)}; use 2 to {1 << WORD_BITS}")
