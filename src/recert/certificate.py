@@ -19,7 +19,7 @@ from decimal import ROUND_FLOOR, Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from recert import __version__, files
+from recert import __version__, files, floats
 from recert.choices import Cost
 from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
@@ -378,8 +378,7 @@ def _check_value(name: str, log10: float | None, value: float | None) -> None:
 
 def _confidence(delta: float) -> str:
     """100·(1 − δ) rounded down, with as many digits as it takes to stay below 100."""
-    with localcontext() as context:
-        context.prec = 400
+    with localcontext(floats.decimals(400)):
         given = Decimal(repr(delta))
         exact = 100 * (1 - given)
         for digits in range(340):

@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recert import floats
 from recert.errors import InputError
 
 Array = NDArray[np.float64]
@@ -282,7 +283,6 @@ def _probability(delta: float) -> None:
 
 def rounded_up(value: float, digits: int) -> str:
     """A number as text with so many decimals, never smaller than it is."""
-    with localcontext() as context:
-        context.prec = 1200  # as many as the largest and the smallest float have
+    with localcontext(floats.decimals(1200)):  # as many as the largest and the smallest float have
         exact = Decimal(value)
         return f"{exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING):f}"

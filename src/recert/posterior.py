@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import arguments, files
+from recert import arguments, files, floats
 from recert.adapters import load_network
 from recert.adapters.files import network_files
 from recert.choices import SCALE_GRID, Cost
@@ -227,6 +227,7 @@ def posterior_files(posterior: Posterior, folder: str | Path) -> dict[Path, byte
     return contents
 
 
+@floats.usual
 def load_posterior(folder: str | Path) -> Posterior:
     """Read what `save_posterior` wrote, checked; nothing in it is run.
 

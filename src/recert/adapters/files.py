@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import files
+from recert import files, floats
 from recert.adapters import assembly, state_dicts, state_files
 from recert.adapters import description as descriptions
 from recert.compression import SUFFIX, load_program
@@ -31,6 +31,7 @@ MOST_ONNX_BYTES = 2 << 30  # what protobuf allows
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
+@floats.usual
 def load_network(path: str | Path) -> Network:
     """A network from disk, as float64.
 
