@@ -74,6 +74,8 @@ def _array(tensor: Tensor, dtype: np.dtype[Any], numbers: Bytes, name: str) -> A
         values = (values.astype("<u4") << 16).view("<f4")
     last = tensor.offset + sum((n - 1) * s for n, s in zip(shape, tensor.strides, strict=True))
     if 0 in shape:
+        if math.prod(n or 1 for n in shape) > 1 << 50:
+            raise FileError(f"tensor {name!r} claims more entries than the file holds")
         return np.zeros(shape)
     if last >= storage.count:
         raise FileError(f"tensor {name!r} reaches beyond its storage")

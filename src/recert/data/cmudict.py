@@ -14,6 +14,7 @@ from typing import TextIO
 
 import numpy as np
 
+from recert.arguments import short
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
@@ -65,9 +66,9 @@ def load(
 
     """
     if not 1 <= max_length <= LENGTHS:
-        raise InputError(f"max_length is {max_length}; keep 1 to {LENGTHS} phonemes")
+        raise InputError(f"max_length is {short(max_length)}; keep 1 to {LENGTHS} phonemes")
     if seed < 0:
-        raise InputError(f"seed is {seed}; use an integer that is at least 0")
+        raise InputError(f"seed is {short(seed)}; use an integer that is at least 0")
     words = read_words(locate() if path is None else Path(path))
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(words))
     kept = [words[i][0][:max_length] for i in order]

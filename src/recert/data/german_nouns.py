@@ -58,7 +58,7 @@ def load(
     if not 1 <= max_length <= LONGEST:
         raise InputError(f"max_length is {short(max_length)}; keep 1 to {LONGEST} letters")
     if seed < 0:
-        raise InputError(f"seed is {seed}; use an integer that is at least 0")
+        raise InputError(f"seed is {short(seed)}; use an integer that is at least 0")
     nouns = read_nouns(locate() if path is None else Path(path))
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(nouns))
     words = [nouns[i][0][-max_length:] for i in order]

@@ -39,7 +39,6 @@ def ladder(certificates: Sequence[tuple[Certificate, str]], path: str | Path) ->
     )
     for axis, (certificate, title) in zip(axes[0], certificates, strict=True):
         _ladder_panel(axis, certificate, title)
-    figure.tight_layout()
     return save(figure, path)
 
 
@@ -119,7 +118,6 @@ def cells(certificates: Sequence[tuple[str, Certificate]], path: str | Path) -> 
     axis.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8.5, frameon=False
     )
-    figure.tight_layout()
     return save(figure, path)
 
 
@@ -174,5 +172,4 @@ def rungs(steps: Sequence[Rung], title: str, path: str | Path) -> Path:
     axis.legend(loc="lower right", fontsize=8.5)
     axis.set_xlabel("bound on the error (log scale; from 1 on it says nothing)")
     axis.set_title(title, fontsize=11, loc="left")
-    figure.tight_layout()
     return save(figure, path)
