@@ -5,6 +5,7 @@ After whatever happens every file under its final name is whole: the old one, th
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -13,15 +14,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import hostile
 from recert import files
-from recert.adapters import load_network
+from recert.adapters import load_network, save_network
 from recert.certificate import load_certificate
-from recert.errors import RecertError
-from recert.posterior import load_posterior
+from recert.errors import FileError, RecertError
+from recert.posterior import around, load_posterior, save_posterior
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 DATA = ["synthetic", "-o", "m=1500"]
@@ -163,7 +166,7 @@ def test_stopped_at_random_moments(
 # No room and no permission.
 
 
-def no_room(*_: object) -> None:
+def no_room(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -60,10 +61,15 @@ def main() -> None:
     # Once the work is done, Python has nothing to say about Ctrl-C.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     before, sys.unraisablehook = sys.unraisablehook, _not_lost
+    plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if plain and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         _run()
     finally:
         sys.unraisablehook = before
+        if signal.getsignal(signal.SIGINT) is _interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _run() -> None:
@@ -104,9 +110,26 @@ def _where(error: OSError) -> str:
     return f": {error.filename}" if error.filename else ""
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C waits while a library is loaded: inside its initializers torch would abort."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _again()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _again() -> None:
+    """Ctrl-C once more, in a moment."""
+    timer = threading.Timer(0.05, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
 def _not_lost(unraisable: Any) -> None:
     """Ctrl-C that came inside a destructor, where Python would only print it, comes again."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(0.05, _thread.interrupt_main).start()
+        _again()
     else:
         sys.__unraisablehook__(unraisable)
