@@ -25,6 +25,7 @@ ROOMS = (
     "schemas",
     "files",
     "arguments",
+    "floats",
     "logspace",
     "concentration",
     "choices",

@@ -18,7 +18,7 @@ def number(name: str, value: Any, remedy: str) -> float:
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {_short(value)}; {remedy}") from None
+        raise InputError(f"{name} is {short(value)}; {remedy}") from None
     if not math.isfinite(found):
         raise InputError(f"{name} is {value}; {remedy}")
     return found
@@ -50,12 +50,16 @@ def whole(name: str, value: Any, *, least: int = 1) -> int:
     try:
         found = operator.index(value)
     except TypeError:
-        raise InputError(f"{name} is {_short(value)}; {remedy}") from None
+        raise InputError(f"{name} is {short(value)}; {remedy}") from None
     if not least <= found <= LARGEST:
-        raise InputError(f"{name} is {_short(found)}; {remedy}, and below 2^53")
+        raise InputError(f"{name} is {short(found)}; {remedy}, and below 2^53")
     return found
 
 
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
+def short(value: Any) -> str:
+    """A value on one line of at most 60 letters, for messages."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python does not write numbers of over 4300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

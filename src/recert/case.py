@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import adapters, arguments, compression, ledger
+from recert import adapters, arguments, compression, floats, ledger
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption
 from recert.choices import Cost, FiniteChoice
@@ -133,6 +133,7 @@ def prepare(model: Any, sequences: Any, labels: Any = None, **declared: Any) -> 
     return measure(model, sequences, labels, Declared(**declared))
 
 
+@floats.usual
 def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case:
     """As ``prepare``, from declarations in one value."""
     declared = declared.checked()

@@ -20,7 +20,7 @@ from decimal import ROUND_FLOOR, Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from recert import __version__, files
+from recert import __version__, files, floats
 from recert.choices import Cost
 from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
@@ -118,6 +118,7 @@ class Bound:
     def from_json(cls, data: Mapping[str, Any]) -> Bound:
         """The inverse of ``to_json``."""
         terms = dict(data["terms"])
+        _check_value(data["name"], data["log10"], terms.get("value"))
         return cls(
             name=data["name"],
             title=data["title"],
@@ -375,10 +376,17 @@ def seal(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def _check_value(name: str, log10: float | None, value: float | None) -> None:
+    """InputError where a bound's value is another number than its logarithm says."""
+    if log10 is None or value is None or (value == 0.0 and log10 < -300.0):
+        return
+    if value <= 0.0 or abs(math.log10(value) - log10) > 1e-6:
+        raise InputError(f"not a certificate: the value of {name} is not 10^log10")
+
+
 def _confidence(delta: float) -> str:
     """100·(1 − δ) rounded down, with as many digits as it takes to stay below 100."""
-    with localcontext() as context:
-        context.prec = 400
+    with localcontext(floats.decimals(400)):
         given = Decimal(repr(delta))
         exact = 100 * (1 - given)
         for digits in range(340):
@@ -391,6 +399,6 @@ def _confidence(delta: float) -> str:
 def load_certificate(path: str | Path) -> Certificate:
     """Read a certificate file; FileError if it is missing, truncated or of another schema."""
     try:
-        return Certificate.from_json(files.read_json(path))
+        return Certificate.from_json(files.read_json(path, printable=True))
     except InputError as error:
         raise FileError(f"{path}: {error}; pass a file that `recert certify` wrote") from None

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import operator
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recert import floats
 from recert.errors import InputError
 
 Array = NDArray[np.float64]
@@ -282,5 +283,6 @@ def _probability(delta: float) -> None:
 
 def rounded_up(value: float, digits: int) -> str:
     """A number as text with so many decimals, never smaller than it is."""
-    exact = Decimal(value)
-    return str(exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING))
+    with localcontext(floats.decimals(1200)):  # as many as the largest and the smallest float have
+        exact = Decimal(value)
+        return f"{exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING):f}"

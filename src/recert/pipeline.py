@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recert import ledger
+from recert import floats, ledger
 from recert.caps import Cap
 from recert.case import ENCODINGS, Case, Declared, Role, measure, prepare
 from recert.certificate import Assumption, Bound, Certificate
@@ -125,6 +125,7 @@ def certify(
     return certify_declared(model, sequences, labels, declared, bounds)
 
 
+@floats.usual
 def certify_declared(
     model: Any,
     sequences: Any,
@@ -137,6 +138,7 @@ def certify_declared(
     return conclude(measure(model, sequences, labels, declared), theorems)
 
 
+@floats.usual
 def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
     """Evaluate the menu and the printed orders on a case."""
     found = evaluate_menu(theorems, case.setting, case.delta, case.rows)

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import arguments, files
-from recert.adapters import load_network, save_network
+from recert import arguments, files, floats
+from recert.adapters import load_network
+from recert.adapters.files import network_files
 from recert.choices import SCALE_GRID, Cost
 from recert.compression.program import with_values
 from recert.errors import FileError, InputError, RecertError
@@ -194,7 +195,17 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
     """Write a folder: three networks (mean, centre, scales) and ``posterior.json``, which is last.
 
     Raises:
-        FileError: it cannot be written there.
+        FileError: it cannot be written there; the folder is then as it was.
+        MissingDependencyError: safetensors is not installed.
+    """
+    files.write_together(posterior_files(posterior, folder))
+    return Path(folder)
+
+
+def posterior_files(posterior: Posterior, folder: str | Path) -> dict[Path, bytes]:
+    """What `save_posterior` writes, by path.
+
+    Raises:
         MissingDependencyError: safetensors is not installed.
     """
     folder = Path(folder)
@@ -207,13 +218,16 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         "centre": posterior.prior.centre,
         "scales": with_values(posterior.mean, scales),
     }
+    contents: dict[Path, bytes] = {}
     for name, network in networks.items():
-        save_network(network, folder / f"{name}.safetensors")
+        contents |= network_files(network, folder / f"{name}.safetensors")
     plain = {"format": FORMAT, "version": VERSION, **_plain(posterior)}
     text = json.dumps({**plain, "digest": posterior.digest}, indent=2)
-    return files.write_text(folder / "posterior.json", text + "\n").parent
+    contents[folder / "posterior.json"] = f"{text}\n".encode()
+    return contents
 
 
+@floats.usual
 def load_posterior(folder: str | Path) -> Posterior:
     """Read what `save_posterior` wrote, checked; nothing in it is run.
 

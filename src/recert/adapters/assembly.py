@@ -145,7 +145,7 @@ class _Reader:
     def cell(self, entry: Mapping[str, Any]) -> tuple[str, str]:
         """Cell and activation of a layer; the top's activation is for cells that have a choice."""
         cell = entry.get("cell", self.description.get("cell", "vanilla"))
-        if cell not in GATES:
+        if not isinstance(cell, str) or cell not in GATES:
             raise UnsupportedModelError(
                 f"cell {cell!r} is not covered; the cells are {', '.join(GATES)}"
             )

@@ -43,6 +43,7 @@ from typing import Any
 
 from recert.blocks import Block
 from recert.errors import FileError, InputError
+from recert.files import CONTROL, parse_json, texts
 from recert.layers import Bidirectional, Dense, Layer
 from recert.network import Network
 
@@ -80,8 +81,8 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
     if len(raw) > MOST_BYTES:
         raise FileError(f"{where} is larger than {MOST_BYTES} bytes; a description is a short JSON")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct_keys)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(raw)
+    except ValueError as error:
         raise FileError(f"{where} is not readable JSON ({error}); write it anew") from None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FileError(f'{where} is not a description of a network; it needs "format": "{FORMAT}"')
@@ -91,6 +92,9 @@ def parse(raw: bytes, where: str) -> dict[str, Any]:
             f"{' and '.join(map(str, READ_VERSIONS))}; save the network with this version of recert"
         )
     check_keys(value, _KEYS, where)
+    names = {key: inner for key, inner in value.items() if key != "meta"}
+    if any(CONTROL.search(text) for text in texts(names)):
+        raise FileError(f"{where} has control characters in a name; rename that tensor")
     missing = [key for key in _REQUIRED if key not in value]
     if missing:
         raise FileError(f"{where} lacks {missing[0]!r}; add it")
@@ -195,10 +199,3 @@ def _pool_name(network: Network) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry = dict(pairs)
-    if len(entry) < len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return entry

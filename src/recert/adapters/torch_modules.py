@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recert import floats
 from recert.adapters import torch_blame, torch_parity, torch_search
 from recert.adapters.torch_arguments import Arguments, arguments_of
 from recert.adapters.torch_parts import Parts, account, find_parts, one_module
@@ -22,6 +24,7 @@ from recert.adapters.torch_running import (
     Runner,
     evaluating,
     evaluation_copy,
+    usual_torch,
 )
 from recert.adapters.torch_search import Structure
 from recert.adapters.torch_weights import Plan, Weights, own_network, refuse_stale_weights
@@ -33,8 +36,10 @@ from recert.sample import At
 MOST_ROWS, MOST_SEARCHED = 32, 32
 # Plans that are tried of one model on one kind of inputs.
 MOST_PLANS = 30_000
+_ONE_AT_A_TIME = threading.RLock()
 
 
+@floats.usual
 def from_torch(
     model: Any,
     sequences: Any = None,
@@ -47,8 +52,22 @@ def from_torch(
     input_kind: InputKind | None = None,
 ) -> Network:
     """See `recert.adapters.from_torch`, which this is."""
-    model = one_module(model)
-    parts = find_parts(model, {"recurrent": recurrent, "head": head, "embedding": embedding})
+    # One at a time: the module's training mode and torch's default dtype are changed for a while.
+    with _ONE_AT_A_TIME, usual_torch():
+        return _read(
+            one_module(model),
+            {"recurrent": recurrent, "head": head, "embedding": embedding},
+            (sequences, lengths, at, input_kind),
+        )
+
+
+def _read(
+    model: nn.Module,
+    named: dict[str, nn.Module | str | None],
+    how: tuple[Any, Any, At, InputKind | None],
+) -> Network:
+    sequences, lengths, at, input_kind = how
+    parts = find_parts(model, named)
     account(model, parts)
     with evaluating(model):  # a copy's weights would be fresh
         refuse_stale_weights(model, parts.recurrent)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recert.adapters.torch_cells import ORDER, TorchDense, Way, transposed, vector
+from recert.adapters.torch_running import usual_torch
 from recert.network import Network
 from recert.predict import Predictor, active_rows, check_reading, in_pieces, network_predictor
 from recert.sample import At
@@ -35,11 +36,12 @@ def torch_predictor(network: Network) -> Predictor:
         block.norm == "operator" for block in network.blocks()
     ):
         return network_predictor(network)
-    runner = _TorchNetwork(network)
+    with usual_torch():
+        runner = _TorchNetwork(network)
 
     def predict(x: NDArray[Any], lengths: NDArray[np.int64], at: At) -> Array:
         check_reading(network, at)
-        with torch.inference_mode():
+        with torch.inference_mode(), usual_torch():
             return in_pieces(network, x, lengths, at, runner.logits)
 
     return predict

@@ -30,6 +30,13 @@ class DoesNotRunError(ParityError):
     """The module raised an error on every way of giving it the sequences."""
 
 
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """New tensors are made on the CPU, and no operation is made narrower by a caller's autocast."""
+    with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        yield
+
+
 @dataclass(frozen=True)
 class Group:
     """Sequences of one length: their numbers (n,) in the sample, and x (n, T) or (n, T, d_x)."""

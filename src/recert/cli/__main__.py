@@ -1,6 +1,6 @@
 """``python -m recert.cli``."""
 
-from recert.cli.entry import main
+from recert.cli import main
 
 if __name__ == "__main__":
     main()

@@ -28,8 +28,10 @@ CapList = Annotated[
 
 def console_of() -> Console:
     """The terminal, or a wide page where output goes elsewhere."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=132)
+    # What is printed comes from files and paths, in which [red] or :x: are no instructions.
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=132)
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import os
+import signal
 import sys
-from typing import Any
+import threading
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
 from recert import __version__
-from recert.cli import certifying, comparing, compressing, datasets, posteriors, training, verifying
+from recert.cli import (
+    certifying,
+    comparing,
+    compressing,
+    datasets,
+    posteriors,
+    training,
+    verifying,
+)
 from recert.errors import RecertError
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # what typer answers to Ctrl-C
 # typer may carry click inside or use the installed one; both name the base of usage errors so.
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -40,23 +54,84 @@ def version() -> None:
 
 
 def main() -> None:
-    """Entry point: one line and status 2 for bad input, never a traceback."""
+    """Run a command; one line and status 2 for what goes wrong, never a traceback.
+
+    Raises:
+        SystemExit: always.
+        KeyboardInterrupt: Ctrl-C; `recert.cli.main` says so.
+    """
+    # Once the work is done, Python has nothing to say about Ctrl-C.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    before, sys.unraisablehook = sys.unraisablehook, _not_lost
+    plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if plain and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        _run()
+    finally:
+        sys.unraisablehook = before
+        if signal.getsignal(signal.SIGINT) is _interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run() -> None:
     try:
         status = app(standalone_mode=False) or 0
-        if status == INTERRUPTED:  # typer's own answer to Ctrl-C
+        if status == INTERRUPTED:
             raise KeyboardInterrupt
+        sys.stdout.flush()
         sys.exit(status)
     except RecertError as error:
-        print(f"recert: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
     except USAGE_ERROR as error:
-        message = " ".join(error.format_message().split())
-        if message:  # without arguments, help was printed instead
-            print(f"recert: {message}", file=sys.stderr)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        print("recert: interrupted; nothing half-written was left", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _refuse(error.format_message())
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        _refuse(f"{error.strerror or error}{_where(error)}; make room or choose another place")
+    except MemoryError:
+        _refuse("there is not enough memory for this; use fewer units or a smaller network")
+
+
+def _refuse(message: str) -> NoReturn:
+    """The message on one line in printable characters, and status 2; no line for an empty one."""
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(message.split()))
+    if line:  # without arguments, help was printed instead
+        print(f"recert: {line}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be printed is not tried again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(2)
+
+
+def _where(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C waits while a library is loaded: inside its initializers torch would abort."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _again()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _again() -> None:
+    """Ctrl-C once more, in a moment."""
+    timer = threading.Timer(0.05, _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
+def _not_lost(unraisable: Any) -> None:
+    """Ctrl-C that came inside a destructor, where Python would only print it, comes again."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _again()
+    else:
+        sys.__unraisablehook__(unraisable)

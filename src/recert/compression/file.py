@@ -15,7 +15,7 @@ from recert.compression.coder import Coder, Meter, Reader, Writer
 from recert.compression.grids import BlockCode
 from recert.compression.program import Program
 from recert.errors import FileError, InputError, MissingDependencyError, RecertError
-from recert.files import write_atomically
+from recert.files import read_bytes, write_atomically
 
 SUFFIX = ".rcz"
 MAGIC = b"\xce"
@@ -105,18 +105,11 @@ def load_program(path: str | Path) -> Program:
         FileError: it cannot be read, or is not the file of a program.
         MissingDependencyError: constriction is not installed.
     """
-    target = Path(path)
-    try:
-        with target.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise FileError(
-            f"cannot read {target}: {error.strerror or error}; check the path"
-        ) from None
+    data = read_bytes(path, LARGEST_FILE)
     try:
         return decode(data)
     except FileError as error:
-        raise FileError(f"{target}: {error}") from None
+        raise FileError(f"{path}: {error}") from None
 
 
 def file_bytes(program: Program) -> int:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
+from recert.arguments import short
 from recert.data import cmudict, german_nouns, idx, synthetic, text
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
@@ -42,6 +46,18 @@ class DataInfo:
             p.name: "required" if p.default is inspect.Parameter.empty else repr(p.default)
             for p in parameters
         }
+
+    @property
+    def types(self) -> dict[str, tuple[type, ...]]:
+        """Options of `load`: name to the types that a value may have."""
+        hints = get_type_hints(self.loader)
+        found = {}
+        for option in self.options:
+            hint = hints[option]
+            parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+            kinds = [get_origin(part) or part for part in parts]
+            found[option] = (*kinds, int) if float in kinds else tuple(kinds)
+        return found
 
 
 _CATALOGUE: tuple[DataInfo, ...] = (
@@ -112,7 +128,15 @@ def info(name: str) -> DataInfo:
     raise InputError(f"there is no data set {name!r}; choose one of {names}")
 
 
-def load(name: str, **options: object) -> SequenceData:
+def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is of one of these types; numpy's numbers are numbers, booleans are not."""
+    if isinstance(value, bool):
+        return bool in kinds
+    whole = isinstance(value, Integral) and int in kinds
+    return whole or (isinstance(value, Real) and float in kinds) or isinstance(value, kinds)
+
+
+def load(name: str, /, **options: object) -> SequenceData:
     """Load a data set by name; the options are those that `info(name).options` lists.
 
     Raises:
@@ -126,6 +150,11 @@ def load(name: str, **options: object) -> SequenceData:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise InputError(f"data {name!r} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    for option, value in options.items():
+        kinds = entry.types[option]
+        if not _is_one_of(value, kinds):
+            wanted = " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))
+            raise InputError(f"option {option!r} of data {name!r} is {short(value)}; give {wanted}")
     missing = [o for o, default in known.items() if default == "required" and o not in options]
     if missing:
         raise InputError(f"data {name!r} needs the option {missing[0]!r}")

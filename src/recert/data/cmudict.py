@@ -6,15 +6,19 @@ a file; the package is never imported, so neither its code nor its dependencies 
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
+from recert.arguments import short
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 # fmt: off
 VOWELS = (
@@ -62,9 +66,9 @@ def load(
 
     """
     if not 1 <= max_length <= LENGTHS:
-        raise InputError(f"max_length is {max_length}; keep 1 to {LENGTHS} phonemes")
+        raise InputError(f"max_length is {short(max_length)}; keep 1 to {LENGTHS} phonemes")
     if seed < 0:
-        raise InputError(f"seed is {seed}; use an integer that is at least 0")
+        raise InputError(f"seed is {short(seed)}; use an integer that is at least 0")
     words = read_words(locate() if path is None else Path(path))
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(words))
     kept = [words[i][0][:max_length] for i in order]
@@ -104,9 +108,9 @@ def read_words(path: Path) -> list[tuple[tuple[int, ...], int]]:
     """
     classes: dict[tuple[int, ...], set[int]] = {}
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise FileError(f"{path} has over {_LARGEST_FILE:,} bytes; is it cmudict.dict?")
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, encoding="utf-8") as file:
+            if os.fstat(raw.fileno()).st_size > _LARGEST_FILE:
+                raise FileError(f"{path} has over {_LARGEST_FILE:,} bytes; is it cmudict.dict?")
             for number, line in enumerate(_lines(file, path), 1):
                 word, *sounds = line.split("#")[0].split() or ("",)
                 if not _LETTERS.issuperset(word) or not word:

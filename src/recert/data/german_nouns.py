@@ -7,13 +7,17 @@ is never imported, so its own dependencies are not needed.
 from __future__ import annotations
 
 import csv
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 
+from recert.arguments import short
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 ALPHABET = tuple("abcdefghijklmnopqrstuvwxyzäöüß")
 GENDERS = ("f", "m", "n")
@@ -23,6 +27,10 @@ MAX_LENGTH = 12
 LENGTHS = 32
 """T was chosen with these nouns in view, as one of 1 to 32, which is paid for."""
 
+LONGEST = 1000
+"""The largest T; no noun has so many letters."""
+
+_LARGEST_FILE = 100_000_000
 _GENUS_COLUMNS = ("genus", "genus 1", "genus 2", "genus 3", "genus 4")
 
 
@@ -47,10 +55,10 @@ def load(
         InputError: max_length or seed out of range.
 
     """
-    if max_length < 1:
-        raise InputError(f"max_length is {max_length}; keep at least 1 letter")
+    if not 1 <= max_length <= LONGEST:
+        raise InputError(f"max_length is {short(max_length)}; keep 1 to {LONGEST} letters")
     if seed < 0:
-        raise InputError(f"seed is {seed}; use an integer that is at least 0")
+        raise InputError(f"seed is {short(seed)}; use an integer that is at least 0")
     nouns = read_nouns(locate() if path is None else Path(path))
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(nouns))
     words = [nouns[i][0][-max_length:] for i in order]
@@ -111,7 +119,9 @@ def encode(words: list[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _genders_by_noun(path: Path) -> dict[str, set[str]]:
     genders: dict[str, set[str]] = {}
-    with open(path, encoding="utf-8", newline="") as file:
+    with open_regular(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+        if os.fstat(raw.fileno()).st_size > _LARGEST_FILE:
+            raise FileError(f"{path} has over {_LARGEST_FILE:,} bytes; is it nouns.csv?")
         rows = csv.reader(file)
         header = next(rows, [])
         if "lemma" not in header or "genus" not in header:

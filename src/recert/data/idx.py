@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy as np
 
 from recert.data.dataset import SequenceData
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 LAYOUTS = {"rows": 1, "strips": 2}
 """How many pieces each pixel row gives: 28 steps of 28 pixels, or 56 steps of 14."""
 
 _UNSIGNED_BYTE = 0x08
 _CHUNK = 1 << 20
-_DEFLATE_LIMIT = 1032  # deflate never expands a byte to more than this many
+# No images are compressed so well; what expands further is made to fill the memory.
+_EXPANSION, _SMALL = 100, 1 << 24
 
 
 def load(
@@ -74,7 +77,7 @@ def read_idx(path: str | Path, *, dimensions: int) -> np.ndarray:
     """The unsigned-byte array in an idx file, gzipped if the name ends in .gz.
 
     The header's sizes are compared with the file's length before memory is taken for them; a
-    gzipped file is refused at once if its sizes exceed what its length can decompress to.
+    gzipped file is refused at once if its sizes are far beyond what images are compressed to.
 
     Raises:
         FileError: as for `load`.
@@ -82,12 +85,13 @@ def read_idx(path: str | Path, *, dimensions: int) -> np.ndarray:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        with open_regular(path) as plain:
+            size = os.fstat(plain.fileno()).st_size
+            compressed = path.suffix == ".gz"
+            file = gzip.GzipFile(fileobj=plain) if compressed else plain
             shape = _read_header(file, path, dimensions)
             expected = math.prod(shape)
-            compressed = path.suffix == ".gz"
-            if expected > (size * _DEFLATE_LIMIT if compressed else size):
+            if expected > (max(size * _EXPANSION, _SMALL) if compressed else size):
                 raise FileError(
                     f"{path} declares {expected} bytes of data but is {size} bytes long; "
                     "it is cut off or not an idx file: fetch it again"

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from recert import arguments
+from recert.arguments import short
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import InputError
 
 RULES = ("first", "last", "majority")
 _MOST_SENTENCES = 1_000_000
+# Of sentences drawn at once: a record beside a model may ask for any number.
+MOST_SAMPLED = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,19 @@ class SyntheticLanguage:
 
     def __post_init__(self) -> None:
         if not 2 <= self.letters <= 26:
-            raise InputError(f"letters is {self.letters}; use 2 to 26")
+            raise InputError(f"letters is {short(self.letters)}; use 2 to 26")
         if self.max_length < 1:
-            raise InputError(f"max_length is {self.max_length}; a sentence has at least 1 letter")
+            raise InputError(
+                f"max_length is {short(self.max_length)}; a sentence has at least 1 letter"
+            )
         if not 1 <= self.shortest <= self.max_length:
-            raise InputError(f"min_length is {self.min_length}; use 1 to {self.max_length}")
+            raise InputError(
+                f"min_length is {short(self.min_length)}; use 1 to {short(self.max_length)}"
+            )
         if self.rule not in RULES:
             raise InputError(f"rule is {self.rule!r}; use one of {', '.join(RULES)}")
         if not 0 <= self.noise <= 1:
-            raise InputError(f"noise is {self.noise}; a probability lies in [0, 1]")
+            raise InputError(f"noise is {short(self.noise)}; a probability lies in [0, 1]")
         p = self.letter_distribution
         if p.shape != (self.letters,) or not (p >= 0).all() or not abs(p.sum() - 1) < 1e-9:
             raise InputError(f"letter_probabilities must be {self.letters} numbers with sum 1")
@@ -121,7 +128,9 @@ class SyntheticLanguage:
 
         """
         if m < 1 or seed < 0:
-            raise InputError(f"m is {m} and seed {seed}; m is at least 1 and a seed at least 0")
+            raise InputError(
+                f"m is {short(m)} and seed {short(seed)}; m is at least 1 and a seed at least 0"
+            )
         rng = np.random.Generator(np.random.PCG64(seed))
         lengths = rng.integers(self.shortest, self.max_length + 1, size=m)
         drawn = rng.choice(self.letters, size=(m, self.max_length), p=self.letter_distribution)
@@ -192,6 +201,8 @@ def load(
     """
     for name, value in {"m": m, "letters": letters, "max_length": max_length}.items():
         arguments.whole(name, value)
+    if m > MOST_SAMPLED:
+        raise InputError(f"m is {short(m)}; draw at most {MOST_SAMPLED} sentences at once")
     arguments.whole("seed", seed, least=0)
     arguments.number("noise", noise, "a probability lies in [0, 1]")
     language = SyntheticLanguage(letters, max_length, min_length, rule, noise)

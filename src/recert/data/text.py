@@ -7,6 +7,7 @@ Windows of one text are not independent of each other. They are therefore groupe
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 from collections.abc import Callable
@@ -14,14 +15,22 @@ from pathlib import Path
 
 import numpy as np
 
+from recert.arguments import short
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import FileError, InputError
+from recert.files import open_regular
 
 CHARACTERS = (*" abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()@<>=", "other")
 """The fixed alphabet; text is put into lower case, whatever is left over becomes "other"."""
 
 WORD_BITS = 14
 """A word's input is 14 bits of its hash: x in [0, 1]^14, as in the paper's experiment."""
+
+LARGEST_FILE = 1 << 28
+"""Bytes of a text; what is made of it takes many times as much."""
+
+MOST_ENTRIES = 1 << 27
+"""Steps of all windows together, padding included."""
 
 SPLITS = ("paragraph", "line", "article")
 ENCODINGS = ("characters", "words")
@@ -95,7 +104,11 @@ def read_text(path: Path) -> str:
 
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            raw = file.read(LARGEST_FILE + 1)
+        if len(raw) > LARGEST_FILE:
+            raise FileError(f"{path} has over {LARGEST_FILE:,} bytes; take a part of it")
+        text = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"cannot read the text {path}: {error}") from error
     if not text.strip():
@@ -144,6 +157,11 @@ def windows(
         for start in range(0, len(codes) - 1, max_length)
     ]
     lengths = np.array([len(piece) - 1 for piece, _ in pieces], dtype=np.int64)
+    if len(pieces) * max_length > MOST_ENTRIES:
+        raise InputError(
+            f"{len(pieces)} windows of {short(max_length)} steps are too many; give a smaller "
+            "max_length or a shorter text"
+        )
     valid = np.arange(max_length)[None, :] < lengths[:, None]
     inputs = np.full(valid.shape, PADDING, dtype=np.int32)
     targets = np.full(valid.shape, PADDING, dtype=np.int64)
@@ -163,6 +181,6 @@ def _check_options(encoding: str, split: str, max_length: int, word_classes: int
     if split not in SPLITS:
         raise InputError(f"text split is {split!r}; use one of {', '.join(SPLITS)}")
     if max_length < 1:
-        raise InputError(f"max_length is {max_length}; a window has at least 1 step")
+        raise InputError(f"max_length is {short(max_length)}; a window has at least 1 step")
     if not 2 <= word_classes <= 1 << WORD_BITS:
-        raise InputError(f"word_classes is {word_classes}; use 2 to {1 << WORD_BITS}")
+        raise InputError(f"word_classes is {short(word_classes)}; use 2 to {1 << WORD_BITS}")

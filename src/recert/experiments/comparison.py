@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from recert.certificate import Certificate, load_certificate
 from recert.data import info
 from recert.errors import InputError, RecertError
 from recert.experiments import training_runs
+from recert.experiments.workers import in_processes
 from recert.report import gates, tables
 from recert.sample import Reading, Sample
 
@@ -171,29 +168,12 @@ def _gates(folder: Path, data: str, cells: Sequence[str]) -> dict[str, gates.Gat
 
 
 def _finished(entries: list[Entry]) -> Iterator[Finished]:
-    """The entries' answers as they come; training is on one thread, so each core takes one."""
-    workers = min(len(entries), os.cpu_count() or 1)
-    if workers == 1:
+    """The entries' answers in their order; training is on one thread, so each core takes one."""
+    processes = min(len(entries), os.cpu_count() or 1)
+    if processes == 1:
         yield from map(one, entries)
         return
-    # Fresh processes: torch's threads do not survive a fork.
-    with _interrupts_ignored():
-        pool = multiprocessing.get_context("spawn").Pool(workers)
-    with pool:
-        yield from pool.imap_unordered(one, entries)
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes begun meanwhile leave Ctrl-C to the first one, which ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    yield from in_processes(one, [(entry,) for entry in entries], processes)
 
 
 def _move(path: Path, target: Path) -> None:

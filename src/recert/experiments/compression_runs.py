@@ -9,10 +9,9 @@ among files costs nothing: the certificate holds for all files at once.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import roles, training_runs
 from recert.experiments.training_runs import error_of
+from recert.experiments.workers import in_processes
 from recert.layers import Bidirectional, Layer
 from recert.network import Network
 from recert.plots import CodePoint
@@ -126,10 +126,11 @@ def compress_and_save(
         found += _searched(start, sample, m, delta, seed)
     candidates = [_candidate(program, sample, m, delta) for program in found]
     best = min(candidates, key=lambda candidate: candidate.certificate)
-    out.mkdir(parents=True, exist_ok=True)
-    compression.save_program(best.program, out / FILE)
     record = {key: value for key, value in record.items() if value is not None}
-    files.write_text(out / RECORD, json.dumps({"meta": record}, indent=2) + "\n")
+    text = json.dumps({"meta": record}, indent=2) + "\n"
+    files.write_together(
+        {out / FILE: compression.encode(best.program), out / RECORD: text.encode()}
+    )
     return Compressed(out / FILE, best, _frontier(candidates), sample, held)
 
 
@@ -202,26 +203,14 @@ def _trained(
         return []
     weights = None if start is None else {b.name: np.array(b.value) for b in start.blocks()}
     jobs = [(sample, replace(recipe, price=price), weights, seed, delta) for price in prices]
-    if processes == 1 or len(jobs) == 1:
-        found = []
-        for i, job in enumerate(jobs):
-            found.append(compression.decode(_one(*job)))
-            if progress is not None:
-                progress((i + 1) / len(jobs))
-        return found
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
-        futures: list[Future[bytes]] = [pool.submit(_one, *job) for job in jobs]
-        try:
-            found = []
-            for i, future in enumerate(futures):
-                found.append(compression.decode(future.result()))
-                if progress is not None:
-                    progress((i + 1) / len(jobs))
-            return found
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    alone = processes == 1 or len(jobs) == 1
+    answers = starmap(_one, jobs) if alone else in_processes(_one, jobs, processes)
+    found = []
+    for answer in answers:
+        found.append(compression.decode(answer))
+        if progress is not None:
+            progress(len(found) / len(jobs))
+    return found
 
 
 def _one(

@@ -20,7 +20,7 @@ from recert.errors import FileError, InputError
 from recert.experiments import roles
 from recert.experiments.training_runs import DEFAULT_UNITS, seeded
 from recert.gibbs import certify_posterior
-from recert.posterior import Posterior, load_posterior, save_posterior
+from recert.posterior import Posterior, load_posterior, posterior_files
 from recert.sample import At
 
 if TYPE_CHECKING:
@@ -102,13 +102,14 @@ def train_and_save(
     )
     trained = train_posterior(divided.sample, recipe, seed=seed, delta=delta, progress=progress)
     prior = trained.posterior.prior
-    save_posterior(trained.posterior, out)
     record = {
         "data": {"name": name, "options": known},
         **roles.recorded(divided, seed),
         "max_length": divided.sample.max_length,
     }
-    files.write_text(out / RECORD, json.dumps(record, indent=2) + "\n")
+    contents = posterior_files(trained.posterior, out)
+    contents[out / RECORD] = (json.dumps(record, indent=2) + "\n").encode()
+    files.write_together(contents)
     spare = divided.spare
     return GibbsRun(
         out,

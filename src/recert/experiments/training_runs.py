@@ -6,12 +6,14 @@ which were set aside) goes into the network's description, so that ``certify`` f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recert import adapters, data, files
+from recert.arguments import short
 from recert.case import Declared, Role
 from recert.certificate import Certificate
 from recert.compression import SUFFIX
@@ -253,6 +255,8 @@ def roles_of(
         loaded = data.load(name, **seeded(name, options, 0))
         return roles.for_certifying(loaded, {}, units=units, asked=asked)
     known = recorded.get("options") or {}
+    if not isinstance(known, dict):
+        raise InputError(f"the description of {model} has damaged options of its data; train again")
     loaded = data.load(name, **seeded(name, {**known, **options}, 0))
     changed = any(known.get(key) != value for key, value in options.items())
     return roles.for_certifying(loaded, meta, units=units, asked=asked, changed=changed)
@@ -274,7 +278,7 @@ def meta_of(model: Path) -> dict[str, Any]:
     """What was declared when the network was trained; InputError if it was damaged since."""
     if model.suffix == SUFFIX:
         beside = model.with_suffix(".json")
-        description = files.read_json(beside) if beside.is_file() else {}
+        description = files.read_json(beside) if os.path.lexists(beside) else {}
     else:
         description = adapters.load_description(model)
     meta = description.get("meta") if isinstance(description, dict) else None
@@ -283,7 +287,7 @@ def meta_of(model: Path) -> dict[str, Any]:
         value = meta.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             raise InputError(
-                f"the description of {model} has {name} = {value!r}, which should be of type "
+                f"the description of {model} has {name} = {short(value)}, not of type "
                 f"{kind.__name__}; repair or remove it"
             )
     return dict(meta)

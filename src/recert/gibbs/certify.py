@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recert import arguments, ledger
+from recert import arguments, floats, ledger
 from recert.case import Declared, Role, choices_paid
 from recert.certificate import Certificate
 from recert.describe import describe_network
@@ -23,6 +23,7 @@ from recert.sample import At, Reading, groups_digest
 from recert.theorems.pac_bayes import GibbsSetting
 
 
+@floats.usual
 def certify_posterior(
     posterior: Posterior | str | Path,
     sequences: Any,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ def value_text(bound: Bound) -> str:
     return f"10^{bound.log10 * 1.001:.3g}"
 
 
+def plain(text: str) -> str:
+    """Text of a file as matplotlib shows it, which else reads formulae between dollar signs."""
+    return text.replace("$", r"\$")
+
+
 def pyplot() -> Any:
     """Matplotlib's pyplot, drawing to files; MissingDependencyError without matplotlib."""
     try:
@@ -42,7 +48,7 @@ def pyplot() -> Any:
 
 
 def save(figure: Any, path: str | Path) -> Path:
-    """Write a figure through a temporary name, and close it."""
+    """Lay a figure out, write it through a temporary name, and close it."""
     import matplotlib.pyplot as plt
 
     if Path(path).suffix.lower() not in SUFFIXES:
@@ -50,8 +56,12 @@ def save(figure: Any, path: str | Path) -> Path:
         raise InputError(f"{path}: pictures are written as {', '.join(SUFFIXES)}; choose one")
     suffix = Path(path).suffix.lstrip(".").lower() or "png"
     try:
-        return files.write_atomically(
-            path, lambda temporary: figure.savefig(temporary, format=suffix, dpi=130)
-        )
+        with warnings.catch_warnings():
+            # Letters that no font has are drawn as boxes, and long titles are cut.
+            warnings.filterwarnings("ignore", "Glyph|Tight layout", UserWarning)
+            figure.tight_layout()
+            return files.write_atomically(
+                path, lambda temporary: figure.savefig(temporary, format=suffix, dpi=130)
+            )
     finally:
         plt.close(figure)

@@ -52,7 +52,6 @@ def against_time(
         axis.grid(alpha=0.25)
     axes[0][0].set_ylabel("log10 of the bound (0: says nothing)")
     axes[0][-1].legend(fontsize=7.5, loc="upper left")
-    figure.tight_layout()
     return save(figure, path)
 
 
@@ -106,7 +105,6 @@ def gates_against_time(
         axis.set_xlabel("step t")
         axis.grid(alpha=0.25, which="both")
     axes[0][-1].legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
-    figure.tight_layout()
     return save(figure, path)
 
 
@@ -161,5 +159,4 @@ def frontier(points: Sequence[CodePoint], title: str, path: str | Path) -> Path:
     axis.set_title(title, fontsize=11)
     axis.grid(alpha=0.25)
     axis.legend(fontsize=9)
-    figure.tight_layout()
     return save(figure, path)

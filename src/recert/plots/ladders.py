@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recert.concentration import rounded_up
-from recert.plots.canvas import COLOURS, TALLEST, pyplot, save, value_text
+from recert.errors import InputError
+from recert.plots.canvas import COLOURS, TALLEST, plain, pyplot, save, value_text
 
 if TYPE_CHECKING:
     from recert.certificate import Bound, Certificate
+
+
+MOST_PANELS = 60  # beside each other, for matplotlib's largest picture
 
 
 def ladder(certificates: Sequence[tuple[Certificate, str]], path: str | Path) -> Path:
@@ -25,13 +29,16 @@ def ladder(certificates: Sequence[tuple[Certificate, str]], path: str | Path) ->
         MissingDependencyError: matplotlib is not installed.
         FileError: the file cannot be written.
     """
+    if len(certificates) > MOST_PANELS:
+        raise InputError(
+            f"{len(certificates)} certificates are too many for a picture; draw {MOST_PANELS}"
+        )
     plt = pyplot()
     figure, axes = plt.subplots(
         1, len(certificates), figsize=(7.2 * len(certificates), 6.4), squeeze=False
     )
     for axis, (certificate, title) in zip(axes[0], certificates, strict=True):
         _ladder_panel(axis, certificate, title)
-    figure.tight_layout()
     return save(figure, path)
 
 
@@ -45,7 +52,7 @@ def _ladder_panel(axis: Any, certificate: Certificate, title: str) -> None:
         axis.barh(row, height, left=1e-4, color=COLOURS[bound.kind], alpha=0.85, height=0.68)
         # Beside the bar, and right of the line at 1 rather than across it.
         axis.text(max(height, 1.0) * 1.25, row, value_text(bound), va="center", fontsize=8.5)
-    axis.set_yticks(range(len(bounds)), [b.title for b in bounds], fontsize=8.5)
+    axis.set_yticks(range(len(bounds)), [plain(b.title) for b in bounds], fontsize=8.5)
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.set_xlim(1e-2, 300.0 * min(TALLEST, max(2.0, *(min(b.value, TALLEST) for b in bounds))))
@@ -66,7 +73,7 @@ def _ladder_panel(axis: Any, certificate: Certificate, title: str) -> None:
             axis.barh([0], [0], color=colour, label=text)
     axis.legend(loc="lower right", fontsize=8)
     axis.set_xlabel("bound on the error (log scale)")
-    axis.set_title(title, fontsize=10.5, loc="right")
+    axis.set_title(plain(title), fontsize=10.5, loc="right")
 
 
 def cells(certificates: Sequence[tuple[str, Certificate]], path: str | Path) -> Path:
@@ -88,7 +95,9 @@ def cells(certificates: Sequence[tuple[str, Certificate]], path: str | Path) -> 
     labels = []
     for row, (name, certificate) in enumerate(certificates):
         best, sample, network = certificate.best, certificate.sample, certificate.network
-        labels.append(f"{name}\n{network['dims']['d_h']} units, {network['parameters']:,} weights")
+        labels.append(
+            f"{plain(name)}\n{network['dims']['d_h']} units, {network['parameters']:,} weights"
+        )
         value, error = certificate.risk_bound, float(sample["training_error"])
         seen = error if best is None else min(value, best.terms.get("hard_margin_risk", error))
         first = {"label": None} if row else {}
@@ -109,7 +118,6 @@ def cells(certificates: Sequence[tuple[str, Certificate]], path: str | Path) -> 
     axis.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8.5, frameon=False
     )
-    figure.tight_layout()
     return save(figure, path)
 
 
@@ -164,5 +172,4 @@ def rungs(steps: Sequence[Rung], title: str, path: str | Path) -> Path:
     axis.legend(loc="lower right", fontsize=8.5)
     axis.set_xlabel("bound on the error (log scale; from 1 on it says nothing)")
     axis.set_title(title, fontsize=11, loc="left")
-    figure.tight_layout()
     return save(figure, path)
