@@ -86,8 +86,14 @@ class Layout:
     signature: tuple[tuple[str, type], ...]
 
     def network(self, model: nn.Module) -> Network:
-        """The Network at the module's present weights, in float64; parity is not checked again."""
-        with evaluation_copy(one_module(model), torch.float64) as copy:
+        """The Network at the module's present weights, in float64; parity is not checked again.
+
+        Only where hooks before forward may compute weights is the module read and run anew.
+        """
+        model = one_module(model)
+        if self.plan is not None and any(m._forward_pre_hooks for m in model.modules()):
+            return read_torch(model, input_kind=self.plan.input_kind)[0]
+        with evaluation_copy(model, torch.float64) as copy:
             if self.plan is None:
                 return cast(Network, getattr(copy.get_submodule(self.parts.own or ""), OWN)())
             return Weights(copy).network(self.plan)
@@ -133,9 +139,7 @@ def _signature(model: nn.Module) -> tuple[tuple[str, type], ...]:
     )
 
 
-def _sites(
-    model: nn.Module, network: Network, parts: Parts, plan: Plan | None
-) -> dict[str, Site]:
+def _sites(model: nn.Module, network: Network, parts: Parts, plan: Plan | None) -> dict[str, Site]:
     if plan is None:
         return _own_sites(model, parts.own or "")
     roles = {
