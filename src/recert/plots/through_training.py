@@ -46,7 +46,7 @@ def through_training(
         if _spread(curves) > _SPREAD and label != "log10":
             axis.set_yscale("log")
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     figure.tight_layout()
     return save(figure, path)
 
