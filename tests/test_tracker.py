@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import types
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_numbers_are_those_of_recert_itself(name: str) -> None:
     row = tracker.record(module, 3, loss=0.25)
     assert row["kind"] == "monitoring" and row["step"] == 3 and row["loss"] == 0.25
     network = recert.from_torch(module, x[:8], lengths=lengths[:8])
+    assert tracker.record(network, 3, loss=0.25) == row
     reading = Reading("real", network.d_x, K, "last", T)
     table = margin_table(Sample(x, y, reading, lengths=lengths), network_predictor(network))
     assert row["error"] == table.error
@@ -311,3 +313,16 @@ def test_bad_rows_leave_the_table_as_it_was() -> None:
     with pytest.raises(InputError, match="no column 'error'"):
         tracker.column("error")
     assert tracker.rows == []
+
+
+def test_the_examples_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).resolve().parent.parent / "docs" / "training.md"
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 4
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    known: dict[str, Any] = {}
+    for example in examples:
+        exec(example, known)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.csv", "run.json", "run.png"}
+    assert [row["step"] for row in known["tracker"].rows] == [0, 10, 20]

@@ -18,6 +18,7 @@ import numpy as np
 from recert import arguments, files, plots
 from recert.data.dataset import SequenceData
 from recert.errors import FileError, InputError
+from recert.network import Network
 from recert.sample import At
 from recert.training.monitoring import KIND, Row, Value, Watched, monitored, names_of
 from recert.training.places import layout_of
@@ -118,7 +119,8 @@ class Tracker:
         """Add a row for the model as it is, and return it.
 
         Args:
-            model: any torch module that `recert.certify` reads; constrained ones as they run.
+            model: any torch module that `recert.certify` reads, constrained ones as they run; or a
+                `Network`.
             step: of training, from 0.
             extra: further numbers or texts, such as ``loss=0.3``.
 
@@ -127,16 +129,7 @@ class Tracker:
             UnsupportedModelError, ParityError: as from `recert.from_torch`, at the first row.
         """
         step = arguments.whole("step", step, least=0)
-        few = slice(0, _COMPARED)
-        lengths = self.watched.lengths
-        layout = layout_of(
-            model,
-            self.watched.sequences[few],
-            lengths=None if lengths is None else lengths[few],
-            at=self.watched.at,
-            **self._parts,
-        )
-        found = monitored(layout.network(model), self.watched)
+        found = monitored(self._network(model), self.watched)
         taken = [name for name in extra if name in found or name in ("kind", "step")]
         if taken:
             raise InputError(f"{', '.join(taken)} are columns already; give them other names")
@@ -145,6 +138,20 @@ class Tracker:
         if self._writer is not None:
             _write_scalars(self._writer, row)
         return dict(row)
+
+    def _network(self, model: Any) -> Network:
+        """The model's Network, compared with it when it is first seen."""
+        if isinstance(model, Network):
+            return model
+        few, lengths = slice(0, _COMPARED), self.watched.lengths
+        layout = layout_of(
+            model,
+            self.watched.sequences[few],
+            lengths=None if lengths is None else lengths[few],
+            at=self.watched.at,
+            **self._parts,
+        )
+        return layout.network(model)
 
     @property
     def rows(self) -> list[Row]:
