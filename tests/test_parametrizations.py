@@ -30,6 +30,7 @@ from recert.training import (  # noqa: E402
     release,
     settle,
 )
+from recert.training.parametrizations import Constrained  # noqa: E402
 from recert.training.places import layout_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
@@ -153,14 +154,17 @@ def test_caps_hold_through_training_release_and_certificate(name: str) -> None:
     assert cert.bounds[0].kind == "certificate"
 
 
+KINDLESS = ("tanh", "LSTM cell", "own conv")  # filter banks have one kind; the others are alike
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in ("tanh", "own conv")])
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in KINDLESS])
 def test_every_kind_is_kept_and_checked(name: str, kind: str) -> None:
     module = made(name)
     x, _ = inputs(name)
     caps = letters(module, 0.7)
     certified = constrain(module, caps, kind=kind)
-    one_logit = name in ("GRU, one logit", "LSTM cell")
+    one_logit = name == "GRU, one logit"
     trained(module, x, settled=False)
     network = recert.from_torch(module)
     for block in network.blocks():
@@ -276,6 +280,37 @@ def test_settling_lets_weights_come_back() -> None:
     module.rnn.weight_hh_l0.square().sum().backward()
     optimiser.step()  # w − 2w
     assert float(torch.linalg.matrix_norm(original.detach() + shown, 2)) < 1e-5
+
+
+def test_each_weight_is_projected_once_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = made("LSTM")
+    constrain(module, {"U_g": 0.5, "V": 0.5})
+    calls = []
+    original = Constrained.forward
+    monkeypatch.setattr(
+        Constrained, "forward", lambda self, X: calls.append(self) or original(self, X)
+    )
+    module(torch.from_numpy(inputs("LSTM")[0]))
+    assert len(calls) == len(set(map(id, calls))) == 2
+    release(module)
+    assert not module.rnn._forward_hooks and not module.rnn._forward_pre_hooks
+    assert "_update_flat_weights" not in vars(module.rnn)
+
+
+def test_a_constrained_module_may_be_moved_saved_and_loaded() -> None:
+    module = made("GRU")
+    x = torch.from_numpy(inputs("GRU")[0])
+    constrain(module, {"U": 0.4})
+    other = made("GRU", seed=1)
+    constrain(other, {"U": 0.4})
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(x), module(x))
+    wide = module.double()(x.double())
+    assert torch.allclose(wide.float(), other(x), atol=1e-6)
+    copied = copy.deepcopy(module)
+    assert release(copied)["U_r"][0] <= 0.4
+    assert not copied.rnn._forward_hooks
+    assert parametrize.is_parametrized(module.rnn)
 
 
 def test_an_optimiser_made_before_goes_on() -> None:

@@ -16,13 +16,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.hooks import RemovableHandle
 
 from recert import arguments
 from recert.adapters.torch_parts import one_module
@@ -149,9 +147,7 @@ def constrain(
         host = model.get_submodule(home)
         parametrize.register_parametrization(host, tensor, Constrained(tuple(pieces)))
     for host in {id(h): h for h in map(model.get_submodule, (k[0] for k in tensors))}.values():
-        _refresh(host)
-        if isinstance(host, nn.RNNBase) and host not in _HANDLES:
-            _HANDLES[host] = host.register_forward_hook(_forget)
+        _attach(host)
     return _declared(layout, limits, kinds)
 
 
@@ -185,10 +181,8 @@ def release(module: nn.Module) -> dict[str, tuple[float, float]]:
     kept = {piece.block: piece for _, _, pieces in found for piece in pieces}
     for host, tensor, _ in found:
         parametrize.remove_parametrizations(host, tensor, leave_parametrized=True)
-        if host in _HANDLES and not parametrize.is_parametrized(host):
-            _HANDLES.pop(host).remove()
     for host in {id(host): host for host, _, _ in found}.values():
-        _refresh(host)
+        _detach(host)
     for name, piece in kept.items():
         _shrink(model, layout.sites[name], piece)
     limits = {name: piece.cap for name, piece in kept.items()}
@@ -354,19 +348,41 @@ def _constrained(model: nn.Module) -> Iterator[tuple[nn.Module, str, tuple[Piece
                     yield host, tensor, step.pieces
 
 
-_HANDLES: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
+def _attach(host: Any) -> None:
+    """Let nn.RNN and its kin run with the parametrized weights, each computed once a call.
+
+    They keep a list of weights of their own. What torch does by itself to renew it computes every
+    weight three times, and leaves a graph in the list, so that the module cannot be copied.
+    """
+    if isinstance(host, nn.RNNBase) and _renew not in host._forward_pre_hooks.values():
+        host.register_forward_pre_hook(_renew)
+        host.register_forward_hook(_forget)
+        host._update_flat_weights = _nothing  # type: ignore[method-assign]
+        _renew(host, None)
+        _forget(host, None, None)
+
+
+def _detach(host: Any) -> None:
+    if not isinstance(host, nn.RNNBase):
+        return
+    if not parametrize.is_parametrized(host):
+        for hooks, own in ((host._forward_pre_hooks, _renew), (host._forward_hooks, _forget)):
+            for key in [key for key, hook in hooks.items() if hook is own]:
+                del hooks[key]
+        host.__dict__.pop("_update_flat_weights", None)
+    host.to(next(host.parameters()).dtype)  # renews the list of weights, as moving does
+
+
+def _renew(module: Any, inputs: Any) -> None:
+    module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
+    module.flatten_parameters()
 
 
 def _forget(module: Any, inputs: Any, outputs: Any) -> None:
-    """Let the list of weights that nn.RNN ran with hold no graph, so that it can be copied."""
     module._flat_weights = [
-        weight if weight is None or weight.is_leaf else weight.detach()
-        for weight in module._flat_weights
+        weight if weight.is_leaf else weight.detach() for weight in module._flat_weights
     ]
 
 
-def _refresh(host: nn.Module) -> None:
-    """Let nn.RNN renew its own list of weights, as it does when it is moved."""
-    if isinstance(host, nn.RNNBase):
-        host.to(next(host.parameters()).dtype)
-        _forget(host, None, None)
+def _nothing() -> None:
+    """In place of torch's own renewal."""

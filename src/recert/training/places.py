@@ -91,7 +91,8 @@ class Layout:
         Only where hooks before forward may compute weights is the module read and run anew.
         """
         model = one_module(model)
-        if self.plan is not None and any(m._forward_pre_hooks for m in model.modules()):
+        hooked = (m for m in model.modules() if not parametrize.is_parametrized(m))
+        if self.plan is not None and any(m._forward_pre_hooks for m in hooked):
             return read_torch(model, input_kind=self.plan.input_kind)[0]
         with evaluation_copy(model, torch.float64) as copy:
             if self.plan is None:
