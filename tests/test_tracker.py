@@ -137,7 +137,10 @@ def test_dear_statements_too_and_declared_caps() -> None:
     cert = recert.certify(module, x, y, max_length=T, input_bound=9.0, caps=caps)
     for bound in cert.bounds:
         assert row[f"monitoring_log10.{bound.name}"] == bound.log10, bound.name
-    assert row["U.spectral"] <= 0.7 * (1 + 1e-6)
+    assert row["U.spectral"] <= 0.7 * (1 + 1e-6) and row["caps"] == "declared"
+    free = Tracker((x, y), bounds=(), caps=caps).record(made("vanilla"), 0)
+    assert free["caps"] == "violated"
+    assert Tracker((x, y), bounds=()).record(module, 0)["caps"] == "measured"
 
 
 @pytest.mark.parametrize("per_step", [False, True])

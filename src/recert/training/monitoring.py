@@ -21,7 +21,7 @@ from recert.convolutions import convolution_norm_bound
 from recert.errors import InputError
 from recert.gates import SIGMOIDS, Gates, measured_gates
 from recert.layers import suffix_of
-from recert.margins import margin_table
+from recert.margins import MarginTable, margin_table
 from recert.network import Block, Network
 from recert.norms import frobenius_norm_bound, norm_bounds
 from recert.orders import ORDERS, VARIANTS, order_bounds
@@ -111,6 +111,7 @@ def monitored(network: Network, watched: Watched) -> Row:
     ``theta_repaired``            with the sigmoid's slope 1/4 (`recert.rates`)
     ``error``                     empirical error on the sample
     ``margin.min`` …              quantiles of margins, every entry alike
+    ``caps``                      "measured", "declared", or "violated" by the present weights
     ``gamma``                     the γ of the best statement of the row
     ``ramp_risk``, ``hard_risk``  at that γ
     ``monitoring_log10.<name>``   log10 of a statement, None where it does not apply
@@ -129,7 +130,8 @@ def monitored(network: Network, watched: Watched) -> Row:
     row["error"] = table.error
     values = np.quantile(table.margins, list(QUANTILES.values()))
     row |= {f"margin.{name}": float(q) for name, q in zip(QUANTILES, values, strict=True)}
-    setting = _setting(network, sample, watched)(table)
+    setting = _setting(network, sample, watched, table)
+    row["caps"] = _caps(network, setting, watched)
     gates = _gates(network, watched, setting.steps)
     row |= _bounds(network, setting, gates, watched)
     for block in network.blocks():
@@ -137,25 +139,29 @@ def monitored(network: Network, watched: Watched) -> Row:
     return row | _rates(network, gates)
 
 
-def _setting(network: Network, sample: Sample, watched: Watched) -> Any:
-    """What statements are evaluated on, as `recert.certify` sets it up, once margins are known."""
+def _setting(network: Network, sample: Sample, watched: Watched, table: MarginTable) -> Setting:
+    """What statements are evaluated on, as `recert.certify` sets it up."""
     B_x, _ = ledger.input_bound_row(network, sample, watched.input_bound)
     T, _ = ledger.horizon_row(network, sample, watched.at, watched.max_length)
     B_x = B_x if network.input_kind == "onehot" else B_x * HELD
     form = network.margin_form()
     caps = None if watched.caps is None else complete_caps(form, watched.caps)
+    return Setting(
+        form,
+        table.with_slack(ledger.rounding_slack(network, T, B_x)),
+        T,
+        B_x,
+        *class_of(form, caps),
+        reread=lambda: watched.opened(network),
+    )
 
-    def of(table: Any) -> Setting:
-        return Setting(
-            form,
-            table.with_slack(ledger.rounding_slack(network, T, B_x)),
-            T,
-            B_x,
-            *class_of(form, caps),
-            reread=lambda: watched.opened(network),
-        )
 
-    return of
+def _caps(network: Network, setting: Setting, watched: Watched) -> str:
+    """Whether the class is that of declared caps, and whether the network is in it."""
+    if watched.caps is None:
+        return "measured"
+    caps = complete_caps(setting.network, watched.caps)
+    return ledger.caps_row(network, setting.network, caps).status
 
 
 def _bounds(network: Network, setting: Setting, gates: Gates, watched: Watched) -> Row:
