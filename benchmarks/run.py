@@ -19,6 +19,7 @@ SCRIPTS = {
     "bench_bounds.py": ["--quick"],
     "bench_margins.py": ["--quick"],
     "bench_gated_margins.py": ["--quick"],
+    "bench_tracker.py": ["--quick"],
 }
 
 

@@ -374,13 +374,31 @@ def test_parametrized_parts_are_read_as_they_act():
     assert from_torch(pruned, x)
 
 
-def test_a_parametrization_that_the_fused_kernel_ignores_is_refused():
-    class Half(nn.Module):
-        def forward(self, w):
-            return 0.5 * w
+class Half(nn.Module):
+    def forward(self, w):
+        return 0.5 * w
 
+
+def test_a_parametrization_is_read_as_the_fused_kernel_runs_it():
+    model = Classifier()
+    before = from_torch(model).block("U").value
+    nn.utils.parametrize.register_parametrization(model.core.rnn, "weight_hh_l0", Half())
+    halved = from_torch(model)
+    np.testing.assert_allclose(halved.block("U").value, 0.5 * before, rtol=1e-6)
+    sequences = torch.randint(0, 5, (3, 4))
+    model(sequences).sum().backward()
+    with torch.no_grad():  # torch's own list of weights is now that of the step before
+        model.core.rnn.parametrizations.weight_hh_l0.original.mul_(2.0)
+    np.testing.assert_allclose(from_torch(model).block("U").value, before, rtol=1e-6)
+    nn.utils.parametrize.remove_parametrizations(model.core.rnn, "weight_hh_l0")
+    np.testing.assert_allclose(from_torch(model).block("U").value, before, rtol=1e-6)
+
+
+def test_a_parametrization_that_the_fused_kernel_ignores_is_refused(monkeypatch):
     model = Classifier()
     nn.utils.parametrize.register_parametrization(model.core.rnn, "weight_hh_l0", Half())
+    # As in versions of torch that do not look whether weights have changed.
+    monkeypatch.setattr(nn.RNNBase, "_weights_have_changed", lambda self: False)
     with pytest.raises(UnsupportedModelError, match="another weight_hh_l0 than it shows"):
         from_torch(model)
 

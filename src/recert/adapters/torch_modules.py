@@ -52,6 +52,30 @@ def from_torch(
     input_kind: InputKind | None = None,
 ) -> Network:
     """See `recert.adapters.from_torch`, which this is."""
+    return read_torch(
+        model,
+        sequences,
+        lengths=lengths,
+        recurrent=recurrent,
+        head=head,
+        embedding=embedding,
+        at=at,
+        input_kind=input_kind,
+    )[0]
+
+
+def read_torch(
+    model: Any,
+    sequences: Any = None,
+    *,
+    lengths: Any = None,
+    recurrent: nn.Module | str | None = None,
+    head: nn.Module | str | None = None,
+    embedding: nn.Module | str | None = None,
+    at: At = "last",
+    input_kind: InputKind | None = None,
+) -> tuple[Network, Parts, Plan | None]:
+    """As `from_torch`, with the module's parts and their plan, None where it describes itself."""
     # One at a time: the module's training mode and torch's default dtype are changed for a while.
     with _ONE_AT_A_TIME, usual_torch():
         return _read(
@@ -65,7 +89,7 @@ def _read(
     model: nn.Module,
     named: dict[str, nn.Module | str | None],
     how: tuple[Any, Any, At, InputKind | None],
-) -> Network:
+) -> tuple[Network, Parts, Plan | None]:
     sequences, lengths, at, input_kind = how
     parts = find_parts(model, named)
     account(model, parts)
@@ -74,9 +98,10 @@ def _read(
     below = model.get_submodule(parts.recurrent[0]) if parts.recurrent else None
     arguments = arguments_of(model, below)
     if parts.own is not None:
-        return _described(model, parts, arguments, sequences, lengths, at)
+        return _described(model, parts, arguments, sequences, lengths, at), parts, None
     kinds = _possible_kinds(sequences, parts.embedding is not None, input_kind)
-    return _Reader(model, parts, arguments, kinds, sequences, lengths, at).network()
+    reader = _Reader(model, parts, arguments, kinds, sequences, lengths, at)
+    return reader.network(), parts, reader.plan
 
 
 def _described(
@@ -107,6 +132,7 @@ class _Reader:
     failures: dict[InputKind, DoesNotRunError] = field(default_factory=dict)
     ran: list[Group] = field(default_factory=list)
     closest: tuple[float, Plan, list[Group]] | None = None
+    plan: Plan | None = None
 
     def network(self) -> Network:
         structures = torch_search.structures(self.model, self.parts)
@@ -131,6 +157,7 @@ class _Reader:
         if self.sequences is not None:
             groups = torch_parity.given(plan.input_kind, network.d_x, self.sequences, self.lengths)
         torch_parity.check(network, self.model, self.arguments, groups, self.at)
+        self.plan = plan
         return network
 
     def _plans(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from recert.adapters.assembly import two_rows
 from recert.adapters.state_dicts import roles_of
@@ -163,7 +164,7 @@ def own_network(model: nn.Module, parts: Parts) -> Network:
         raise UnsupportedModelError(
             f"{OWN}() gives a {type(network).__name__}; let it return a recert Network"
         )
-    mine = _sorted([_value(parameter) for parameter in model.parameters()])
+    mine = _sorted([_value(tensor) for tensor in effective_tensors(model)])
     stated = _sorted([block.value for block in network.blocks()])
     if mine.shape != stated.shape or not np.array_equal(mine, stated):
         raise UnsupportedModelError(
@@ -173,11 +174,19 @@ def own_network(model: nn.Module, parts: Parts) -> Network:
     return network
 
 
+def effective_tensors(model: nn.Module) -> list[Tensor]:
+    """The tensors that a module computes with: a parametrized weight in place of its originals."""
+    hosts: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
+    originals = {id(p) for host in hosts for p in host.parametrizations.parameters()}
+    plain: list[Tensor] = [p for p in model.parameters() if id(p) not in originals]
+    return plain + [getattr(host, name) for host in hosts for name in host.parametrizations]
+
+
 def refuse_stale_weights(model: nn.Module, names: tuple[str, ...]) -> None:
-    """nn.RNN keeps its own list of weights, which a parametrization does not reach."""
+    """nn.RNN keeps its own list of weights, which a parametrization need not reach."""
     for name in names:
         rnn: Any = model.get_submodule(name)
-        if not isinstance(rnn, nn.RNNBase):
+        if not isinstance(rnn, nn.RNNBase) or _renews(rnn):
             continue
         weights: Any = zip(rnn._flat_weights_names, rnn._flat_weights, strict=True)
         for local, held in weights:
@@ -189,6 +198,12 @@ def refuse_stale_weights(model: nn.Module, names: tuple[str, ...]) -> None:
                     "ordinary parameter (torch.nn.utils.parametrize.remove_parametrizations) and "
                     "check the model again"
                 )
+
+
+def _renews(rnn: Any) -> bool:
+    """Whether the layer will see that its weights are others, and take them, when it next runs."""
+    changed = getattr(rnn, "_weights_have_changed", None)
+    return changed is not None and bool(changed())
 
 
 def _layer(module: Any, k: int, suffix: str, reads_tokens: bool) -> Layer:

@@ -3,6 +3,7 @@
 from recert.plots.canvas import value_text
 from recert.plots.curves import CodePoint, against_time, frontier, gates_against_time
 from recert.plots.ladders import Rung, cells, ladder, rungs
+from recert.plots.through_training import through_training
 
 __all__ = [
     "CodePoint",
@@ -13,5 +14,6 @@ __all__ = [
     "gates_against_time",
     "ladder",
     "rungs",
+    "through_training",
     "value_text",
 ]

@@ -1,4 +1,7 @@
-"""Training recurrent networks, free or inside declared caps. This room needs torch."""
+"""Training recurrent networks, free or inside declared caps, and tools for anybody's training.
+
+This room needs torch.
+"""
 
 from recert.errors import MissingDependencyError
 
@@ -10,16 +13,28 @@ except ImportError as error:  # pragma: no cover
 from recert.training.architecture import CELLS, Architecture, check_cell
 from recert.training.loop import TrainedModel, error_rate, outputs, train
 from recert.training.model import RecurrentClassifier
+from recert.training.parametrizations import KINDS, check, constrain, declared, release, settle
+from recert.training.penalties import penalty
 from recert.training.recipes import Recipe
+from recert.training.tracker import Tracker, read_csv
 
 __all__ = [
     "CELLS",
+    "KINDS",
     "Architecture",
     "Recipe",
     "RecurrentClassifier",
+    "Tracker",
     "TrainedModel",
+    "check",
     "check_cell",
+    "constrain",
+    "declared",
     "error_rate",
     "outputs",
+    "penalty",
+    "read_csv",
+    "release",
+    "settle",
     "train",
 ]

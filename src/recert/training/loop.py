@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,6 +55,7 @@ def train(
     seed: int = 0,
     progress: Progress | bool = False,
     description: str = "training",
+    tracker: Callable[..., Any] | None = None,
     **changes: Any,
 ) -> TrainedModel:
     """Train on all of `data` by `recipe`; the loss is read at the last valid step, or at each one.
@@ -69,6 +70,8 @@ def train(
         seed: of initial weights and batches, at least 0.
         progress: True draws a bar of its own, a rich `Progress` gets a task in it.
         description: the task's name beside the bar.
+        tracker: called as ``tracker(model, step, loss=…)`` before the first step (0, no loss) and
+            after every one, such as a `recert.training.Tracker`.
         changes: fields of the recipe to replace, such as d_h=8 or epochs=3.
 
     Raises:
@@ -86,7 +89,7 @@ def train(
         caps = resolve(recipe.caps, model.architecture.parts())
         draw(model, caps, generator)
         losses = []
-        for loss in _epochs(model, data, recipe, caps, generator):
+        for loss in _epochs(model, data, recipe, caps, generator, tracker):
             losses.append(loss)
             if bar is not None and task is not None:
                 bar.advance(task)
@@ -191,6 +194,7 @@ def _epochs(
     recipe: Recipe,
     caps: dict[str, float],
     generator: torch.Generator,
+    tracker: Callable[..., Any] | None = None,
 ) -> Iterator[float]:
     """Train in place; yield each epoch's mean loss."""
     blocks, parts = model.blocks(), list(model.architecture.parts())
@@ -201,6 +205,8 @@ def _epochs(
     batch = min(recipe.batch, data.m)
     per_epoch = data.m // batch
     steps = recipe.epochs * per_epoch
+    if tracker is not None:
+        tracker(model, 0)
     for epoch in range(recipe.epochs):
         order = torch.randperm(data.m, generator=generator)
         total = 0.0
@@ -217,6 +223,8 @@ def _epochs(
             optimiser.step()
             project(blocks, parts, caps)
             total += float(loss.detach())
+            if tracker is not None:
+                tracker(model, step + 1, loss=float(loss.detach()))
         if not math.isfinite(total):
             raise InputError(f"the loss is not finite in epoch {epoch + 1}; lower learning_rate")
         yield total / per_epoch
