@@ -68,6 +68,7 @@ ROOMS = (
     "data",
     "training",
     "experiments",
+    "reproduce",
     "cli",
 )
 

@@ -8,7 +8,15 @@ from typing import Any
 import typer
 
 from recert import __version__
-from recert.cli import certifying, comparing, compressing, datasets, posteriors, training
+from recert.cli import (
+    certifying,
+    comparing,
+    compressing,
+    datasets,
+    posteriors,
+    reproducing,
+    training,
+)
 from recert.errors import RecertError
 
 INTERRUPTED = 130
@@ -29,6 +37,7 @@ app.command()(comparing.compare)
 app.command()(compressing.compress)
 app.command()(posteriors.pacbayes)
 app.command()(posteriors.ladder)
+app.command()(reproducing.reproduce)
 app.add_typer(datasets.app, name="data")
 
 
