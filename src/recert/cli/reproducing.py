@@ -19,9 +19,7 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="A small run, under two minutes on two cores.")
     ] = False,
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds, separated by commas, as 0,1,2.")
-    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas, as 0,1,2.")] = None,
     data_path: Annotated[
         Path | None, typer.Option(help="figure4: a UTF-8 text, such as WikiText-2's.")
     ] = None,

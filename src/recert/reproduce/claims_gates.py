@@ -63,8 +63,8 @@ def _below_one() -> Claim:
     return Claim(
         "Section 5", "small B_Wr and ‖U_r‖ make β, θ < 1 with B_Uh = 1 or even B_Uh > 1",
         "held" if max(*found[0], *found[1]) < 1 <= found[2][1] else "held in part",
-        f"at B_Wr B_x = ‖U_r‖_1 = B_Ur = 0.01 and B_Uh = 1, 1.5, 2: {text}. The gate cannot be kept "
-        "below ½ over the class, so β < 1 needs B_Uh < 2",
+        f"at B_Wr B_x = ‖U_r‖_1 = B_Ur = 0.01 and B_Uh = 1, 1.5, 2: {text}. The gate cannot "
+        "be kept below ½ over the class, so β < 1 needs B_Uh < 2",
     )  # fmt: skip
 
 
@@ -76,9 +76,9 @@ def _lstm() -> Claim:
     return Claim(
         "Section 5, Theorem 5", "LSTMs reduce it too, if all gates' norms are properly controlled",
         "held in part",
-        f"printed, at B_Uc = 1.5, all gates' norms 0.01: β = {beta:.3f}, θ = {beta + 0.03:.3f}; the "
-        f"printed proof drops the cell state and the output gate (errata 11), repaired θ is at most "
-        f"{repaired:.3f} here, but grows with t when the forget gate may open",
+        f"printed, at B_Uc = 1.5, all gates' norms 0.01: β = {beta:.3f}, θ = {beta + 0.03:.3f}; "
+        "the printed proof drops the cell state and the output gate (errata 11), repaired θ is at "
+        f"most {repaired:.3f} here, but grows with t when the forget gate may open",
     )  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def _gate_limit() -> Claim:
     return Claim(
         "Section 5", "‖r_t‖_∞ ≤ 1/(1 + exp(−B_Wr B_x − ‖U_r‖_1))", "held",
         f"|W_r x + U_r h| ≤ B_Wr B_x + ‖U_r‖_1 entrywise as |h| ≤ 1; at 0.01 each it is "
-        f"{_sigmoid(0.02):.4f}. The β of Theorem 4, with the gates of one network, does not serve a "
-        "class (errata 10)",
+        f"{_sigmoid(0.02):.4f}. The β of Theorem 4, with the gates of one network, does not serve "
+        "a class (errata 10)",
     )  # fmt: skip
 
 

@@ -128,8 +128,8 @@ def _orthogonality_helps() -> Claim:
     return Claim(
         "Section 1", "orthogonal constraints can potentially help generalization",
         _decided(at < above),
-        f"Theorem 1 as printed at n = 10⁴, t = 56: 10^{at:.2f} at ‖U‖ = 1, 10^{above:.2f} at 2.6801; "
-        "a comparison of bounds, not of errors",
+        f"Theorem 1 as printed at n = 10⁴, t = 56: 10^{at:.2f} at ‖U‖ = 1, 10^{above:.2f} at "
+        "2.6801; a comparison of bounds, not of errors",
     )  # fmt: skip
 
 
@@ -146,9 +146,9 @@ def _near_one() -> Claim:
         "Section 2, after Theorem 2", "β ≤ 1 + 1/t^α with α > 0: the order is Õ(d t^α)",
         "held" if small and claimed else "held in part" if small else "not held",
         "S(β, t) grows like t^α e^(t^(1−α)) for α < 1: at α = ½ it is "
-        f"10^{grown[0]:.1f}, 10^{grown[1]:.1f}, 10^{grown[2]:.1f} at t = 10², 10⁴, 10⁶ where t^α is "
-        f"10, 10², 10³; min{{√d, …}} keeps the bound below d^1.5 t^((1−α)/2) (exponent {slope:.2f} "
-        "in t), more than d t^α while t^α < √d. At α = 1 S has the exponent "
+        f"10^{grown[0]:.1f}, 10^{grown[1]:.1f}, 10^{grown[2]:.1f} at t = 10², 10⁴, 10⁶ where t^α "
+        f"is 10, 10², 10³; min{{√d, …}} keeps the bound below d^1.5 t^((1−α)/2) (exponent "
+        f"{slope:.2f} in t), more than d t^α while t^α < √d. At α = 1 S has the exponent "
         f"{at_one:.3f}, as claimed",
     )  # fmt: skip
 
@@ -318,7 +318,7 @@ def _short_sequences() -> Claim:
             continue
         S = math.exp(float(log_S(beta, t)))
         excess = math.log10(t * total * B_W * S / (d * min(math.sqrt(d), B_W * S)))
-        if B_W * S <= math.sqrt(d):
+        if math.sqrt(d) >= B_W * S:
             inside = max(inside, excess)
         else:
             outside = max(outside, excess)

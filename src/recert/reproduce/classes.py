@@ -1,16 +1,15 @@
 """Classes of vanilla networks for Table 1: the extreme and the low-rank case of Section 4.
 
-All three matrices are n × n: d_x = d_h = d_y = n, so d = √3·n. Spectral norms are ‖U‖ = β, ‖W‖ = B_W,
-‖V‖ = 1. In the *extreme* case each is a multiple of an orthogonal matrix, ‖·‖_F = √n‖·‖ and
-‖·‖_{2,1} = n‖·‖. In the *low-rank* case each has rank one and columns of equal norm, ‖·‖_F = ‖·‖ and
-‖·‖_{2,1} = √n‖·‖.
+All three matrices are n × n: d_x = d_h = d_y = n, so d = √3·n. Spectral norms are ‖U‖ = β,
+‖W‖ = B_W, ‖V‖ = 1. In the *extreme* case each is a multiple of an orthogonal matrix,
+‖·‖_F = √n‖·‖ and ‖·‖_{2,1} = n‖·‖. In the *low-rank* case each has rank one and columns of equal
+norm, ‖·‖_F = ‖·‖ and ‖·‖_{2,1} = √n‖·‖.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +115,7 @@ def certified_logs(
     return found
 
 
-def _complexity(terms: dict[str, Any]) -> float:
+def _complexity(terms: Mapping[str, float]) -> float:
     if "log10_complexity" in terms:
         return float(terms["log10_complexity"]) * LN10
     nats = next(float(terms[name]) for name in _NATS if name in terms)

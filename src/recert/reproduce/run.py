@@ -44,9 +44,7 @@ def run(study: Study, request: Request, *, console: Console | None = None) -> Co
     files.write_text(request.out / "command.txt", request.command + "\n")
     results = _done(cells, request.out / "cells", console)
     conclusion = study.conclude(request, results)
-    pictures = [
-        conclusion.draw(request.out / f"{study.name}{suffix}").name for suffix in PICTURES
-    ]
+    pictures = [conclusion.draw(request.out / f"{study.name}{suffix}").name for suffix in PICTURES]
     _write_json(request, cells, results, conclusion, pictures)
     files.write_text(request.out / "results.csv", to_csv(conclusion.rows))
     _show(study, conclusion, console)

@@ -194,6 +194,6 @@ def _checked(name: str, option: Option, value: Any) -> Any:
         raise InputError(
             f"option {name} is {value!r}; use one of {', '.join(map(str, option.choices))}"
         )
-    if kind in (int, float) and not option.least <= value < 1e12:
+    if isinstance(value, (int, float)) and not option.least <= value < 1e12:
         raise InputError(f"option {name} is {value!r}; use a number from {option.least} up")
     return value

@@ -1,22 +1,26 @@
 """``recert reproduce table1``: how every bound grows in t and in d, against the orders of Table 1.
 
 Printed formulas are cheap at any size, so their slopes are fitted far out, where the factors that Õ
-hides are flat; certified statements need matrices and are fitted where these are affordable. Table 1
-mixes two regimes of min{b√d, ρ_h B_x B_W S(β, t)}: at β = 1 its column for Theorem 2 takes the second
-term, its column for (4) the first. Each is fitted in its own regime, and in the other as well.
+hides are flat; certified statements need matrices and are fitted where these are affordable.
+Table 1 mixes two regimes of min{b√d, ρ_h B_x B_W S(β, t)}: at β = 1 its column for Theorem 2 takes
+the second term, its column for (4) the first. Each is fitted in the regime that its cell supposes;
+`claims_growth` has the slopes in the other.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.progress import Progress
+
 from recert import plots
 from recert.logspace import LN10
-from recert.reproduce import classes, claims_growth
+from recert.reproduce import claims_growth, classes
 from recert.reproduce.classes import CASES, CERTIFIED, PRINTED, REGIMES
 from recert.reproduce.slopes import Growth, fit, spread
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
@@ -84,19 +88,24 @@ def fitted_range(bound: str, regime: str) -> Range:
 
 
 def _cells(request: Request) -> list[Cell]:
+    works = {"printed": _printed, "certified": _certified}
+    # Of a printed bound no certified option is part.
+    wanted = {"printed": ("points", "n"), "certified": ("n", "largest", "few")}
     cells = []
-    for case in CASES:
-        for regime in REGIMES:
-            for kind, work in (("printed", _printed), ("certified", _certified)):
-                # What a value depends on besides these is the code: the number below names it.
-                what: dict[str, Any] = {"study": "table1", "revision": 1, "kind": kind}
-                what |= {"case": case, "regime": regime}
-                names = ("points", "n") if kind == "printed" else tuple(request.options)
-                what |= {name: request.options[name] for name in names}
-                cells.append(
-                    Cell(f"{kind}, {regime}, {case}", what, lambda _, w=work, p=what: w(p))
-                )
+    for case, regime, kind in itertools.product(CASES, REGIMES, works):
+        # What a result depends on besides these is the code, which the revision stands for.
+        what = {
+            "study": "table1", "revision": 1, "kind": kind, "case": case, "regime": regime,
+            **{name: request.options[name] for name in wanted[kind]},
+        }  # fmt: skip
+        cells.append(Cell(f"{kind}, {regime}, {case}", what, _worker(works[kind], what)))
     return cells
+
+
+def _worker(
+    work: Callable[[Mapping[str, Any]], Result], what: Mapping[str, Any]
+) -> Callable[[Progress], Result]:
+    return lambda _: work(what)
 
 
 def _printed(what: Mapping[str, Any]) -> Result:

@@ -55,6 +55,7 @@ def train(
     seed: int = 0,
     progress: Progress | bool = False,
     description: str = "training",
+    device: str = "cpu",
     **changes: Any,
 ) -> TrainedModel:
     """Train on all of `data` by `recipe`; the loss is read at the last valid step, or at each one.
@@ -69,6 +70,7 @@ def train(
         seed: of initial weights and batches, at least 0.
         progress: True draws a bar of its own, a rich `Progress` gets a task in it.
         description: the task's name beside the bar.
+        device: torch device of the arithmetic; the trained model is on the CPU.
         changes: fields of the recipe to replace, such as d_h=8 or epochs=3.
 
     Raises:
@@ -85,6 +87,7 @@ def train(
         model = model_of(data, recipe)
         caps = resolve(recipe.caps, model.architecture.parts())
         draw(model, caps, generator)
+        model.to(device)
         losses = []
         for loss in _epochs(model, data, recipe, caps, generator):
             losses.append(loss)
@@ -195,9 +198,10 @@ def _epochs(
     """Train in place; yield each epoch's mean loss."""
     blocks, parts = model.blocks(), list(model.architecture.parts())
     optimiser = torch.optim.Adam(list(blocks.values()), betas=(0.9, 0.99))
-    sequences = time_first(data).to(input_type(model))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    lengths = torch.from_numpy(data.lengths.astype(np.int64))
+    device = model.weights["V"].device
+    sequences = time_first(data).to(device, input_type(model))
+    labels = torch.from_numpy(data.labels.astype(np.int64)).to(device)
+    lengths = torch.from_numpy(data.lengths.astype(np.int64)).to(device)
     batch = min(recipe.batch, data.m)
     per_epoch = data.m // batch
     steps = recipe.epochs * per_epoch
@@ -247,7 +251,7 @@ def margins(y: Tensor, target: Tensor) -> Tensor:
 
 def _finish(model: RecurrentClassifier, caps: dict[str, float]) -> dict[str, np.ndarray]:
     """Turn the model to float64, strictly inside the caps, and return its weights."""
-    model.double().eval()
+    model.cpu().double().eval()
     blocks = model.blocks()
     raw = {name: block.detach().numpy() for name, block in blocks.items()}
     weights = enforce(raw, list(model.architecture.parts()), caps)
