@@ -29,6 +29,19 @@ class Parts:
     held: SequenceData
     code: str
 
+    @property
+    def constant_error(self) -> float:
+        """Error on the units held back, each unit counting alike, of the sample's usual class."""
+        labels = self.sample.labels
+        usual = int(np.bincount(labels[labels >= 0]).argmax())
+        held = self.held
+        wrong = (held.labels != usual) & (held.labels >= 0)
+        if held.labels.ndim == 2:
+            wrong = wrong.sum(axis=1) / held.lengths
+        groups = np.arange(held.m) if held.groups is None else held.groups
+        _, places = np.unique(groups, return_inverse=True)
+        return float((np.bincount(places, wrong) / np.bincount(places)).mean())
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
