@@ -12,7 +12,9 @@ from recert.errors import InputError
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(help="figure4 or table1; 'list' tells about each.")],
+    name: Annotated[
+        str, typer.Argument(help="A study, such as table1; 'list' names all, with options.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for everything; reproduce/NAME by default.")
     ] = None,

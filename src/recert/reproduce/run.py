@@ -23,6 +23,7 @@ from rich.table import Table
 
 from recert import __version__, files
 from recert.errors import FileError, InputError
+from recert.plots.canvas import pyplot
 from recert.reproduce.study import Cell, Claim, Conclusion, Request, Result, Study
 
 PICTURES = (".png", ".svg")
@@ -39,6 +40,7 @@ def run(study: Study, request: Request, *, console: Console | None = None) -> Co
         MissingDependencyError: an optional library is needed and absent.
     """
     console = console or Console()
+    pyplot()  # missing libraries are reported before the work, not after it
     _check_folder(request)
     cells = study.cells(request)
     files.write_text(request.out / "command.txt", request.command + "\n")
