@@ -269,8 +269,8 @@ def _exponential_bounds() -> Claim:
         "Section 4", "β > 1: (3) and (4) are exponential in t, so Theorem 2 is better",
         _decided(min(rates) > 0.99 * log(1.5)),
         f"rates {rates[0]:.4f} and {rates[1]:.4f} nats a step; at n = 128, β = 1.5 "
-        f"Theorem 2 is the smaller from t = {crossed[0]} on against (3), {crossed[1]} against (4) in the extreme case, {crossed[2]} and "
-        f"{crossed[3]} in the low-rank case",
+        f"Theorem 2 is the smaller from t = {crossed[0]} on against (3), {crossed[1]} against "
+        f"(4) in the extreme case, {crossed[2]} and {crossed[3]} in the low-rank case",
     )  # fmt: skip
 
 
