@@ -82,7 +82,13 @@ def bars(
             middle = sorted(values)[len(values) // 2]
             axis.bar(place, middle - lowest, bottom=lowest, color=colour, width=0.7, alpha=0.9)
             axis.plot([place] * len(values), values, "o", color="black", markersize=3.5)
-            axis.text(place, max(values) + 0.1, f"{middle:.2f}", ha="center", va="bottom")
+            axis.annotate(
+                f"{middle:.2f}",
+                (place, max(values)),
+                textcoords="offset points",
+                xytext=(0, 6),
+                ha="center",
+            )
         axis.axhline(0.0, color="black", linewidth=1.0)
         names = [name for name, _, _ in drawn]
         axis.set_xticks(range(len(drawn)), names, fontsize=8.5, rotation=25, ha="right")

@@ -18,12 +18,12 @@ def claims(results: Sequence[Result]) -> list[Claim]:
     return [
         _above_one(results),
         *(_ours_below(results, f"Bound {k}") for k in (1, 2, 3)),
-        _exponential(results),
         _paper_itself(),
+        _exponential(results),
         _three_below_two(results),
+        _reason(results),
         _stable_rank(results),
         _columns(results),
-        _reason(results),
     ]
 
 
