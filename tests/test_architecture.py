@@ -63,6 +63,7 @@ ROOMS = (
     "pipeline",
     "gibbs",
     "joint",
+    "verifier",
     "plots",
     "report",
     "data",
@@ -77,7 +78,17 @@ EXCEPTIONS = {
     ("certificate", "plots"): "cert.plot() draws itself; matplotlib is loaded only then",
 }
 
-HEAVY = ("torch", "matplotlib", "scipy.stats", "rich", "typer", "pandas", "safetensors", "onnx")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "scipy.stats",
+    "rich",
+    "typer",
+    "pandas",
+    "safetensors",
+    "onnx",
+    "flint",
+)
 # The only rooms that may know torch.
 TORCH_ROOMS = ("adapters", "training")
 

@@ -245,6 +245,7 @@ def test_unknown_names_are_named() -> None:
         "{}",
         '{"schema": "recert-certificate-0"}',
         '{"schema": "recert-certificate-2"}',
+        '{"schema": "recert-certificate-3"}',
         '{"schema": NaN}',
         "\x00\x01",
     ],

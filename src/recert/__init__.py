@@ -29,6 +29,8 @@ _HOME = {
     "save_network": "recert.adapters",
     "sensitivity": "recert.sensitivities",
     "Cap": "recert.caps",
+    "verify": "recert.verifier",
+    "Verification": "recert.verifier",
     "Enforced": "recert.sample",
 }
 _ROOMS = ("printed", "data", "errors")
@@ -40,6 +42,7 @@ __all__ = [
     "JointCertificate",
     "Network",
     "Posterior",
+    "Verification",
     "__version__",
     "certify",
     "certify_all",
@@ -55,6 +58,7 @@ __all__ = [
     "save_posterior",
     "sensitivity",
     "vanilla",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from recert.posterior import Posterior, load_posterior, save_posterior
     from recert.sample import Enforced
     from recert.sensitivities import sensitivity
+    from recert.verifier import Verification, verify
 
 
 def __getattr__(name: str) -> Any:

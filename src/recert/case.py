@@ -28,7 +28,7 @@ from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.predict import Predictor, check_reading, network_predictor
 from recert.recurrence import between, shifted_between, shifted_within, within
-from recert.sample import At, Enforced, Reading, Sample
+from recert.sample import At, Enforced, Reading, Sample, groups_digest
 from recert.theorems import Setting
 
 # Gates are reported on this many sequences.
@@ -85,6 +85,18 @@ class Declared:
             encoding=_encoding(self.encoding),
             population=None if population is None else arguments.whole("population", population),
         )
+
+    def recorded(self) -> dict[str, Any]:
+        """What certificates keep of it: from these values follows which choices are paid for."""
+        given = self.input_bound
+        bound = given.value if isinstance(given, Enforced) else given
+        return {
+            "margin": self.margin,
+            "tried": self.tried,
+            "encoding": self.encoding,
+            "together": len(self.together) or 1,
+            "input_bound": None if bound is None else float(bound),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +186,13 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     )
     of_list = declared.population is not None and not declared.draws
     described = describe_sample(
-        sample, setting, input_row, "finite list" if of_list else "new draws", declared.population
+        sample,
+        setting,
+        input_row,
+        "finite list" if of_list else "new draws",
+        declared.population,
+        groups_digest(declared.groups, len(sample.prints)),
+        declared.recorded(),
     )
     gates = _measured_gates(network, sequences, labels, reading, declared.lengths)
     return Case(

@@ -11,6 +11,7 @@ A ``Bound`` is one statement evaluated; an ``Assumption`` is one row of the ledg
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -23,9 +24,9 @@ from recert import __version__, files
 from recert.choices import Cost
 from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
-from recert.schemas import certificate_schema
+from recert.schemas import check_certificate
 
-SCHEMA = "recert-certificate-2"
+SCHEMA = "recert-certificate-3"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
 Predictor = Literal["network", "gibbs", "majority vote"]
 Status = Literal["proved", "enforced", "declared", "estimated", "violated"]
@@ -272,9 +273,9 @@ class Certificate:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, in the layout of ``schemas/certificate.json``."""
+        """Plain JSON values, in the layout of ``schemas/certificate.json``, sealed."""
         best = self.best
-        return {
+        plain: dict[str, Any] = {
             "schema": SCHEMA,
             "recert": __version__,
             "created": self.created,
@@ -301,6 +302,7 @@ class Certificate:
             ],
             "best": None if best is None else best.name,
         }
+        return plain | {"seal": seal(plain)}
 
     def save(self, path: str | Path) -> Path:
         """Write JSON to ``path``, through a temporary name. FileError if it cannot be written."""
@@ -312,7 +314,11 @@ class Certificate:
         """The inverse of ``to_json``; InputError if the data are not of this schema."""
         try:
             if data["schema"] == SCHEMA:
-                _check_schema(data)
+                check_certificate(data)
+                if data["seal"] != seal(data):
+                    raise InputError(
+                        "the certificate was changed after it was written; its seal does not fit"
+                    )
             else:
                 raise InputError(
                     f"certificate has schema {data['schema']!r}, this version reads {SCHEMA!r}; "
@@ -356,15 +362,17 @@ class Certificate:
         return plots.ladder([(self, "")], path)
 
 
-def _check_schema(data: Mapping[str, Any]) -> None:
-    """InputError at the first place where the data do not follow the JSON Schema."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
+def seal(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a certificate's JSON without its seal: keys sorted, no blanks, ASCII.
 
-    error = best_match(Draft202012Validator(certificate_schema()).iter_errors(data))
-    if error is not None:
-        what = " ".join(error.message.split())[:120]
-        raise InputError(f"not a certificate: at {error.json_path}, {what}")
+    It shows that a file was edited or damaged. It says nothing of who wrote it: whoever changes a
+    certificate can seal it anew, and only ``recert.verify`` tells whether its numbers follow.
+    """
+    plain = {key: value for key, value in data.items() if key != "seal"}
+    text = json.dumps(
+        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _confidence(delta: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from recert import norms
 from recert.certificate import Assumption, Bound, ListStatement
+from recert.choices import total_nats
 from recert.concentration import hypergeometric_upper_limit
 from recert.errors import InputError
 from recert.gates import Gates
@@ -82,20 +83,66 @@ def _unseen_part(bound: Bound, setting: Setting, N: int) -> list[ListStatement]:
     held, m, error = setting.holdout, setting.m, setting.table.error
     if held is None or not held.zero_one or bound.delta is None or m == N:
         return []
-    unseen = hypergeometric_upper_limit(held.errors(), held.m, N - m, bound.delta)
+    # Held-out units pay for the encoding that was chosen with all units in view.
+    level = bound.delta * math.exp(-total_nats(bound.cost)) * (1.0 - OUTWARD)
+    unseen = hypergeometric_upper_limit(held.errors(), held.m, N - m, level)
     value = min(1.0, (m * error + (N - m) * unseen) / N * (1 + OUTWARD))
     return [ListStatement(bound.name, N, value, unseen, (m * error + N - m) / N)]
 
 
 def describe_network(network: Network) -> dict[str, Any]:
     """Structure, norms and digest of a network."""
-    return {
+    places = {id(block): role for role, block in _roles(network)}
+    plain = {
         **network.description(),
         "dims": {"d_x": network.d_x, "d_h": network.d_h, "d_y": network.K},
         "parameters": sum(block.parameters for block in network.blocks()),
-        "blocks": [_describe_block(block) for block in network.blocks()],
+        "blocks": [_describe_block(block, places[id(block)]) for block in network.blocks()],
         "digest": network.digest,
     }
+    pool = network.margin_form().head.pool
+    return plain if pool is None else plain | {"pool_norm": pool.norm}
+
+
+def _roles(network: Network) -> Iterator[tuple[str, Block]]:
+    """Every block with the part that it plays, such as ``layers.0.forward.U_r``."""
+    if network.embedding is not None:
+        yield "embedding", network.embedding
+    for k, layer in enumerate(network.layers):
+        names = ("forward.", "backward.") if len(layer.directions) > 1 else ("",)
+        for name, direction in zip(names, layer.directions, strict=True):
+            for role, block in direction.blocks.items():
+                yield f"layers.{k}.{name}{role}", block
+    for part, chain in (("encoder", network.encoder), ("head.hidden", network.head.hidden)):
+        for k, dense in enumerate(chain):
+            for role, block in zip("Ab", dense.blocks, strict=False):
+                yield f"{part}.{k}.{role}", block
+    yield "head.V", network.head.V
+    if network.head.b is not None:
+        yield "head.b", network.head.b
+
+
+def describe_class(setting: Setting) -> list[dict[str, Any]]:
+    """The class: every block's caps as statements use them, and its norm in margin form.
+
+    Caps stand enlarged by the factor up to which they are held (theory, section 7).
+    """
+    measured = {cost.what for cost in (*setting.cap_costs, *setting.l1_costs)}
+    rows = []
+    for block in setting.network.blocks():
+        cap = setting.caps[block.name]
+        rows.append(
+            {
+                "block": block.name,
+                "norm": cap.norm,
+                "row": cap.row,
+                "l1": cap.l1,
+                "measured": f"cap of {block.name}" in measured,
+                "l1_measured": f"l1 cap of {block.name}" in measured,
+                "held": block.norm_bound(),
+            }
+        )
+    return rows
 
 
 def describe_gates(bounded: Gates, measured: Gates | None) -> list[dict[str, Any]]:
@@ -117,7 +164,7 @@ def describe_gates(bounded: Gates, measured: Gates | None) -> list[dict[str, Any
     return rows
 
 
-def _describe_block(block: Block) -> dict[str, Any]:
+def _describe_block(block: Block, role: str) -> dict[str, Any]:
     found = norms.norm_bounds(block.matrix(), name=block.name)
     measured = {
         what: getattr(found, what)
@@ -125,13 +172,19 @@ def _describe_block(block: Block) -> dict[str, Any]:
     }
     if block.norm == "operator":
         measured["operator"] = block.norm_bound()
-    return {
+    plain = {
         "name": block.name,
+        "role": role,
         "shape": list(block.shape),
         "parameters": block.parameters,
         "norm": block.norm,
         "norms": measured,
     }
+    if block.zero_columns:
+        plain["zero_columns"] = [int(column) for column in block.zero_columns]
+    if block.norm == "operator":
+        plain["positions"] = block.positions
+    return plain
 
 
 def describe_sample(
@@ -140,8 +193,10 @@ def describe_sample(
     input_row: Assumption,
     reading: str,
     population: int | None,
+    groups: str | None,
+    declared: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Size, unit, horizon, digest and errors of a sample."""
+    """Size, unit, horizon, digest and errors of a sample, and what was declared of it."""
     table, held = setting.table, setting.holdout
     return {
         "m": table.m,
@@ -150,8 +205,13 @@ def describe_sample(
         "population": population,
         "T": setting.steps,
         "digest": sample.digest,
+        "groups": groups,
         "input_bound": {"value": setting.input_bound, "status": input_row.status},
         "training_error": table.error,
-        "holdout": None if held is None else {"m": held.m, "error": held.error},
+        "zero_one": table.zero_one,
+        "holdout": None
+        if held is None
+        else {"m": held.m, "error": held.error, "zero_one": held.zero_one},
         "float_slack": table.slack if math.isfinite(table.slack) else None,
+        "declared": dict(declared),
     }

@@ -15,7 +15,13 @@ from recert.caps import Cap
 from recert.case import ENCODINGS, Case, Declared, Role, measure, prepare
 from recert.certificate import Assumption, Bound, Certificate
 from recert.choices import split_delta, total_nats
-from recert.describe import describe_gates, describe_network, finite_list, only_for_lists
+from recert.describe import (
+    describe_class,
+    describe_gates,
+    describe_network,
+    finite_list,
+    only_for_lists,
+)
 from recert.errors import InputError
 from recert.gates import SIGMOIDS, classwide_gates
 from recert.orders import order_bounds
@@ -146,7 +152,10 @@ def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
         measured=case.gates,
     )
     return Certificate(
-        network=describe_network(case.network) | _gate_ranges(case) | dict(case.of_model),
+        network=describe_network(case.network)
+        | {"caps": describe_class(case.setting)}
+        | _gate_ranges(case)
+        | dict(case.of_model),
         sample=case.described,
         at=case.at,
         delta=case.delta,

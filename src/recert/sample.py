@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.digests import SampleDigest
+from recert.digests import SampleDigest, units_digest
 from recert.errors import InputError
 from recert.recurrence import anchors, fingerprints
 
@@ -377,6 +377,11 @@ def unit_numbers(groups: Any, sequences: int) -> NDArray[np.int64]:
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     found: NDArray[np.int64] = rank[inverse]
     return found
+
+
+def groups_digest(groups: Any, sequences: int) -> str | None:
+    """SHA-256 of which sequences are one unit; None where each is its own."""
+    return None if groups is None else units_digest(unit_numbers(groups, sequences))
 
 
 def _integers(array: NDArray[Any], what: str) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from recert.cli import (
     posteriors,
     reproducing,
     training,
+    verifying,
 )
 from recert.errors import RecertError
 
@@ -38,6 +39,7 @@ app.command()(compressing.compress)
 app.command()(posteriors.pacbayes)
 app.command()(posteriors.ladder)
 app.command()(reproducing.reproduce)
+app.command()(verifying.verify)
 app.add_typer(datasets.app, name="data")
 
 

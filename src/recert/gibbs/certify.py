@@ -12,14 +12,14 @@ from recert.case import Declared, Role, choices_paid
 from recert.certificate import Certificate
 from recert.describe import describe_network
 from recert.errors import InputError
-from recert.gibbs.measure import Drawing, Progress, draw, held_out
+from recert.gibbs.measure import Drawing, Progress, draw, held_out, zero_one
 from recert.gibbs.menu import described, evaluate, finite_list, shares_of
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
 from recert.network import Network
 from recert.posterior import Posterior, load_posterior
 from recert.predict import check_reading
-from recert.sample import At, Reading
+from recert.sample import At, Reading, groups_digest
 from recert.theorems.pac_bayes import GibbsSetting
 
 
@@ -135,10 +135,15 @@ def _certify(
             "population": declared.population,
             "T": reading.max_length or roles.sample.longest,
             "digest": roles.sample.digest,
+            "groups": groups_digest(declared.groups, len(roles.sample.prints)),
             "input_bound": {"value": B_x, "status": input_row.status},
             "training_error": counted.mean,
-            "holdout": None if held is None else {"m": held.tally.units, "error": held.tally.mean},
+            "zero_one": zero_one(roles.rest, reading.at),
+            "holdout": None
+            if held is None
+            else {"m": held.tally.units, "error": held.tally.mean, "zero_one": held.zero_one},
             "float_slack": None,
+            "declared": declared.recorded(),
         },
         at=declared.at,
         delta=declared.delta,

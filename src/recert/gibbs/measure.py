@@ -40,7 +40,7 @@ class Drawing:
     seed: int
 
 
-def _zero_one(part: Part, at: At) -> bool:
+def zero_one(part: Part, at: At) -> bool:
     """Whether losses of units can only be 0 or 1, whatever the draws."""
     return at != "average" and part.m == len(part.units)
 
@@ -55,7 +55,7 @@ def draw(
 ) -> tuple[MonteCarlo, Tally]:
     """Losses on the units of the bound, and the Monte Carlo limit with its rate fixed before."""
     delta, rate = shares["monte_carlo"], None
-    if _zero_one(part, reading.at) and drawing.repetitions % 2 == 0:
+    if zero_one(part, reading.at) and drawing.repetitions % 2 == 0:
         batch = take(part.batch, np.arange(min(TRIAL, len(part.units))))
         trial = gibbs_losses(
             posterior, batch, reading.at, repetitions=2, seed=drawing.seed, stream="trial"
@@ -99,7 +99,7 @@ def held_out(posterior: Posterior, reading: Reading, declared: Declared, drawing
         posterior, part.batch, reading.at, repetitions=drawing.repetitions, seed=drawing.seed,
         stream="holdout", progress=declared.progress,
     )  # fmt: skip
-    return Held(part, tally(losses, part.units, part.m), _zero_one(part, reading.at))
+    return Held(part, tally(losses, part.units, part.m), zero_one(part, reading.at))
 
 
 def fixed_losses(network: Network, part: Part, at: At) -> Array:

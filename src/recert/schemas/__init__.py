@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
+
+from recert.errors import InputError
 
 
 def certificate_schema() -> dict[str, Any]:
@@ -12,3 +15,14 @@ def certificate_schema() -> dict[str, Any]:
     text = resources.files(__name__).joinpath("certificate.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def check_certificate(data: Mapping[str, Any]) -> None:
+    """InputError at the first place where the data do not follow the certificate's schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(certificate_schema()).iter_errors(data))
+    if error is not None:
+        what = " ".join(error.message.split())[:120]
+        raise InputError(f"not a certificate: at {error.json_path}, {what}")

@@ -28,6 +28,8 @@ S = TypeVar("S", contravariant=True)
 
 # Relative amount by which every value is moved outwards, for the few dozen roundings in it.
 OUTWARD = 1e-12
+# Added to sums of logarithms, which may be smaller than any double.
+TINY = 1e-300
 SQRT2 = math.sqrt(2.0)
 UNIVERSAL = ("iid", "encoding", "step", "architecture")
 

@@ -115,6 +115,7 @@ class GaussianBall:
                 "Z": Z,
                 "log_sigma": [float(max(x, -1e300)) for x in log_sigma[:, i]],
                 "prior_center": "zero" if setting.initial is None else "initial weights",
+                "distances": [_distance(setting, block) for block in setting.network.blocks()],
             },
             cost=(*setting.choice_costs, *cost_rows[i], rows[i]),
         )

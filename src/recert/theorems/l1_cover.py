@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from recert.certificate import Bound
 from recert.choices import total_nats
-from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
+from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish
 from recert.theorems.margin_ball import best_margin
 from recert.theorems.rademacher import deviation
 
@@ -51,7 +51,7 @@ def log_cover(setting: Setting, log_scale: Array) -> Array:
         log_count = math.log(4.0) + scale + 2.0 * log_cap - 2.0 * log_eps
         count = np.ceil(np.exp(np.minimum(log_count + 1e-12, 600.0)))
         total += np.minimum(dense, count * math.log(2.0 * block.value.size + 1.0))
-    return total * (1.0 + OUTWARD)
+    return total * (1.0 + OUTWARD) + TINY
 
 
 def _no_l1_caps(setting: Setting) -> str:
@@ -82,7 +82,7 @@ class L1Entropy:
         steps = np.arange(PER_OCTAVE * OCTAVES + 1) / PER_OCTAVE * math.log(2.0)
         log_s = log_r[:, None] - steps[None, ::-1]  # rising to r
         root = np.sqrt(log_cover(setting, log_s))
-        s = np.exp(log_s)
+        s = np.maximum(np.exp(log_s), TINY)
         # The entropy falls with s: the left end of each cell bounds the integral from above.
         cells = root[:, :-1] * np.diff(s, axis=1)
         from_alpha = np.cumsum(cells[:, ::-1], axis=1)[:, ::-1]
@@ -101,7 +101,7 @@ class L1Entropy:
             delta=delta,
             terms={
                 "ramp_risk": float(ramp[i]),
-                "log10_complexity": math.log10(max(complexity[i], 1e-300)),
+                "log10_complexity": math.log10(max(complexity[i], 1e-300)) + OUTWARD,
                 "deviation": float(spread[i]),
             },
             choices={"gamma": float(gammas[i]), "alpha": float(s[i, best[i]])},

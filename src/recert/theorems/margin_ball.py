@@ -27,7 +27,7 @@ from recert.caps import Cap
 from recert.certificate import Bound
 from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper, maurer_log_term
-from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, Theorem, finish
+from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, Theorem, finish
 
 Array = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def _inflated(setting: Setting, log_radii: Array) -> Array:
 def _nats(setting: Setting, log_radii: Array, factor: float = 1.0) -> Array:
     """Σ_k P_k ln(1 + factor·c_k/ε_k) for every γ, rounded up."""
     log_ratio = setting.log_caps[:, None] + math.log(factor) - log_radii
-    total: Array = setting.parameters @ np.logaddexp(0.0, log_ratio) * (1.0 + OUTWARD)
+    total: Array = setting.parameters @ np.logaddexp(0.0, log_ratio) * (1.0 + OUTWARD) + TINY
     return total
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from recert.certificate import Bound
 from recert.choices import total_nats
-from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
+from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish, log10_of
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def log_dudley(log_a: Array, parameters: Array, log_r: Array) -> Array:
 def deviation(setting: Setting, delta: float, extra: Array) -> Array:
     """√((ln(1/δ) + costs + extra)/(2m)), per candidate γ."""
     paid = total_nats((*setting.cap_costs, *setting.choice_costs))
-    return np.sqrt((-math.log(delta) + paid + extra) / (2.0 * setting.m))
+    return np.sqrt((-math.log(delta) + paid + extra) / (2.0 * setting.m)) * (1.0 + OUTWARD)
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Theorem2:
             delta=delta,
             terms={
                 "ramp_risk": float(setting.table.ramp_risk(gammas[i])),
-                "log10_complexity": float(log_complexity[i]) / math.log(10.0),
+                "log10_complexity": log10_of(float(log_complexity[i])),
                 "deviation": float(deviation(setting, delta, nats)[i]),
             },
-            choices={"gamma": float(gammas[i]), "log_range": float(log_r[i])},
+            choices={"gamma": float(gammas[i]), "log_range": float(log_r[i]) + OUTWARD},
             cost=(*setting.cap_costs, *setting.choice_costs, rows[i]),
         )
 
@@ -139,8 +139,8 @@ class SingleScale:
             terms={
                 "ramp_risk": float(ramp[i]),
                 "scale": 2.0 * float(SCALES[best[i]]),
-                "deviation": float(chosen[i] - 2.0 * SCALES[best[i]]),
-                "log_cover": float(cover[i, best[i]]),
+                "deviation": float(chosen[i] - 2.0 * SCALES[best[i]]) * (1.0 + 4 * OUTWARD),
+                "log_cover": float(cover[i, best[i]]) * (1.0 + OUTWARD) + TINY,
             },
             choices={"gamma": float(gammas[i]), "eta_over_gamma": float(SCALES[best[i]])},
             cost=(*setting.cap_costs, *setting.choice_costs, rows[i]),

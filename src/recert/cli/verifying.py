@@ -1,0 +1,73 @@
+"""``recert verify``: whether a certificate's numbers follow, and whether they are its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recert.cli.common import Options, console_of, options_of
+from recert.errors import InputError
+
+if TYPE_CHECKING:
+    from recert.data import SequenceData
+
+
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="A certificate's JSON.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The network, file or posterior that it speaks of.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Name of the data set that it was made from; needs --model.")
+    ] = None,
+    initial: Annotated[
+        Path | None,
+        typer.Option(help="The network before training, where a prior is centred there."),
+    ] = None,
+    units: Annotated[
+        int | None, typer.Option(min=1, help="As given to recert certify, if it was.")
+    ] = None,
+    option: Options = None,
+) -> None:
+    """Derive a certificate's numbers anew: exit status 0 yes, 1 no, 2 unreadable."""
+    from recert import verify as check
+
+    if data is None:
+        found = check(certificate, model, initial=initial)
+    elif model is None:
+        raise InputError("--data is measured on a network; give --model as well")
+    else:
+        sample, held = _units(model, data, units, option)
+        found = check(
+            certificate,
+            model,
+            sample.sequences,
+            sample.labels,
+            lengths=sample.lengths,
+            groups=sample.groups,
+            holdout=None
+            if held is None
+            else (held.sequences, held.labels, held.lengths, held.groups),
+            initial=initial,
+        )
+    console_of().print(str(found), soft_wrap=True, markup=False)
+    if not found:
+        raise typer.Exit(1)
+
+
+def _units(
+    model: Path, data: str, units: int | None, option: list[str] | None
+) -> tuple[SequenceData, SequenceData | None]:
+    """The units that a model on disk was trained on, and those held out."""
+    from recert.experiments import gibbs_runs, training_runs
+
+    if (model / gibbs_runs.RECORD).is_file():
+        if units is not None or option:
+            raise InputError("a posterior's record says its units and options; drop --units and -o")
+        sample, held = gibbs_runs.sample_of(model)
+        if sample.name != data:
+            raise InputError(f"{model} was made from {sample.name}, not from {data}")
+        return sample, held
+    return training_runs.units_of(model, data, options_of(option), units)

@@ -1,0 +1,173 @@
+"""Ball arithmetic: enclosures of real numbers, and what may be concluded from them.
+
+Doubles go in exactly. A decision is taken on the safe end of a ball: a recorded upper quantity
+stands only if it is at least the upper end of what was derived.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+from flint import arb, ctx, fmpz
+
+Ball = arb
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PRECISION = 192
+ZERO, ONE, TWO, HALF = arb(0), arb(1), arb(2), arb("0.5")
+# Beyond this, tanh and the sigmoid are read as 1, which they do not exceed.
+SATURATED = arb(2) ** 40
+
+
+def precise(f: Callable[P, R]) -> Callable[P, R]:
+    """Run at `PRECISION` bits, whatever the caller has set."""
+
+    @functools.wraps(f)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ctx.workprec(PRECISION):
+            return f(*args, **kwargs)
+
+    return inside
+
+
+def ball(x: float | int | Ball) -> Ball:
+    """An exact number as a ball; ValueError for what is not finite."""
+    if isinstance(x, float) and not math.isfinite(x):
+        raise ValueError(f"{x} is no number")
+    return arb(x)
+
+
+def lesser(*values: Ball) -> Ball:
+    """One of some upper bounds, each valid: the one that is least by its midpoint."""
+    best = values[0]
+    for value in values[1:]:
+        if value.mid() < best.mid():
+            best = value
+    return best
+
+
+def greater(u: Ball, v: Ball) -> Ball:
+    """The maximum of two upper bounds, as a ball round it."""
+    if u >= v:
+        return u
+    return v if v >= u else u.max(v)
+
+
+def total(values: Iterable[Ball]) -> Ball:
+    """A sum."""
+    found = ZERO
+    for value in values:
+        found = found + value
+    return found
+
+
+def claims(recorded: float, derived: Ball) -> bool:
+    """Whether a recorded double is at least the upper end of a ball."""
+    return bool(arb(recorded) >= derived.upper()) if math.isfinite(recorded) else recorded > 0
+
+
+def shown(value: Ball) -> float:
+    """A double that is not below a ball, for tables."""
+    found = float(value.upper())
+    return found if not math.isfinite(found) or arb(found) >= value.upper() else _next(found)
+
+
+def _next(x: float) -> float:
+    return math.nextafter(x, math.inf)
+
+
+def log_of(value: Ball) -> Ball:
+    """The natural logarithm; −∞ as a very negative number for an exact zero."""
+    return value.log() if value > 0 else (value.upper() + arb(2) ** -100000).log()
+
+
+def kl(q: Ball, p: Ball) -> Ball:
+    """Binary relative entropy for 0 ≤ q < p < 1."""
+    rest = (ONE - q) * ((ONE - q) / (ONE - p)).log()
+    return rest if q.is_zero() else q * (q / p).log() + rest
+
+
+def kl_inverse(q: Ball, c: Ball) -> Ball:
+    """An upper bound of sup{p ≥ q : kl(q, p) ≤ c}, exact number; 1 where nothing less serves.
+
+    Bisection between q and 1: the upper end counts only where kl there is at least c in full.
+    """
+    q, c = q.upper(), c.upper()
+    low, high = q, ONE
+    if q >= 1:
+        return ONE
+    for _ in range(100):
+        p = ((low + high) * HALF).mid()
+        if not low < p < high:
+            break
+        if kl(q, p) >= c:
+            high = p
+        else:
+            low = p
+    return high
+
+
+def price(index: int) -> Ball:
+    """ln(2(|j|+1)(|j|+2)): index j of a grid (theory, section 6)."""
+    j = abs(index)
+    return arb(fmpz(2 * (j + 1) * (j + 2))).log()
+
+
+def binomial_tail(k: int, n: int, p: Ball) -> Ball:
+    """P(Bin(n, p) ≤ k)."""
+    if k >= n or p <= 0:
+        return ONE
+    if p >= 1:
+        return ZERO
+    ratio, term = p / (ONE - p), (ONE - p) ** n
+    found = term
+    for i in range(1, k + 1):
+        term = term * ratio * (n - i + 1) / i
+        found = found + term
+    return found
+
+
+def binomial_limit(k: int, n: int, delta: Ball) -> Ball:
+    """A p at which P(Bin(n, p) ≤ k) ≤ δ, as small as bisection finds: Clopper and Pearson's."""
+    low, high = arb(k) / n, ONE
+    for _ in range(80):
+        p = ((low + high) * HALF).mid()
+        if binomial_tail(k, n, p) <= delta:
+            high = p
+        else:
+            low = p
+    return high if k < n else ONE
+
+
+def hypergeometric_tail(k: int, n: int, N: int, D: int) -> Ball:
+    """P(Hyp(N, D, n) ≤ k): n draws without replacement from N of which D are wrong."""
+    first, last = max(0, n - (N - D)), min(k, n, D)
+    if first > last:
+        return ZERO
+    term = _choose(D, first) * _choose(N - D, n - first) / _choose(N, n)
+    found = term
+    for i in range(first, last):
+        term = term * (D - i) * (n - i) / ((i + 1) * (N - D - n + i + 1))
+        found = found + term
+    return found
+
+
+def hypergeometric_limit(k: int, n: int, N: int, delta: Ball) -> int:
+    """The largest D with P(Hyp(N, D, n) ≤ k) not proved to be at most δ."""
+    low, high = k, N - (n - k)
+    while low < high:
+        D = (low + high + 1) // 2
+        if hypergeometric_tail(k, n, N, D) <= delta:
+            high = D - 1
+        else:
+            low = D
+    return low
+
+
+def _choose(n: int, k: int) -> Ball:
+    found: Any = (arb(n + 1).lgamma() - arb(k + 1).lgamma() - arb(n - k + 1).lgamma()).exp()
+    return found

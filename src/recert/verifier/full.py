@@ -1,0 +1,66 @@
+"""Level "full": the sample that a certificate speaks of, read and measured again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recert.verifier import measure, repeat
+from recert.verifier.model import Subject
+from recert.verifier.record import Record, Sheet
+from recert.verifier.sample import read
+
+
+def check(
+    record: Record,
+    subject: Subject,
+    data: tuple[Any, ...],
+    holdout: tuple[Any, ...] | None,
+    sheet: Sheet,
+) -> None:
+    """Digests, counts, risks and roles of the data.
+
+    Args:
+        record: the certificate.
+        subject: its network or posterior.
+        data: sequences, labels, and lengths and groups or None.
+        holdout: likewise, of the units held out; None where there are none.
+        sheet: where checks are noted.
+
+    Raises:
+        InputError: the data cannot be what the certificate was made from.
+    """
+    sample = read(record.data, data)
+    said = record.sample["holdout"]
+    held = None if holdout is None or said is None else read(record.data, holdout)
+    if said is None:
+        sheet.holds("sample.holdout", holdout is None, said, "held-out units were passed")
+    measure.check_sample(record, sheet, sample)
+    if subject.posterior is not None:
+        repeat.check_draws(record, sheet, subject.posterior, sample, held)
+    else:
+        found = measure.measured(record, subject.network, sample)
+        measure.check_network(record, sheet, found)
+        bound = record.bound("local_ball")
+        if bound is not None and bound["kind"] in ("certificate", "estimate"):
+            sheet.decisive = bound["kind"] == "certificate"
+            repeat.check_local_ball(record, sheet, bound, subject.network, found)
+            sheet.decisive = True
+    _check_holdout(record, subject, sheet, sample, held)
+
+
+def _check_holdout(record: Record, subject: Subject, sheet: Sheet, sample: Any, held: Any) -> None:
+    if record.sample["holdout"] is None:
+        return
+    if held is None:
+        bound = record.bound("held_out")
+        sheet.decisive = bound is not None and bound["kind"] == "certificate"
+        sheet.unchecked(
+            "sample.holdout", record.sample["holdout"], "held-out units were not passed"
+        )
+        sheet.decisive = True
+    elif subject.posterior is None:
+        measure.check_holdout(
+            record, sheet, measure.measured(record, subject.network, held), sample
+        )
+    else:
+        measure.check_overlap(record, sheet, held, sample)

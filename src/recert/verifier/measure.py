@@ -1,0 +1,200 @@
+"""Level full: what a certificate says of its sample, measured again on the data.
+
+Margins come from plain loops with running error bounds (`forward`, `reading`). An upper quantity
+stands if it is at least what is possible within these bounds, so a recorded risk is proved for the
+network in real arithmetic. Two rows are repeated with the package's own code rather than derived
+independently, and say so: what moves of the weights do (4d), and draws of weights (5b).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recert.verifier.forward import Weights
+from recert.verifier.reading import Margins, Walk
+from recert.verifier.record import Record, Sheet
+from recert.verifier.sample import Sample
+
+Array = NDArray[np.float64]
+
+# A sum of n weights in float64 loses less than this times n + 4.
+SUM = 2.0**-52
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Margins of a sample and the weight of every entry in the mean over units."""
+
+    sample: Sample
+    margins: Margins
+
+    @cached_property
+    def weights(self) -> Array:
+        """(n,) with sum 1: units alike, sequences alike in a unit, steps alike in a sequence."""
+        units, owner = self.sample.units, self.margins.owner
+        sequences, steps = np.bincount(units), np.bincount(owner, minlength=len(units))
+        found: Array = 1.0 / (self.sample.m * sequences[units[owner]] * steps[owner])
+        return found
+
+    @property
+    def zero_one(self) -> bool:
+        """Whether every unit has one entry."""
+        return len(self.margins.M) == self.sample.m
+
+    def share(self, chosen: NDArray[np.bool_]) -> float:
+        """The mean over units of entries that are 0 or 1."""
+        if self.zero_one:
+            return int(chosen.sum()) / self.sample.m
+        return float(np.sum(self.weights[chosen]))
+
+    @property
+    def lost(self) -> float:
+        """What a sum of weights may miss."""
+        return 0.0 if self.zero_one else (len(self.margins.M) + 4) * SUM
+
+    def possible(self, gamma: float) -> float:
+        """The largest hard-margin risk at γ that the error bounds allow."""
+        return self.share(self.margins.M - self.margins.e <= gamma)
+
+    def certain(self, gamma: float) -> float:
+        """The least one."""
+        return self.share(self.margins.M + self.margins.e <= gamma)
+
+    def ramp(self, gamma: float) -> float:
+        """The largest ramp risk at γ that the error bounds allow, to float64."""
+        M = self.margins.M - self.margins.e
+        loss = np.clip(1.0 - M / gamma, 0.0, 1.0)
+        return float(np.sum(self.weights * loss))
+
+
+def measured(record: Record, network: Any, sample: Sample) -> Measured:
+    """Margins of a sample, by the structure that the certificate records."""
+    arrays = {block.name: np.asarray(block.value, dtype=float) for block in network.blocks()}
+    pool = None if network.head.pool is None else network.head.pool.matrix
+    read = str(record.data["network"].get("read", "step"))
+    walk = Walk(record.network, Weights(arrays, pool), read, record.data["at"])
+    return Measured(sample, walk.margins(sample.x, sample.labels, sample.lengths))
+
+
+def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
+    """Digest, size, horizon, norm of inputs, repetitions."""
+    said = record.sample
+    sheet.holds(
+        "sample.digest",
+        said["digest"] == sample.digest(),
+        said["digest"],
+        sample.digest(),
+        "re-measured",
+    )
+    if said["groups"] is not None:
+        found = sample.units_digest()
+        sheet.holds("sample.groups", said["groups"] == found, said["groups"], found, "re-measured")
+    unit = "sequence" if len(np.unique(sample.units)) == len(sample.x) else "group of sequences"
+    if said["unit"] == "sequence":
+        sheet.holds("sample.unit", unit == "sequence", said["unit"], unit, "re-measured")
+    bound = float(said["input_bound"]["value"])
+    largest = sample.norm_bound()
+    sheet.holds(
+        "sample.input_bound", bound * (1.0 + 1e-9) >= largest, bound, largest, "re-measured"
+    )
+    if record.statuses.get("horizon") == "estimated":
+        sheet.holds(
+            "sample.T", said["T"] >= sample.longest, said["T"], sample.longest, "re-measured"
+        )
+    if not record.gibbs:
+        check_repetitions(record, sheet, sample)
+
+
+def check_repetitions(record: Record, sheet: Sheet, sample: Sample) -> None:
+    """What the ledger says of sequences that are alike."""
+    row = next((r for r in record.data["assumptions"] if r["id"] == "iid"), None)
+    said = re.search(r"([\d,]+) of ([\d,]+) sequences are distinct", row["evidence"] if row else "")
+    if said is None:
+        return
+    distinct, total = (int(word.replace(",", "")) for word in said.groups())
+    found = len(set(sample.sequences()))
+    sheet.holds(
+        "assumptions.iid.evidence", (distinct, total) == (found, len(sample.x)),
+        f"{distinct:,} of {total:,} distinct", f"{found:,} of {len(sample.x):,}", "re-measured",
+    )  # fmt: skip
+
+
+def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
+    """Every empirical number of the certificate of a network."""
+    said = record.sample
+    sheet.holds("sample.m", said["m"] == found.sample.m, said["m"], found.sample.m, "re-measured")
+    sheet.holds(
+        "sample.zero_one", said["zero_one"] == found.zero_one, said["zero_one"], found.zero_one,
+        "re-measured",
+    )  # fmt: skip
+    _between(sheet, "sample.training_error", said["training_error"], found)
+    for bound in record.bounds:
+        sheet.decisive = bound["kind"] == "certificate"
+        if bound["kind"] in ("certificate", "estimate"):
+            _check_bound(sheet, bound, found)
+    sheet.decisive = True
+
+
+def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> None:
+    name, terms = bound["name"], bound["terms"]
+    gamma = bound["choices"].get("gamma")
+    if "hard_margin_risk" in terms:
+        derived = found.possible(float(gamma)) - found.lost
+        _not_below(sheet, f"{name}.terms.hard_margin_risk", terms["hard_margin_risk"], derived)
+    if "ramp_risk" in terms:
+        derived = found.ramp(float(gamma)) - (len(found.margins.M) + 4) * SUM
+        _not_below(sheet, f"{name}.terms.ramp_risk", terms["ramp_risk"], derived)
+    if name == "occam":
+        _between(sheet, f"{name}.terms.error", terms["error"], found)
+
+
+def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) -> None:
+    """Held-out units: how many, their errors, and which of them the sample holds as well."""
+    said = record.sample["holdout"]
+    sheet.holds(
+        "sample.holdout.m", said["m"] == held.sample.m, said["m"], held.sample.m, "re-measured"
+    )
+    _between(sheet, "sample.holdout.error", said["error"], held)
+    bound = record.bound("held_out")
+    if bound is not None and bound["kind"] in ("certificate", "estimate"):
+        sheet.decisive = bound["kind"] == "certificate"
+        _between(sheet, "held_out.terms.error", bound["terms"]["error"], held)
+    sheet.decisive = True
+    check_overlap(record, sheet, held.sample, sample)
+
+
+def check_overlap(record: Record, sheet: Sheet, held: Sample, sample: Sample) -> None:
+    """How many held-out sequences occur in the sample."""
+    row = next((r for r in record.data["assumptions"] if r["id"] == "holdout"), None)
+    said = re.search(
+        r"([\d,]+) of ([\d,]+) held-out sequences occur", row["evidence"] if row else ""
+    )
+    if said is None:
+        sheet.unchecked("assumptions.holdout.evidence", None, "the ledger has no such row")
+        return
+    shared, total = (int(word.replace(",", "")) for word in said.groups())
+    seen = set(sample.sequences())
+    found = sum(one in seen for one in held.sequences())
+    sheet.holds(
+        "assumptions.holdout.evidence", (shared, total) == (found, len(held.x)),
+        f"{shared:,} of {total:,} shared", f"{found:,} of {len(held.x):,}", "re-measured",
+    )  # fmt: skip
+
+
+def _not_below(sheet: Sheet, row: str, recorded: float, derived: float) -> None:
+    sheet.holds(row, float(recorded) >= derived, recorded, derived, "re-measured")
+
+
+def _between(sheet: Sheet, row: str, recorded: float, found: Measured) -> None:
+    """An error as computed: between what is certain and what is possible within error bounds."""
+    room = 1e-12 + found.lost
+    low, high = found.certain(0.0) - room, found.possible(0.0) + room
+    derived = found.share(found.margins.M <= 0.0)
+    sheet.holds(row, low <= float(recorded) <= high, recorded, derived, "re-measured")

@@ -1,0 +1,289 @@
+"""Level "model": the weights that a certificate speaks of, measured again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flint import arb_mat
+
+from recert.verifier import matrices, trained
+from recert.verifier.balls import Ball, ball, claims, shown
+from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
+from recert.verifier.record import Record, Sheet
+from recert.verifier.structure import Part
+
+# Keys of a certificate's network that describe its structure, and enter its digest.
+DESCRIPTION = (
+    "input", "embedding", "layers", "classes", "head_bias", "encoder", "head_hidden", "pooled",
+    "head_filters", "read",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was passed as the model: its network, and the posterior or the file that it came from.
+
+    ``recoded`` says whether the package's own coder decodes the file and gives its bytes again.
+    """
+
+    network: Any
+    posterior: Any = None
+    file: bytes | None = None
+    recoded: bool = False
+
+
+def opened(model: Any) -> Subject:
+    """Read a model; the only place where the verifier uses other rooms, to read files.
+
+    Raises:
+        FileError, InputError: it cannot be read.
+    """
+    from recert import adapters, compression, posterior
+
+    if isinstance(model, (str, Path)):
+        path = Path(model)
+        if path.suffix == compression.SUFFIX:
+            program = compression.load_program(path)
+            data = path.read_bytes()
+            return Subject(program.network(), None, data, compression.encode(program) == data)
+        if (path / "posterior.json").is_file():
+            model = posterior.load_posterior(path)
+    if isinstance(model, posterior.Posterior):
+        return Subject(model.mean, model)
+    return Subject(adapters.as_network(model))
+
+
+def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
+    """Digest, structure, norms, and what else the weights decide."""
+    blocks = {block.name: np.asarray(block.value) for block in subject.network.blocks()}
+    rows = record.data["network"]["blocks"]
+    shapes = {name: list(value.shape) for name, value in blocks.items()}
+    recorded = {row["name"]: row["shape"] for row in rows}
+    if not sheet.holds("network.blocks", shapes == recorded, recorded, shapes, "re-measured"):
+        return
+    finite = all(bool(np.isfinite(value).all()) for value in blocks.values())
+    if not sheet.holds("network.blocks", finite, finite, "finite weights", "re-measured"):
+        return
+    pool = subject.network.head.pool
+    found = digest(record.data["network"], blocks, None if pool is None else pool.matrix)
+    same = found == record.data["network"]["digest"]
+    sheet.holds("network.digest", same, record.data["network"]["digest"], found, "re-measured")
+    # The bound on roundings is derived from these norms.
+    best = record.bound(str(record.data["best"]))
+    slack = best is not None and best["kind"] == "certificate" and "floats" in best["needs"]
+    for row in rows:
+        _norms(row, blocks[row["name"]], slack, sheet)
+    if pool is not None:
+        _spectral("network.pool_norm", matrices.centred(matrices.balls_of(pool.matrix)),
+                  record.data["network"]["pool_norm"], sheet)  # fmt: skip
+    pooled = pool is not None
+    forms = {part.name: _form(part, blocks[part.name], pooled) for part in record.network.blocks}
+    _class(record, forms, blocks, sheet)
+    _columns(record, forms, sheet)
+    _distances(record, blocks, initial, pooled, sheet)
+    _program(record, subject, sheet)
+    if subject.posterior is not None or record.gibbs:
+        _posterior(record, subject.posterior, sheet)
+
+
+def digest(network: Mapping[str, Any], blocks: Mapping[str, Any], pool: Any) -> str:
+    """SHA-256 of the description and every weight's little-endian float64 bytes.
+
+    The description and the blocks' names, norms and shapes are the certificate's, the weights the
+    model's, so that equality ties the one to the other.
+    """
+    plain = {key: network[key] for key in DESCRIPTION if key in network}
+    sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for row in network["blocks"]:
+        sha.update(f"{row['name']}:{row['norm']}:{tuple(row['shape'])}".encode())
+        sha.update(np.ascontiguousarray(blocks[row["name"]]).astype("<f8").tobytes())
+        if row.get("zero_columns"):
+            sha.update(f"zero:{tuple(row['zero_columns'])}".encode())
+    if pool is not None:
+        sha.update(np.ascontiguousarray(pool).astype("<f8").tobytes())
+    return sha.hexdigest()
+
+
+def _matrix(value: Any) -> arb_mat:
+    """A block as a matrix with one row for each first index; biases as a column."""
+    return matrices.balls_of(np.asarray(value, dtype=np.float64).reshape(value.shape[0], -1))
+
+
+def _norms(row: Mapping[str, Any], value: Any, slack: bool, sheet: Sheet) -> None:
+    """The recorded norms of a block are not below its norms; columns that must be zero are."""
+    where, recorded, A = f"network.blocks.{row['name']}", row["norms"], _matrix(value)
+    zero = row.get("zero_columns", [])
+    vanish = not zero or not np.any(value[..., zero])
+    sheet.holds(f"{where}.zero_columns", vanish, zero, "zero columns", "re-measured")
+    columns = matrices.column_norms(A)
+    derived = {
+        "frobenius": matrices.frobenius(A),
+        "two_one": sum(columns, start=ball(0)),
+        "row_sum": matrices.row_sums(A),
+        "column": matrices.largest(columns),
+        "l1": matrices.entrywise(A),
+    }
+    for what, norm in derived.items():
+        sheet.at_least(f"{where}.norms.{what}", recorded[what], norm, "re-measured")
+    sheet.decisive = slack  # else a description: what statements use is checked with the class
+    try:
+        _spectral(f"{where}.norms.spectral", A, recorded["spectral"], sheet)
+        if row["norm"] == "operator":
+            acting = matrices.balls_of(matrices.acting(value, row["positions"]))
+            _spectral(f"{where}.norms.operator", acting, recorded["operator"], sheet)
+    finally:
+        sheet.decisive = True
+
+
+def _spectral(where: str, A: arb_mat, recorded: float, sheet: Sheet) -> None:
+    proved = matrices.spectral_at_most(A, ball(recorded))
+    if proved is None:
+        sheet.unchecked(where, recorded, "the matrix is too large")
+    else:
+        told = "at least the norm" if proved else "not proved to be at least the norm"
+        sheet.holds(where, proved, recorded, told, "re-measured")
+
+
+def _form(part: Part, value: Any, pooled: bool) -> arb_mat:
+    """A block in margin form, as the matrix whose norm counts."""
+    if part.norm == "operator":
+        return matrices.balls_of(matrices.acting(value, part.rows // part.shape[0]))
+    A = _matrix(value)
+    if part.role == "head.b" or (part.role == "head.V" and not pooled):
+        return matrices.helmert(A)
+    return A
+
+
+def _class(
+    record: Record, forms: Mapping[str, arb_mat], blocks: Mapping[str, Any], sheet: Sheet
+) -> None:
+    """The network lies within its class: every cap is proved to hold."""
+    claimed = record.statuses.get("caps") != "violated"
+    for part in record.network.blocks if not record.gibbs else ():
+        row, A = record.class_rows[part.name], forms[part.name]
+        where = f"network.caps.{part.name}"
+        sheet.decisive = claimed
+        _own(f"{where}.norm", part, A, row["norm"], sheet)
+        if row["row"] is not None:
+            sheet.at_least(f"{where}.row", row["row"], matrices.row_sums(A), "re-measured")
+        if row["l1"] is not None:
+            own = _matrix(blocks[part.name]) if part.norm == "operator" else A
+            sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(own), "re-measured")
+        sheet.decisive = any(
+            bound["kind"] == "certificate" and bound["name"] in GAUSSIAN for bound in record.bounds
+        )
+        _own(f"{where}.held", part, A, row["held"], sheet)
+        sheet.decisive = True
+
+
+def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
+    """Columns that move apart lie within their own caps (theory, 4d)."""
+    bound = record.bound("local_ball")
+    if bound is None or bound["kind"] != "certificate" or "log_caps" not in bound["choices"]:
+        return
+    for name, caps in trained.column_caps(record, bound).items():
+        for i, norm in enumerate(matrices.column_norms(forms[name])):
+            ok = bool(norm.upper() <= caps[i].lower())
+            where = f"local_ball.choices.log_caps.{name}[:, {i}]"
+            sheet.holds(where, ok, shown(caps[i]), shown(norm), "re-measured")
+
+
+def _own(where: str, part: Part, A: arb_mat, recorded: float, sheet: Sheet) -> None:
+    """A number is proved to be at least a block's own norm."""
+    if part.norm in ("column", "euclidean"):
+        norm = matrices.largest(matrices.column_norms(A))
+        sheet.at_least(where, recorded, norm, "re-measured")
+    else:
+        _spectral(where, A, recorded, sheet)
+
+
+def _distances(
+    record: Record, blocks: Mapping[str, Any], initial: Any, pooled: bool, sheet: Sheet
+) -> None:
+    """‖w_k − w_0k‖_F in margin form, for Gaussian priors."""
+    start = None if initial is None else opened(initial).network
+    values = None if start is None else {b.name: np.asarray(b.value) for b in start.blocks()}
+    for bound in record.bounds:
+        if bound["name"] not in GAUSSIAN or bound["kind"] == "not applicable":
+            continue
+        where = f"{bound['name']}.choices.distances"
+        sheet.decisive = bound["kind"] == "certificate"
+        distances = bound["choices"].get("distances", [])
+        if bound["choices"].get("prior_center") != "zero" and values is None:
+            sheet.decisive = sheet.decisive and record.data["best"] == bound["name"]
+            sheet.unchecked(where, distances, "the initial network was not passed")
+        else:
+            centre = values if bound["choices"].get("prior_center") != "zero" else None
+            for part, d in zip(record.network.blocks, distances, strict=True):
+                moved = _distance(part, blocks, centre, pooled)
+                sheet.at_least(f"{where}.{part.name}", d, moved, "re-measured")
+        sheet.decisive = True
+
+
+def _distance(part: Part, blocks: Mapping[str, Any], centre: Any, pooled: bool) -> Ball:
+    A = _matrix(blocks[part.name])
+    if centre is not None:
+        A = A - _matrix(centre[part.name])
+    if part.role == "head.b" or (part.role == "head.V" and not pooled):
+        A = matrices.centred(A)
+    return matrices.frobenius(A)
+
+
+def _program(record: Record, subject: Subject, sheet: Sheet) -> None:
+    """The file of which the network is the decoding: its bytes; decoding is repeated."""
+    program = record.data["network"].get("program")
+    if program is None:
+        return
+    where = "network.program"
+    if subject.file is None:
+        sheet.decisive = record.data["best"] == "occam"
+        sheet.unchecked(where, program["bytes"], "the program's file was not passed")
+        sheet.decisive = True
+        return
+    length, sha256 = len(subject.file), hashlib.sha256(subject.file).hexdigest()
+    sheet.holds(f"{where}.bytes", program["bytes"] == length, program["bytes"], length,
+                "re-measured")  # fmt: skip
+    sheet.holds(f"{where}.sha256", program["sha256"] == sha256, program["sha256"], sha256,
+                "re-measured")  # fmt: skip
+    sheet.holds(where, subject.recoded, subject.recoded, "decoded, coded again: the same bytes",
+                "repeated")  # fmt: skip
+
+
+def _posterior(record: Record, posterior: Any, sheet: Sheet) -> None:
+    """KL(Q‖P) of the very numbers that are drawn with, and what the prior fixed."""
+    bounds = [b for b in record.bounds if b["name"] in PAC_BAYES and b["kind"] != "not applicable"]
+    if posterior is None or not record.gibbs:
+        sheet.unchecked("pac_bayes", record.gibbs, "a posterior and its certificate")
+        return
+    prior, parts = posterior.prior, []
+    for block, start in zip(posterior.mean.blocks(), prior.centre.blocks(), strict=True):
+        w, s = posterior.drawn[block.name]
+        drawn = [i for i in range(block.shape[-1]) if i not in block.zero_columns]
+        parts.append((w[..., drawn], s[..., drawn], np.asarray(start.value)[..., drawn]))
+    KL = matrices.divergence(parts, prior.s_0)
+    facts = {
+        "posterior_digest": posterior.digest, "prior_units": prior.units,
+        "prior_digest": prior.digest, "prior_scale": prior.s_0,
+    }  # fmt: skip
+    for bound in bounds:
+        name = bound["name"]
+        ok = claims(bound["terms"]["KL"], KL)
+        sheet.holds(f"{name}.terms.KL", ok, bound["terms"]["KL"], shown(KL), "re-measured")
+        for key, value in facts.items():
+            found = bound["choices"].get(key)
+            sheet.holds(f"{name}.choices.{key}", found == value, found, value, "repeated")
+        if name == "pac_bayes_temperature":
+            lam = bound["choices"].get("temperature")
+            sheet.holds(f"{name}.choices.temperature", lam == prior.temperature, lam,
+                        prior.temperature, "re-measured")  # fmt: skip
+        index = {row["what"]: row["index"] for row in bound["cost"]}.get("prior scale s_0")
+        paid = index == prior.index
+        if prior.index is not None:
+            paid = paid and on_grid(prior.s_0, 8, prior.index, ball(prior.scale))
+        sheet.holds(f"{name}.cost", paid, index, prior.index, "re-measured")
