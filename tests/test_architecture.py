@@ -70,6 +70,7 @@ ROOMS = (
     "data",
     "training",
     "experiments",
+    "reproduce",
     "cli",
 )
 

@@ -49,7 +49,7 @@ def model() -> Model:
 
 def plain(certificate: recert.Certificate) -> str:
     entry = certificate.to_json()
-    del entry["created"]
+    del entry["created"], entry["seal"]
     return json.dumps(entry, sort_keys=True)
 
 

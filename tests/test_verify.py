@@ -23,7 +23,6 @@ from flint import arb, arb_mat, ctx
 import family
 import recert
 from recert.caps import Cap
-from recert.certificate import seal
 from recert.compression import CodedBlock, Grid, program_of, save_program
 from recert.data import SyntheticLanguage
 from recert.describe import describe_network
@@ -34,6 +33,7 @@ from recert.network import Block, Head, Network
 from recert.posterior import Posterior, around, save_posterior
 from recert.predict import network_predictor
 from recert.sample import Reading
+from recert.schemas import seal
 from recert.sensitivities import sensitivities
 from recert.verifier import Verification, balls, calculus, horizon, matrices, structure, verify
 

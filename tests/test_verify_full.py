@@ -13,7 +13,6 @@ import pytest
 import family
 import recert
 from recert import compression, data
-from recert.certificate import seal
 from recert.data import SequenceData
 from recert.gibbs import assign_roles, certify_posterior, part_digest
 from recert.layers import group_average
@@ -21,6 +20,7 @@ from recert.network import Block, Head, Network
 from recert.posterior import around, save_posterior
 from recert.predict import margins_of, network_predictor
 from recert.sample import Reading
+from recert.schemas import seal
 from recert.training import Recipe
 from recert.training.rounding import RoundedRecipe, train_rounded
 from recert.verifier import structure, verify

@@ -11,7 +11,6 @@ A ``Bound`` is one statement evaluated; an ``Assumption`` is one row of the ledg
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from recert import __version__, files, floats
 from recert.choices import Cost
 from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
-from recert.schemas import check_certificate
+from recert.schemas import check_certificate, seal
 
 SCHEMA = "recert-certificate-3"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
@@ -361,19 +360,6 @@ class Certificate:
         from recert import plots
 
         return plots.ladder([(self, "")], path)
-
-
-def seal(data: Mapping[str, Any]) -> str:
-    """SHA-256 of a certificate's JSON without its seal: keys sorted, no blanks, ASCII.
-
-    It shows that a file was edited or damaged. It says nothing of who wrote it: whoever changes a
-    certificate can seal it anew, and only ``recert.verify`` tells whether its numbers follow.
-    """
-    plain = {key: value for key, value in data.items() if key != "seal"}
-    text = json.dumps(
-        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _check_value(name: str, log10: float | None, value: float | None) -> None:

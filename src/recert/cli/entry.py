@@ -20,6 +20,7 @@ from recert.cli import (
     compressing,
     datasets,
     posteriors,
+    reproducing,
     training,
     verifying,
 )
@@ -43,6 +44,7 @@ app.command()(comparing.compare)
 app.command()(compressing.compress)
 app.command()(posteriors.pacbayes)
 app.command()(posteriors.ladder)
+app.command()(reproducing.reproduce)
 app.command()(verifying.verify)
 app.add_typer(datasets.app, name="data")
 

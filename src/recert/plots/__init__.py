@@ -3,15 +3,18 @@
 from recert.plots.canvas import value_text
 from recert.plots.curves import CodePoint, against_time, frontier, gates_against_time
 from recert.plots.ladders import Rung, cells, ladder, rungs
+from recert.plots.studies import bars, growth
 from recert.plots.through_training import through_training
 
 __all__ = [
     "CodePoint",
     "Rung",
     "against_time",
+    "bars",
     "cells",
     "frontier",
     "gates_against_time",
+    "growth",
     "ladder",
     "rungs",
     "through_training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -26,3 +27,16 @@ def check_certificate(data: Mapping[str, Any]) -> None:
     if error is not None:
         what = " ".join(error.message.split())[:120]
         raise InputError(f"not a certificate: at {error.json_path}, {what}")
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """SHA-256 of a certificate's JSON without its seal: keys sorted, no blanks, ASCII.
+
+    It shows that a file was edited or damaged. It says nothing of who wrote it: whoever changes a
+    certificate can seal it anew, and only ``recert.verify`` tells whether its numbers follow.
+    """
+    plain = {key: value for key, value in data.items() if key != "seal"}
+    text = json.dumps(
+        plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -56,6 +56,7 @@ def train(
     progress: Progress | bool = False,
     description: str = "training",
     tracker: Callable[..., Any] | None = None,
+    device: str = "cpu",
     **changes: Any,
 ) -> TrainedModel:
     """Train on all of `data` by `recipe`; the loss is read at the last valid step, or at each one.
@@ -72,6 +73,7 @@ def train(
         description: the task's name beside the bar.
         tracker: called as ``tracker(model, step, loss=…)`` before the first step (0, no loss) and
             after every one, such as a `recert.training.Tracker`.
+        device: torch device of the arithmetic; the trained model is on the CPU.
         changes: fields of the recipe to replace, such as d_h=8 or epochs=3.
 
     Raises:
@@ -88,6 +90,7 @@ def train(
         model = model_of(data, recipe)
         caps = resolve(recipe.caps, model.architecture.parts())
         draw(model, caps, generator)
+        model.to(device)
         losses = []
         for loss in _epochs(model, data, recipe, caps, generator, tracker):
             losses.append(loss)
@@ -199,9 +202,10 @@ def _epochs(
     """Train in place; yield each epoch's mean loss."""
     blocks, parts = model.blocks(), list(model.architecture.parts())
     optimiser = torch.optim.Adam(list(blocks.values()), betas=(0.9, 0.99))
-    sequences = time_first(data).to(input_type(model))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    lengths = torch.from_numpy(data.lengths.astype(np.int64))
+    device = model.weights["V"].device
+    sequences = time_first(data).to(device, input_type(model))
+    labels = torch.from_numpy(data.labels.astype(np.int64)).to(device)
+    lengths = torch.from_numpy(data.lengths.astype(np.int64)).to(device)
     batch = min(recipe.batch, data.m)
     per_epoch = data.m // batch
     steps = recipe.epochs * per_epoch
@@ -255,7 +259,7 @@ def margins(y: Tensor, target: Tensor) -> Tensor:
 
 def _finish(model: RecurrentClassifier, caps: dict[str, float]) -> dict[str, np.ndarray]:
     """Turn the model to float64, strictly inside the caps, and return its weights."""
-    model.double().eval()
+    model.cpu().double().eval()
     blocks = model.blocks()
     raw = {name: block.detach().numpy() for name, block in blocks.items()}
     weights = enforce(raw, list(model.architecture.parts()), caps)

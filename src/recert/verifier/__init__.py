@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from recert import files
-from recert.certificate import SCHEMA, Certificate, seal
+from recert.certificate import SCHEMA, Certificate
 from recert.errors import InputError
+from recert.schemas import seal
 from recert.verifier.verification import Check, Verification
 
 __all__ = ["Check", "Verification", "verify"]

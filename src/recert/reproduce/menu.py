@@ -1,0 +1,26 @@
+"""The studies by name. To add one: write its module, and a line in this tuple."""
+
+from __future__ import annotations
+
+from recert.errors import InputError
+from recert.reproduce.figure4 import FIGURE4
+from recert.reproduce.study import Study
+from recert.reproduce.table1 import TABLE1
+
+STUDIES: tuple[Study, ...] = (
+    FIGURE4,
+    TABLE1,
+)
+
+
+def study(name: str) -> Study:
+    """The study of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    for found in STUDIES:
+        if found.name == name:
+            return found
+    names = ", ".join(found.name for found in STUDIES)
+    raise InputError(f"there is no study {name!r}; choose among {names}")
