@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from recert.network import Block, Head, Network
 from recert.posterior import around, save_posterior
 from recert.predict import margins_of, network_predictor
 from recert.sample import Reading
-from recert.schemas import seal
+from recert.schemas import certificate_schema, seal
 from recert.training import Recipe
 from recert.training.rounding import RoundedRecipe, train_rounded
 from recert.verifier import structure, verify
@@ -367,3 +368,23 @@ def test_a_posterior_is_drawn_again(tmp_path: Path) -> None:
             bound["terms"]["gibbs_error_drawn"] -= 0.01
     rows = {c.row for c in checked(resealed(plain), tmp_path / "q", four).failures()}
     assert any(row.endswith("gibbs_error_drawn") for row in rows)
+
+
+# The page that describes the file.
+
+
+def fields(node: Any, found: set[str]) -> set[str]:
+    """Every property of a JSON Schema."""
+    for name, inner in node.get("properties", {}).items():
+        found.add(name)
+        fields(inner, found)
+    for inner in [*node.get("anyOf", []), node.get("items", {}), *node.get("$defs", {}).values()]:
+        if inner and isinstance(inner, dict):
+            fields(inner, found)
+    return found
+
+
+def test_the_page_describes_every_field() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "certificate.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`\"?(\w+)\"?`", page))
+    assert fields(certificate_schema(), set()) <= named
