@@ -395,5 +395,5 @@ def test_it_fails_rarely_on_many_samples_of_coins(seed: int) -> None:
 @pytest.mark.parametrize("m", [100, 1000, 10_000])
 @pytest.mark.parametrize("language", [LANGUAGE, PURE_NOISE], ids=["majority", "noise"])
 def test_it_fails_rarely_on_many_samples_of_languages(m: int, language: Any) -> None:
-    runs = 100 if m <= 1000 else 30
+    runs = 500 if m <= 1000 else 100
     print(f"\nm = {m}, {runs} samples, δ = {DELTA}: {dict(check_language(runs, m, language, m))}")
