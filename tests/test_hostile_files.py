@@ -34,6 +34,7 @@ from recert.concentration import rounded_up
 from recert.errors import FileError, InputError, RecertError
 from recert.experiments import comparison, training_runs
 from recert.posterior import load_posterior
+from recert.schemas import seal
 
 NAMES = sorted(hostile.targets())
 SLOW = 2.0  # seconds for one small file
@@ -165,6 +166,7 @@ def test_json_that_is_large(tmp_path: Path) -> None:
 def certificate_with(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     entry = json.loads(hostile.targets()["certificate"].seed)
     change(entry)
+    entry["seal"] = seal(entry)
     path = tmp_path / "certificate.json"
     path.write_text(json.dumps(entry))
     return path

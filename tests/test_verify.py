@@ -415,7 +415,8 @@ BALL = "bounds/margin_ball"
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "value": (change(f"{BALL}/value", lambda v: v * 0.9), "bounds"),
     "log10": (change(f"{BALL}/log10", lambda v: v - 1e-6), "margin_ball.log10"),
-    "log10, up": (change(f"{BALL}/log10", lambda v: v + 1e-6), "margin_ball.log10"),
+    "log10, up": (change(f"{BALL}/log10", lambda v: v + 1e-7), "margin_ball.log10"),
+    "log10, far up": (change(f"{BALL}/log10", lambda v: v + 1e-5), "schema"),
     "vacuous": (change(f"{BALL}/vacuous", lambda v: not v), "bounds"),
     "gamma": (change(f"{BALL}/choices/gamma", lambda v: v * 0.5), "margin_ball.choices.gamma"),
     "gamma's index": (change(f"{BALL}/cost/margin γ/index", lambda v: v + 1),
