@@ -279,6 +279,8 @@ def _sealed_anew(path: Path) -> None:
     """Put the seal in order where the file is JSON at all, as whoever forges one would."""
     from recert.schemas import seal
 
+    if not path.is_file():
+        return
     try:
         entry = json.loads(path.read_bytes())
         entry["seal"] = seal(entry)
