@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 
 # A sum of n weights in float64 loses less than this times n + 4.
 SUM = 2.0**-52
+# Ties within this may be broken by the order of summation.
+TIE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +63,21 @@ class Measured:
 
     def possible(self, gamma: float) -> float:
         """The largest hard-margin risk at γ that the error bounds allow."""
-        return self.share(self.margins.M - self.margins.e <= gamma)
+        # What overflowed compares with nothing, and is lost.
+        return self.share(~(self.margins.M - self.margins.e > gamma))
 
     def certain(self, gamma: float) -> float:
-        """The least one."""
-        return self.share(self.margins.M + self.margins.e <= gamma)
+        """The least one, of what is known at all: a sign that rounding alone decides may be either.
+
+        Where errors are larger than `TIE`, arithmetic decides nothing, and the entry is lost.
+        """
+        M, e = self.margins.M, self.margins.e
+        return self.share(~(M - e > gamma) & ((M + e <= gamma) | ~(e <= TIE)))
 
     def ramp(self, gamma: float) -> float:
         """The largest ramp risk at γ that the error bounds allow, to float64."""
         M = self.margins.M - self.margins.e
-        loss = np.clip(1.0 - M / gamma, 0.0, 1.0)
+        loss = np.nan_to_num(np.clip(1.0 - M / gamma, 0.0, 1.0), nan=1.0)
         return float(np.sum(self.weights * loss))
 
 
@@ -196,5 +203,5 @@ def _between(sheet: Sheet, row: str, recorded: float, found: Measured) -> None:
     """An error as computed: between what is certain and what is possible within error bounds."""
     room = 1e-12 + found.lost
     low, high = found.certain(0.0) - room, found.possible(0.0) + room
-    derived = found.share(found.margins.M <= 0.0)
+    derived = found.share(~(found.margins.M > 0.0))
     sheet.holds(row, low <= float(recorded) <= high, recorded, derived, "re-measured")

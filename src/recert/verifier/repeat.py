@@ -59,6 +59,8 @@ def check_local_ball(
     ):  # fmt: skip
         ok = terms[name] >= derived * (1.0 - 1e-12)
         sheet.holds(f"local_ball.terms.{name}", ok, terms[name], derived, "repeated")
+    same = terms["draws"] == again.draws
+    sheet.holds("local_ball.terms.draws", same, terms["draws"], again.draws, "repeated")
 
 
 def _parts(form: Any, bound: Mapping[str, Any]) -> Any:
