@@ -143,7 +143,7 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
     )  # fmt: skip
     _between(sheet, "sample.training_error", said["training_error"], found)
     for bound in record.bounds:
-        sheet.decisive = bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         if bound["kind"] in ("certificate", "estimate"):
             _check_bound(sheet, bound, found)
     sheet.decisive = True
@@ -168,10 +168,14 @@ def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) 
     sheet.holds(
         "sample.holdout.m", said["m"] == held.sample.m, said["m"], held.sample.m, "re-measured"
     )
+    sheet.holds(
+        "sample.holdout.zero_one", said["zero_one"] == held.zero_one, said["zero_one"],
+        held.zero_one, "re-measured",
+    )  # fmt: skip
     _between(sheet, "sample.holdout.error", said["error"], held)
     bound = record.bound("held_out")
     if bound is not None and bound["kind"] in ("certificate", "estimate"):
-        sheet.decisive = bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         _between(sheet, "held_out.terms.error", bound["terms"]["error"], held)
     sheet.decisive = True
     check_overlap(record, sheet, held.sample, sample)

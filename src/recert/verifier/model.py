@@ -68,7 +68,7 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     sheet.holds("network.digest", same, record.data["network"]["digest"], found, "re-measured")
     # The bound on roundings is derived from these norms.
     best = record.bound(str(record.data["best"]))
-    slack = best is not None and best["kind"] == "certificate" and "floats" in best["needs"]
+    slack = best is not None and record.claims(best) and "floats" in best["needs"]
     for row in rows:
         _norms(row, blocks[row["name"]], slack, sheet)
     if pool is not None:
@@ -168,7 +168,7 @@ def _class(
             own = _matrix(blocks[part.name]) if part.norm == "operator" else A
             sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(own), "re-measured")
         sheet.decisive = any(
-            bound["kind"] == "certificate" and bound["name"] in GAUSSIAN for bound in record.bounds
+            record.claims(bound) and bound["name"] in GAUSSIAN for bound in record.bounds
         )
         _own(f"{where}.held", part, A, row["held"], sheet)
         sheet.decisive = True
@@ -177,7 +177,7 @@ def _class(
 def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
     """Columns that move apart lie within their own caps (theory, 4d)."""
     bound = record.bound("local_ball")
-    if bound is None or bound["kind"] != "certificate" or "log_caps" not in bound["choices"]:
+    if bound is None or not record.claims(bound) or "log_caps" not in bound["choices"]:
         return
     for name, caps in trained.column_caps(record, bound).items():
         for i, norm in enumerate(matrices.column_norms(forms[name])):
@@ -210,7 +210,7 @@ def _distances(
         if bound["name"] not in GAUSSIAN or bound["kind"] == "not applicable":
             continue
         where = f"{bound['name']}.choices.distances"
-        sheet.decisive = bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         distances = bound["choices"].get("distances", [])
         if bound["choices"].get("prior_center") != "zero" and values is None:
             sheet.decisive = sheet.decisive and record.data["best"] == bound["name"]
