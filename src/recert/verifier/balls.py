@@ -20,7 +20,7 @@ R = TypeVar("R")
 PRECISION = 192
 ZERO, ONE, TWO, HALF = arb(0), arb(1), arb(2), arb("0.5")
 # Terms of a tail that are added one by one, and the share of it that need not be.
-MOST_TERMS, TAIL = 20_000, arb(2) ** -80
+MOST_TERMS, TAIL = 10_000, arb(2) ** -70
 # Beyond this, tanh and the sigmoid are read as 1, which they do not exceed.
 SATURATED = arb(2) ** 40
 

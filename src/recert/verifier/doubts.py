@@ -1,7 +1,7 @@
 """What data can contradict: declared hypotheses that the units themselves make incredible.
 
 Nothing proves that units are independent or that roles were kept apart. That they were not may show
-(theory, 5b "Roles" and 6 "Roles"): then the hypothesis is violated, whatever a certificate declares.
+(theory, 5b and 6, "Roles"): then the hypothesis is violated, whatever a certificate declares.
 Traces of sequences are taken with the package's own code.
 """
 
@@ -35,10 +35,8 @@ def check_iid(record: Record, sheet: Sheet, sample: Sample) -> None:
     copies = shifted_within(stretches, None if record.sample["groups"] is None else sample.units)
     discrete = sample.x.ndim == 2
     doubted = copies.blatant or (within(prints).tiled and not discrete)
-    if record.gibbs:
-        doubted = doubted or _tiled(sample)
-    if not record.of_list or record.gibbs and _tiled(sample):
-        _doubted(record, sheet, "iid", doubted, "sequences recur more than draws do")
+    doubted = (doubted and not record.of_list) or (record.gibbs and _tiled(sample))
+    _doubted(record, sheet, "iid", doubted, "sequences recur more than draws do")
 
 
 def check_held_out(record: Record, sheet: Sheet, sample: Sample, held: Sample) -> None:
@@ -70,9 +68,7 @@ def _tiled(sample: Sample) -> bool:
     return len(counts) >= MANY and int(np.gcd.reduce(list(counts.values()))) > 1
 
 
-def check_prior(
-    record: Record, sheet: Sheet, posterior: Any, whole: Sample, rest: Sample
-) -> None:
+def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, rest: Sample) -> None:
     """Which units made the prior, that none of them is counted, and that it knows no others."""
     from recert.verifier.measure import measured
 
@@ -85,7 +81,8 @@ def check_prior(
     _doubted(record, sheet, "roles", _shared(seen, rest), "units that made the prior are counted")
     counted = measured(record, prior.centre, rest)
     wrong = counted.weights * ~(counted.margins.M > 0.0)
-    losses = rest.m * np.bincount(rest.units[counted.margins.owner], wrong, minlength=rest.m)
+    sums = np.bincount(rest.units[counted.margins.owner], wrong, minlength=rest.m)
+    losses = rest.m * sums.astype(np.float64)
     doubted = _drift(losses) > DEVIATIONS
     _doubted(record, sheet, "prior", doubted, "it errs less on the first units than later")
 

@@ -19,6 +19,7 @@ from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
 from recert.verifier.record import Record, Sheet
 from recert.verifier.structure import Part
 
+
 @dataclass(frozen=True)
 class Subject:
     """What was passed as the model: its network, and the posterior or the file that it came from.

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from recert.errors import InputError
-from recert.verifier.measure import Measured, check_repetitions
 from recert.verifier import doubts
 from recert.verifier.costs import PAC_BAYES
+from recert.verifier.measure import Measured, check_repetitions
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
 from recert.verifier.sample import Sample
 

@@ -162,7 +162,9 @@ def local_ball(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     sheet.at_least(f"{name}.terms.confidence_nats", terms.get("confidence_nats"), sure)
     sheet.at_least(f"{name}.terms.rate", terms.get("rate"), rate)
     # What is counted again is the recorded risk: the value must follow from that.
-    return kl_inverse(risk if risk >= terms["posterior_risk"] else ball(terms["posterior_risk"]), rate)
+    return kl_inverse(
+        risk if risk >= terms["posterior_risk"] else ball(terms["posterior_risk"]), rate
+    )
 
 
 def _posterior_risk(record: Record, bound: Bound, sheet: Sheet) -> Ball:
