@@ -20,10 +20,15 @@ def certificate_schema() -> dict[str, Any]:
 
 def check_certificate(data: Mapping[str, Any]) -> None:
     """InputError at the first place where the data do not follow the certificate's schema."""
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
     from jsonschema.exceptions import best_match
 
-    error = best_match(Draft202012Validator(certificate_schema()).iter_errors(data))
+    # 3.0 is a whole number to JSON Schema, but is none to those who ask for the type.
+    types = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, x: isinstance(x, int) and not isinstance(x, bool)
+    )
+    strict = validators.extend(Draft202012Validator, type_checker=types)
+    error = best_match(strict(certificate_schema()).iter_errors(data))
     if error is not None:
         what = " ".join(error.message.split())[:120]
         raise InputError(f"not a certificate: at {error.json_path}, {what}")

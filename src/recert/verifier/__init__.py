@@ -54,6 +54,7 @@ def verify(
         import flint  # noqa: F401
     except ImportError:
         raise files.missing("python-flint", "'recert[verify]'", "verify") from None
+    from recert.verifier import limits
     from recert.verifier.levels import run
 
     if (sequences is None) != (labels is None):
@@ -61,6 +62,7 @@ def verify(
     if model is None and any(x is not None for x in (sequences, lengths, groups, holdout)):
         raise InputError("data are measured on a network; pass the model as well")
     data = _json(certificate)
+    limits.check(data)
     sample = None if sequences is None else (sequences, labels, lengths, groups)
     held = None if holdout is None else (*holdout, None, None)[:4]
     return run(data, seal(data), model, initial, sample, held)

@@ -7,7 +7,16 @@ from typing import Any
 
 from recert.certificate import Certificate
 from recert.errors import RecertError
-from recert.verifier import class_wide, ledger, lists, posteriors, rounding, trained, wording
+from recert.verifier import (
+    class_wide,
+    ledger,
+    lists,
+    posteriors,
+    rounding,
+    titles,
+    trained,
+    wording,
+)
 from recert.verifier.balls import Ball, ball, log_of, total
 from recert.verifier.costs import PAC_BAYES
 from recert.verifier.horizon import TooLongError
@@ -34,7 +43,10 @@ CHECKERS: dict[str, Checker] = {
     "majority_vote": posteriors.majority_vote,
 }
 # What values of a wrong type or out of range lead to.
-UNUSABLE = (ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError)
+UNUSABLE = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    AssertionError, StopIteration,
+)  # fmt: skip
 GIBBS_NAMES = (*PAC_BAYES, "majority_vote", "held_out")
 
 
@@ -53,9 +65,11 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
     sheet.holds("network", bool(blocks), len(blocks), "a network of the family")
     _guarded("assumptions", lambda: ledger.check_rows(record, sheet), sheet)
     _guarded("assumptions", lambda: wording.check(record, sheet), sheet)
+    titles.check(record, sheet)
     names = [bound["name"] for bound in record.bounds]
     sheet.holds("bounds", len(set(names)) == len(names), names, "no name twice")
-    for bound in record.bounds:
+    # The best first: where there is too much to derive, it is the one that must be.
+    for bound in sorted(record.bounds, key=lambda b: b["name"] != data["best"]):
         _bound(record, bound, sheet)
     _shares(record, sheet)
     _guarded("finite_list", lambda: lists.check(record, sheet), sheet)
@@ -100,7 +114,7 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     if not sheet.holds(f"{name}.kind", fits, kind, "a statement of the theory"):
         return
     ledger.check_needs(record, bound, sheet)
-    sheet.decisive = kind == "certificate"
+    sheet.decisive = record.claims(bound)
     try:
         _numbers(record, bound, sheet)
     finally:
@@ -151,12 +165,16 @@ def _shares(record: Record, sheet: Sheet) -> None:
         for bound in record.bounds
         if bound["kind"] == "certificate" and bound["name"] != "majority_vote"
     ]
-    drawn = {
-        bound["terms"].get("monte_carlo_delta")
+    # One δ' pays for one limit of one set of draws.
+    keys = ("monte_carlo_delta", "monte_carlo_draws", "gibbs_error_drawn", "disagreement",
+            "monte_carlo_rate")  # fmt: skip
+    limits = {
+        tuple(bound["terms"].get(key) for key in keys)
         for bound in record.bounds
         if bound["name"] in PAC_BAYES and bound["kind"] == "certificate"
     }
-    sheet.holds("delta", len(drawn) <= 1, sorted(map(str, drawn)), "one δ' for the draws")
+    drawn = {limit[0] for limit in limits}
+    sheet.holds("delta", len(limits) <= 1, sorted(map(str, limits)), "one limit of the draws")
     # For a list the draws' lower limit counts as well.
     times = 1 if record.sample["population"] is None else 2
     spent += [times * ball(float(delta)) for delta in drawn if number(delta)]

@@ -19,6 +19,8 @@ R = TypeVar("R")
 
 PRECISION = 192
 ZERO, ONE, TWO, HALF = arb(0), arb(1), arb(2), arb("0.5")
+# Terms of a tail that are added one by one, and the share of it that need not be.
+MOST_TERMS, TAIL = 10_000, arb(2) ** -70
 # Beyond this, tanh and the sigmoid are read as 1, which they do not exceed.
 SATURATED = arb(2) ** 40
 
@@ -118,15 +120,29 @@ def price(index: int) -> Ball:
 
 
 def binomial_tail(k: int, n: int, p: Ball) -> Ball:
-    """P(Bin(n, p) ≤ k)."""
+    """P(Bin(n, p) ≤ k), for p ≥ k/n; from above where there are very many terms."""
     if k >= n or p <= 0:
         return ONE
     if p >= 1:
         return ZERO
-    ratio, term = p / (ONE - p), (ONE - p) ** n
+    odds = (ONE - p) / p
+    logs = k * p.log() + (n - k) * (ONE - p).log()
+    return _falling(_choose(n, k, logs), k, lambda i: odds * i / (n - i + 1))
+
+
+def _falling(term: Ball, last: int, ratio: Callable[[int], Ball]) -> Ball:
+    """The sum of terms down from the last, each ``ratio(i)`` times the one above it.
+
+    Ratios fall on the way down, so what is left at any place is below a geometric series.
+    """
     found = term
-    for i in range(1, k + 1):
-        term = term * ratio * (n - i + 1) / i
+    for i in range(last, 0, -1):
+        r = ratio(i)
+        rest = term * r / (ONE - r) if r < 1 else None
+        enough = last - i >= MOST_TERMS or (rest is not None and rest < found * TAIL)
+        if enough:
+            return ONE if rest is None else found + rest.upper()
+        term = term * r
         found = found + term
     return found
 
@@ -148,12 +164,13 @@ def hypergeometric_tail(k: int, n: int, N: int, D: int) -> Ball:
     first, last = max(0, n - (N - D)), min(k, n, D)
     if first > last:
         return ZERO
-    term = _choose(D, first) * _choose(N - D, n - first) / _choose(N, n)
-    found = term
-    for i in range(first, last):
-        term = term * (D - i) * (n - i) / ((i + 1) * (N - D - n + i + 1))
-        found = found + term
-    return found
+    top = _choose(D, last) * _choose(N - D, n - last) / _choose(N, n)
+    down = N - D - n
+    return _falling(
+        top, last - first,
+        lambda j: ball((first + j) * (down + first + j))
+        / ((D - first - j + 1) * (n - first - j + 1)),
+    )  # fmt: skip
 
 
 def hypergeometric_limit(k: int, n: int, N: int, delta: Ball) -> int:
@@ -168,6 +185,7 @@ def hypergeometric_limit(k: int, n: int, N: int, delta: Ball) -> int:
     return low
 
 
-def _choose(n: int, k: int) -> Ball:
-    found: Any = (arb(n + 1).lgamma() - arb(k + 1).lgamma() - arb(n - k + 1).lgamma()).exp()
-    return found
+def _choose(n: int, k: int, log: Ball = ZERO) -> Ball:
+    """C(n, k) e^log."""
+    found: Any = arb(n + 1).lgamma() - arb(k + 1).lgamma() - arb(n - k + 1).lgamma()
+    return (found + log).exp()

@@ -19,7 +19,7 @@ from recert.verifier.structure import Part
 
 Bound = Mapping[str, Any]
 # Cells per octave of the entropy's upper sum.
-PER_OCTAVE = 32
+PER_OCTAVE, MOST_OCTAVES = 32, 40
 
 
 def sqrt2() -> Ball:
@@ -151,9 +151,11 @@ def theorem_3_l1(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     gamma = gamma_of(record, bound, sheet)
     risk = risk_of(record, bound, "ramp_risk", sheet, counted=False)
     r, alpha = _range(record, gamma), bound["choices"].get("alpha")
-    ok = number(alpha) and alpha > 0
-    if not sheet.holds(f"{name}.choices.alpha", ok, alpha, "positive"):
+    # The producer's α is at most 24 octaves below r.
+    ok = number(alpha) and alpha > 0 and bool(r <= ball(alpha) * ball(2) ** MOST_OCTAVES)
+    if not sheet.holds(f"{name}.choices.alpha", ok, alpha, "positive, not far below r"):
         raise ValueError(name)
+    record.budget.spend(6 * len(record.network.blocks) * PER_OCTAVE * MOST_OCTAVES)
     area = total(width * log_cover(record, s).sqrt() for s, width in _cells(ball(alpha), r))
     complexity = 8 * ball(alpha) / gamma + 24 * area / (gamma * ball(record.m).sqrt())
     spread = _deviation(record, bound, costs.paid(record, bound, sheet))

@@ -134,11 +134,12 @@ def _price(record: Record, bound: Mapping[str, Any], row: Mapping[str, Any]) -> 
         return ball(int(value)).log(), index is None and value == always(record).get(what)
     if what == "columns apart":
         return ball(2).log(), index in (0, 1)
-    if " of the columns of " in what:
-        part = record.network.part(what.partition(" of the columns of ")[2])
-        moving = part.columns - len(part.zero_columns)
-        levels = RADIUS_LEVELS if what.startswith("radii") else CAP_LEVELS
-        return moving * ball(levels).log(), index is None and value == moving
+    for part in record.network.blocks:
+        for which, levels in (("radii", RADIUS_LEVELS), ("caps", CAP_LEVELS)):
+            # By the whole text: a block may be called anything.
+            if what == f"{which} of the columns of {part.name}":
+                moving = part.columns - len(part.zero_columns)
+                return moving * ball(levels).log(), index is None and value == moving
     if not isinstance(index, int):
         return ball(10) ** 300, False
     steps, same = _place(record, what, value, choices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recert.verifier import measure, repeat
+from recert.verifier import doubts, measure, repeat
 from recert.verifier.model import Subject
 from recert.verifier.record import Record, Sheet
 from recert.verifier.sample import read
@@ -40,9 +40,10 @@ def check(
     else:
         found = measure.measured(record, subject.network, sample)
         measure.check_network(record, sheet, found)
+        doubts.check_iid(record, sheet, sample)
         bound = record.bound("local_ball")
         if bound is not None and bound["kind"] in ("certificate", "estimate"):
-            sheet.decisive = bound["kind"] == "certificate"
+            sheet.decisive = record.claims(bound)
             repeat.check_local_ball(record, sheet, bound, subject.network, found)
             sheet.decisive = True
     _check_holdout(record, subject, sheet, sample, held)
@@ -51,9 +52,11 @@ def check(
 def _check_holdout(record: Record, subject: Subject, sheet: Sheet, sample: Any, held: Any) -> None:
     if record.sample["holdout"] is None:
         return
+    if held is not None:
+        doubts.check_held_out(record, sheet, sample, held)
     if held is None:
         bound = record.bound("held_out")
-        sheet.decisive = bound is not None and bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         sheet.unchecked(
             "sample.holdout", record.sample["holdout"], "held-out units were not passed"
         )

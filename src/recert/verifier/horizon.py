@@ -27,6 +27,19 @@ class TooLongError(Exception):
     """A horizon that would take too many steps."""
 
 
+class Budget:
+    """What all walks of a certificate may take together, in products of numbers, about."""
+
+    def __init__(self, left: float = 1e7) -> None:
+        self.left = left
+
+    def spend(self, much: float) -> None:
+        """Take something off; TooLongError where there is no more."""
+        self.left -= much
+        if self.left < 0:
+            raise TooLongError("all steps together take too long")
+
+
 @dataclass(frozen=True)
 class Reach:
     """N_y and Λ_y[k] of the output, class-wide."""
@@ -35,18 +48,30 @@ class Reach:
     lam: Mapping[str, Ball]
 
 
-def reach(network: Structure, caps: Mapping[str, Cap], steps: int, input_bound: Ball) -> Reach:
+def reach(
+    network: Structure,
+    caps: Mapping[str, Cap],
+    steps: int,
+    input_bound: Ball,
+    budget: Budget | None = None,
+) -> Reach:
     """N and Λ of the output in margin form after at most T steps.
 
     Raises:
         TooLongError: the horizon is too long to be walked.
     """
-    y = output(Equations(caps), network, steps, input_bound)
+    y = output(Equations(caps), network, steps, input_bound, budget=budget)
     return Reach(y.N, {part.name: y.lam.get(part.name, ZERO) for part in network.blocks})
 
 
 def output(
-    equations: Equations, network: Structure, steps: int, input_bound: Ball, *, mean: bool = False
+    equations: Equations,
+    network: Structure,
+    steps: int,
+    input_bound: Ball,
+    *,
+    mean: bool = False,
+    budget: Budget | None = None,
 ) -> Value:
     """The output as these equations read it; ``mean`` where the head reads the mean over steps."""
     x = token(network.inputs) if network.tokens else real(network.inputs, input_bound)
@@ -55,7 +80,7 @@ def output(
     for dense in network.encoder:
         x = equations.dense(dense, x)
     for stage in stages(network):
-        x = _Walk(equations, stage, x).output(steps)
+        x = _Walk(equations, stage, x, budget or Budget(float("inf"))).output(steps)
     if mean:
         x = equations.mean(x, steps)
     for dense in network.hidden:
@@ -103,8 +128,8 @@ class _Step:
 class _Walk:
     """One stage, walked from zero states."""
 
-    def __init__(self, equations: Equations, stage: Stage, x: Value) -> None:
-        self.equations, self.stage, self.x = equations, stage, x
+    def __init__(self, equations: Equations, stage: Stage, x: Value, budget: Budget) -> None:
+        self.equations, self.stage, self.x, self.budget = equations, stage, x, budget
         self.dims = [dim for cell in stage.cells for dim in cell.states]
         self.tags = [f"@{i}" for i in range(len(self.dims))]
         self.biases = {
@@ -156,6 +181,7 @@ class _Walk:
             start = end
             if not self.stage.two_way:
                 x = new[0]
+        self.budget.spend((20 + len(after) / 4) * sum(len(v.lam) for v in after))
         A = [[v.lam.get(tag, ZERO) for tag in self.tags] for v in after]
         b = [{tag: x for tag, x in v.lam.items() if tag not in self.tags} for v in after]
         return _Step([v.N for v in after], [v.Z for v in after], A, b)
@@ -201,6 +227,7 @@ class _Walk:
         S = len(self.dims)
         tags = sorted({tag for row in (*step.b, *lam) for tag in row})
         K = len(tags)
+        self.budget.spend((S + K) ** 3 * steps.bit_length() / 30)
         M = arb_mat(S + K, S + K)
         for i in range(S):
             for j in range(S):
@@ -230,6 +257,7 @@ class _Walk:
         tags = sorted({tag for row in (*base.b, *(r for m in moved for r in m.b)) for tag in row})
         N = [ZERO] * S
         lam: list[dict[str, Ball]] = [{} for _ in range(S)]
+        self.budget.spend(len(tags) * (2 * S + 1) ** 3 * steps.bit_length() / 30)
         for tag in tags:
             M = arb_mat(2 * S + 1, 2 * S + 1)
             for i in range(S):
@@ -254,7 +282,7 @@ class _Walk:
         equations = copy.copy(self.equations)
         still = {name: Cap(ZERO) for name in self.biases}
         equations.caps = {**equations.caps, **still}
-        return _Walk(equations, self.stage, Value(self.x.dim, ZERO, ZERO, {}))
+        return _Walk(equations, self.stage, Value(self.x.dim, ZERO, ZERO, {}), self.budget)
 
     def _values(
         self, N: Sequence[Ball], Z: Sequence[Ball], lam: Sequence[Mapping[str, Ball]]

@@ -82,6 +82,13 @@ def _inputs(record: Record, rows: Rows, sheet: Sheet) -> None:
     """B_x: proved for tokens alone, and no smaller than the row says."""
     bound, row = record.sample["input_bound"], rows.get("input_bound")
     tokens = record.data["network"]["input"] == "onehot"
+    given = record.declared["input_bound"]
+    if bound["status"] in ("declared", "enforced", "violated") and not tokens and not record.gibbs:
+        # Held up to 1 + 1e-12, and every statement is evaluated at the larger (theory, 7).
+        fits = given is not None and given <= bound["value"] <= given * (1 + 1e-9)
+        sheet.holds("sample.declared.input_bound", fits, given, bound["value"])
+    elif bound["status"] == "estimated":
+        sheet.holds("sample.declared.input_bound", given is None, given, None)
     if tokens and not record.gibbs:
         sheet.holds("sample.input_bound.value", bound["value"] == 1.0, bound["value"], 1.0)
     if row is None:
@@ -169,6 +176,12 @@ def _sources(record: Record, rows: Rows, sheet: Sheet) -> None:
         if prior is not None and centre is not None and not record.gibbs:
             fits = (prior["status"] == "proved") == (centre == "zero")
             sheet.holds("assumptions.prior.status", fits, prior["status"], centre)
+        if bound["name"].startswith("theorem_3_gaussian") and centre is not None:
+            known = centre in ("zero", "initial weights")
+            sheet.holds(f"{bound['name']}.choices.prior_center", known, centre, "a centre")
+    unit, groups = record.sample["unit"], record.sample["groups"]
+    sheet.holds("sample.unit", unit == ("sequence" if groups is None else "group of sequences"),
+                unit, groups)  # fmt: skip
     population, reading = record.sample["population"], record.of_list
     sheet.holds("sample.reading", not reading or population is not None, population, "a list")
     if record.sample["unit"] == "sequence" or record.data["at"] == "average":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recert.errors import InputError
+from recert.errors import InputError, RecertError
 from recert.verifier import arithmetic, full, model
 from recert.verifier.balls import precise
 from recert.verifier.record import Sheet
@@ -31,11 +31,18 @@ def run(
     sheet.checks.append(fits)
     try:
         record = arithmetic.check(data, sheet)
-    except InputError as error:
+    except (InputError, *arithmetic.UNUSABLE) as error:
+        sheet.decisive = True
         sheet.holds("schema", False, str(error), "a certificate")
         return Verification(level, tuple(sheet.checks))
     if subject is not None and record is not None:
-        model.check(record, subject, initial, sheet)
-        if sample is not None and sheet.fits:
-            full.check(record, subject, sample, holdout, sheet)
+        try:
+            model.check(record, subject, initial, sheet)
+            if sample is not None and sheet.fits:
+                full.check(record, subject, sample, holdout, sheet)
+        except RecertError:
+            raise
+        except arithmetic.UNUSABLE as error:
+            sheet.decisive = True
+            sheet.unchecked(level, "…", f"unusable values: {error}")
     return Verification(level, tuple(sheet.checks))

@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 
 # A sum of n weights in float64 loses less than this times n + 4.
 SUM = 2.0**-52
+# Ties within this may be broken by the order of summation.
+TIE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +63,21 @@ class Measured:
 
     def possible(self, gamma: float) -> float:
         """The largest hard-margin risk at γ that the error bounds allow."""
-        return self.share(self.margins.M - self.margins.e <= gamma)
+        # What overflowed compares with nothing, and is lost.
+        return self.share(~(self.margins.M - self.margins.e > gamma))
 
     def certain(self, gamma: float) -> float:
-        """The least one."""
-        return self.share(self.margins.M + self.margins.e <= gamma)
+        """The least one, of what is known at all: a sign that rounding alone decides may be either.
+
+        Where errors are larger than `TIE`, arithmetic decides nothing, and the entry is lost.
+        """
+        M, e = self.margins.M, self.margins.e
+        return self.share(~(M - e > gamma) & ((M + e <= gamma) | ~(e <= TIE)))
 
     def ramp(self, gamma: float) -> float:
         """The largest ramp risk at γ that the error bounds allow, to float64."""
         M = self.margins.M - self.margins.e
-        loss = np.clip(1.0 - M / gamma, 0.0, 1.0)
+        loss = np.nan_to_num(np.clip(1.0 - M / gamma, 0.0, 1.0), nan=1.0)
         return float(np.sum(self.weights * loss))
 
 
@@ -136,7 +143,7 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
     )  # fmt: skip
     _between(sheet, "sample.training_error", said["training_error"], found)
     for bound in record.bounds:
-        sheet.decisive = bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         if bound["kind"] in ("certificate", "estimate"):
             _check_bound(sheet, bound, found)
     sheet.decisive = True
@@ -161,10 +168,14 @@ def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) 
     sheet.holds(
         "sample.holdout.m", said["m"] == held.sample.m, said["m"], held.sample.m, "re-measured"
     )
+    sheet.holds(
+        "sample.holdout.zero_one", said["zero_one"] == held.zero_one, said["zero_one"],
+        held.zero_one, "re-measured",
+    )  # fmt: skip
     _between(sheet, "sample.holdout.error", said["error"], held)
     bound = record.bound("held_out")
     if bound is not None and bound["kind"] in ("certificate", "estimate"):
-        sheet.decisive = bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         _between(sheet, "held_out.terms.error", bound["terms"]["error"], held)
     sheet.decisive = True
     check_overlap(record, sheet, held.sample, sample)
@@ -196,5 +207,5 @@ def _between(sheet: Sheet, row: str, recorded: float, found: Measured) -> None:
     """An error as computed: between what is certain and what is possible within error bounds."""
     room = 1e-12 + found.lost
     low, high = found.certain(0.0) - room, found.possible(0.0) + room
-    derived = found.share(found.margins.M <= 0.0)
+    derived = found.share(~(found.margins.M > 0.0))
     sheet.holds(row, low <= float(recorded) <= high, recorded, derived, "re-measured")

@@ -12,17 +12,12 @@ from typing import Any
 import numpy as np
 from flint import arb_mat
 
-from recert.verifier import matrices, trained
+from recert.errors import InputError
+from recert.verifier import likeness, matrices, trained
 from recert.verifier.balls import Ball, ball, claims, shown
 from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
 from recert.verifier.record import Record, Sheet
 from recert.verifier.structure import Part
-
-# Keys of a certificate's network that describe its structure, and enter its digest.
-DESCRIPTION = (
-    "input", "embedding", "layers", "classes", "head_bias", "encoder", "head_hidden", "pooled",
-    "head_filters", "read",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,7 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     """Digest, structure, norms, and what else the weights decide."""
     blocks = {block.name: np.asarray(block.value) for block in subject.network.blocks()}
     rows = record.data["network"]["blocks"]
-    shapes = {name: list(value.shape) for name, value in blocks.items()}
-    recorded = {row["name"]: row["shape"] for row in rows}
-    if not sheet.holds("network.blocks", shapes == recorded, recorded, shapes, "re-measured"):
+    if not likeness.check(record, subject.network, sheet):
         return
     finite = all(bool(np.isfinite(value).all()) for value in blocks.values())
     if not sheet.holds("network.blocks", finite, finite, "finite weights", "re-measured"):
@@ -76,7 +69,7 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     sheet.holds("network.digest", same, record.data["network"]["digest"], found, "re-measured")
     # The bound on roundings is derived from these norms.
     best = record.bound(str(record.data["best"]))
-    slack = best is not None and best["kind"] == "certificate" and "floats" in best["needs"]
+    slack = best is not None and record.claims(best) and "floats" in best["needs"]
     for row in rows:
         _norms(row, blocks[row["name"]], slack, sheet)
     if pool is not None:
@@ -95,10 +88,10 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
 def digest(network: Mapping[str, Any], blocks: Mapping[str, Any], pool: Any) -> str:
     """SHA-256 of the description and every weight's little-endian float64 bytes.
 
-    The description and the blocks' names, norms and shapes are the certificate's, the weights the
-    model's, so that equality ties the one to the other.
+    The description and the blocks' names, norms and shapes are the certificate's (`likeness` holds
+    them against the model's), the weights the model's, so that equality ties the one to the other.
     """
-    plain = {key: network[key] for key in DESCRIPTION if key in network}
+    plain = {key: network[key] for key in likeness.DESCRIPTION if key in network}
     sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for row in network["blocks"]:
         sha.update(f"{row['name']}:{row['norm']}:{tuple(row['shape'])}".encode())
@@ -176,7 +169,7 @@ def _class(
             own = _matrix(blocks[part.name]) if part.norm == "operator" else A
             sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(own), "re-measured")
         sheet.decisive = any(
-            bound["kind"] == "certificate" and bound["name"] in GAUSSIAN for bound in record.bounds
+            record.claims(bound) and bound["name"] in GAUSSIAN for bound in record.bounds
         )
         _own(f"{where}.held", part, A, row["held"], sheet)
         sheet.decisive = True
@@ -185,7 +178,7 @@ def _class(
 def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
     """Columns that move apart lie within their own caps (theory, 4d)."""
     bound = record.bound("local_ball")
-    if bound is None or bound["kind"] != "certificate" or "log_caps" not in bound["choices"]:
+    if bound is None or not record.claims(bound) or "log_caps" not in bound["choices"]:
         return
     for name, caps in trained.column_caps(record, bound).items():
         for i, norm in enumerate(matrices.column_norms(forms[name])):
@@ -209,11 +202,16 @@ def _distances(
     """‖w_k − w_0k‖_F in margin form, for Gaussian priors."""
     start = None if initial is None else opened(initial).network
     values = None if start is None else {b.name: np.asarray(b.value) for b in start.blocks()}
+    if values is not None:
+        shapes = {name: value.shape for name, value in blocks.items()}
+        if {name: value.shape for name, value in values.items()} != shapes:
+            raise InputError("the initial network has other blocks than the trained one")
+        _prior(record, blocks, values, sheet)
     for bound in record.bounds:
         if bound["name"] not in GAUSSIAN or bound["kind"] == "not applicable":
             continue
         where = f"{bound['name']}.choices.distances"
-        sheet.decisive = bound["kind"] == "certificate"
+        sheet.decisive = record.claims(bound)
         distances = bound["choices"].get("distances", [])
         if bound["choices"].get("prior_center") != "zero" and values is None:
             sheet.decisive = sheet.decisive and record.data["best"] == bound["name"]
@@ -224,6 +222,22 @@ def _distances(
                 moved = _distance(part, blocks, centre, pooled)
                 sheet.at_least(f"{where}.{part.name}", d, moved, "re-measured")
         sheet.decisive = True
+
+
+def _prior(
+    record: Record, blocks: Mapping[str, Any], values: Mapping[str, Any], sheet: Sheet
+) -> None:
+    """A centre that shares a block with the trained network was not fixed before (theory, 6)."""
+    same = [
+        name
+        for name, value in blocks.items()
+        if value.any() and np.allclose(value, values[name], rtol=1e-4, atol=0.0)
+    ]
+    status = record.statuses.get("prior")
+    ok = not same or status == "violated"
+    centres = {b["choices"].get("prior_center") for b in record.bounds if b["name"] in GAUSSIAN}
+    if centres - {"zero"}:
+        sheet.holds("assumptions.prior.status", ok, status, f"shared: {same}", "re-measured")
 
 
 def _distance(part: Part, blocks: Mapping[str, Any], centre: Any, pooled: bool) -> Ball:

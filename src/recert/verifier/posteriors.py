@@ -49,6 +49,9 @@ def drawn_limit(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     where = f"{name}.terms.gibbs_error_drawn"
     ok = number(n) and n >= 1 and n == int(n) and int(n) % record.m == 0
     ok = sheet.holds(f"{name}.terms.monte_carlo_draws", ok, n, f"a multiple of {record.m}")
+    made = bound["choices"].get("repetitions")
+    ok = ok and number(made) and n == made * record.m
+    sheet.holds(f"{name}.choices.repetitions", ok, made, f"{n} draws of {record.m} units")
     ok &= sheet.within(f"{name}.terms.monte_carlo_delta", delta, 1e-300, record.data["delta"])
     ok &= sheet.within(where, terms.get("gibbs_error_drawn"), 0.0, 1.0)
     if not ok:

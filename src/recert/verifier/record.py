@@ -10,7 +10,7 @@ from typing import Any
 from recert.verifier import structure
 from recert.verifier.balls import Ball, ball, claims, shown
 from recert.verifier.calculus import Cap
-from recert.verifier.horizon import Reach, reach
+from recert.verifier.horizon import Budget, Reach, reach
 from recert.verifier.structure import Structure
 from recert.verifier.verification import Check, How
 
@@ -63,6 +63,7 @@ class Record:
 
     data: Mapping[str, Any]
     unverified: set[str] = field(default_factory=set)
+    budget: Budget = field(default_factory=Budget)
     _reached: dict[Any, Reach] = field(default_factory=dict)
 
     @cached_property
@@ -113,6 +114,12 @@ class Record:
         found: Sequence[Mapping[str, Any]] = self.data["bounds"]
         return found
 
+    def claims(self, bound: Mapping[str, Any] | None) -> bool:
+        """Whether the certificate falls with this bound: certificates, and the best estimate."""
+        if bound is None or bound["kind"] not in ("certificate", "estimate"):
+            return False
+        return bool(bound["kind"] == "certificate" or bound["name"] == self.data["best"])
+
     def bound(self, name: str) -> Mapping[str, Any] | None:
         """The bound of that name."""
         return next((b for b in self.bounds if b["name"] == name), None)
@@ -134,7 +141,8 @@ class Record:
         key = tuple((name, _exact(cap.norm), _exact(cap.row)) for name, cap in caps.items())
         if key not in self._reached:
             B_x = ball(float(self.sample["input_bound"]["value"]))
-            self._reached[key] = reach(self.network, caps, int(self.sample["T"]), B_x)
+            T = int(self.sample["T"])
+            self._reached[key] = reach(self.network, caps, T, B_x, self.budget)
         return self._reached[key]
 
     def risk(self, recorded: float) -> Ball:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from recert.errors import InputError
+from recert.verifier import doubts
+from recert.verifier.costs import PAC_BAYES
 from recert.verifier.measure import Measured, check_repetitions
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
 from recert.verifier.sample import Sample
+
+# Networks for each sequence that are drawn again; more are not confirmed.
+MOST = 1000
 
 
 def check_local_ball(
@@ -59,6 +65,8 @@ def check_local_ball(
     ):  # fmt: skip
         ok = terms[name] >= derived * (1.0 - 1e-12)
         sheet.holds(f"local_ball.terms.{name}", ok, terms[name], derived, "repeated")
+    same = terms["draws"] == again.draws
+    sheet.holds("local_ball.terms.draws", same, terms["draws"], again.draws, "repeated")
 
 
 def _parts(form: Any, bound: Mapping[str, Any]) -> Any:
@@ -85,62 +93,95 @@ def check_draws(
     record: Record, sheet: Sheet, posterior: Any, whole: Sample, held: Sample | None
 ) -> None:
     """Draws on the units of the bound, and on held-out ones, made again from the recorded seed."""
-    from recert.gibbs.draws import gibbs_losses
-    from recert.gibbs.tally import tally
-    from recert.sample import Batch
-
-    bound = next((b for b in record.bounds if "gibbs_error_drawn" in b["terms"]), None)
-    if bound is None:
+    bounds = [b for b in record.bounds if b["name"] in PAC_BAYES and record.claims(b)]
+    bounds += [
+        b
+        for b in record.bounds
+        if b["name"] in PAC_BAYES and b["kind"] == "estimate" and b not in bounds
+    ]
+    if not bounds:
         raise InputError("the certificate has no bound on drawn weights")
-    choices, terms = bound["choices"], bound["terms"]
-    at, seed = record.data["at"], int(choices["seed"])
+    choices, terms = bounds[0]["choices"], bounds[0]["terms"]
+    seed, repetitions = int(choices["seed"]), int(choices["repetitions"])
+    if not sheet.holds("choices.repetitions", 0 < repetitions <= MOST, repetitions, MOST):
+        return
+    for bound in bounds[1:]:
+        for key in ("seed", "repetitions", "prior_units", "prior_digest"):
+            same = bound["choices"].get(key) == choices[key]
+            found = bound["choices"].get(key)
+            sheet.holds(f"{bound['name']}.choices.{key}", same, found, choices[key])
     rest = whole.rows(np.flatnonzero(whole.units >= int(choices["prior_units"])))
     sheet.holds("sample.m", record.m == rest.m, record.m, rest.m, "re-measured")
+    doubts.check_prior(record, sheet, posterior, whole, rest)
     check_repetitions(record, sheet, rest)
-    losses = gibbs_losses(
-        posterior, Batch(rest.x, rest.labels, rest.lengths), at,
-        repetitions=int(choices["repetitions"]), seed=seed,
-    )  # fmt: skip
-    counted = tally(losses, rest.units, rest.m)
-    name = f"{bound['name']}.terms"
-    drawn = terms["gibbs_error_drawn"]
-    sheet.holds(
-        f"{name}.gibbs_error_drawn",
-        drawn >= counted.mean * (1 - 1e-12),
-        drawn,
-        counted.mean,
-        "repeated",
+    drawn, counted = _drawn(
+        posterior, rest, record.data["at"], repetitions, seed, float(terms["monte_carlo_delta"])
     )
+    said = record.sample
+    sheet.holds("sample.zero_one", said["zero_one"] == drawn.zero_one, said["zero_one"],
+                drawn.zero_one, "re-measured")  # fmt: skip
+    same = abs(said["training_error"] - counted.mean) <= 1e-9
+    sheet.holds("sample.training_error", same, said["training_error"], counted.mean, "repeated")
+    for bound in bounds:
+        sheet.decisive = record.claims(bound)
+        _check_drawn(bound, drawn.rate, counted, sheet)
+    sheet.decisive = True
+    if held is not None:
+        _check_held(record, sheet, posterior, held, repetitions, seed)
+
+
+def _check_drawn(bound: Mapping[str, Any], rate: float | None, counted: Any, sheet: Sheet) -> None:
+    name, terms = f"{bound['name']}.terms", bound["terms"]
+    said, mean = terms["gibbs_error_drawn"], counted.mean
+    ok = said >= mean * (1 - 1e-12)
+    sheet.holds(f"{name}.gibbs_error_drawn", ok, said, mean, "repeated")
     if "disagreement" in terms:
         said, again = terms["disagreement"], counted.disagreement
         ok = again is not None and said >= again * (1 - 1e-12)
         sheet.holds(f"{name}.disagreement", ok, said, again, "repeated")
-    if held is None:
-        return
-    found = tally(
-        gibbs_losses(
-            posterior, Batch(held.x, held.labels, held.lengths), at,
-            repetitions=int(choices["repetitions"]), seed=seed, stream="holdout",
-        ),
-        held.units, held.m,
+        # Fixed by a trial before these draws, not by them.
+        said = terms["monte_carlo_rate"]
+        ok = rate is not None and abs(said - rate) <= 1e-9 * rate
+        sheet.holds(f"{name}.monte_carlo_rate", ok, said, rate, "repeated")
+
+
+def _drawn(
+    posterior: Any, rest: Sample, at: Any, repetitions: int, seed: int, delta: float
+) -> tuple[Any, Any]:
+    """The limit of the draws and what it is made of."""
+    from recert.gibbs.measure import Drawing, draw, zero_one
+    from recert.sample import Batch
+
+    part: Any = SimpleNamespace(
+        batch=Batch(rest.x, rest.labels, rest.lengths), units=rest.units, m=rest.m
+    )
+    reading: Any = SimpleNamespace(at=at)
+    drawing, shares = Drawing(repetitions, 0.0, seed), {"monte_carlo": delta}
+    limit, counted = draw(posterior, part, reading, drawing, shares, None)
+    return SimpleNamespace(rate=limit.rate, zero_one=zero_one(part, at)), counted
+
+
+def _check_held(
+    record: Record, sheet: Sheet, posterior: Any, held: Sample, repetitions: int, seed: int
+) -> None:
+    from recert.gibbs.draws import gibbs_losses
+    from recert.gibbs.tally import tally
+    from recert.sample import Batch
+
+    at, said = record.data["at"], record.sample["holdout"]
+    losses = gibbs_losses(
+        posterior, Batch(held.x, held.labels, held.lengths), at,
+        repetitions=repetitions, seed=seed, stream="holdout",
     )  # fmt: skip
-    said = record.bound("held_out")
-    if said is not None and said["terms"]:
-        error = said["terms"]["error"]
-        sheet.holds(
-            "held_out.terms.error",
-            error >= found.first * (1 - 1e-12),
-            error,
-            found.first,
-            "repeated",
-        )
-
-
-def check_prior_units(sheet: Sheet, recorded: str, whole: Sample, units: int) -> None:
-    """That the prior's units are the first ones, by their digest."""
-    import hashlib
-
-    seen = whole.rows(np.flatnonzero(whole.units < units))
-    both = f"{seen.digest()}\n{seen.units_digest()}"
-    found = hashlib.sha256(both.encode()).hexdigest()
-    sheet.holds("choices.prior_digest", recorded == found, recorded, found, "re-measured")
+    found = tally(losses, held.units, held.m)
+    sheet.holds("sample.holdout.m", said["m"] == held.m, said["m"], held.m, "re-measured")
+    single = at != "average" and held.m == len(held.x)
+    sheet.holds("sample.holdout.zero_one", said["zero_one"] == single, said["zero_one"], single,
+                "re-measured")  # fmt: skip
+    same = abs(said["error"] - found.mean) <= 1e-9
+    sheet.holds("sample.holdout.error", same, said["error"], found.mean, "repeated")
+    bound = record.bound("held_out")
+    if bound is not None and bound["terms"]:
+        error = bound["terms"]["error"]
+        ok = error >= found.first * (1 - 1e-12)
+        sheet.holds("held_out.terms.error", ok, error, found.first, "repeated")

@@ -117,7 +117,7 @@ def slack(record: Record, network: Structure, norms: Mapping[str, float]) -> Bal
     y = output(
         Rounded(caps, longest, widest), network, int(record.sample["T"]),
         ball(float(record.sample["input_bound"]["value"])),
-        mean=record.data["network"].get("read") == "mean",
+        mean=record.data["network"].get("read") == "mean", budget=record.budget,
     )  # fmt: skip
     return ball(2).sqrt() * y.lam.get(TAG, ZERO)
 

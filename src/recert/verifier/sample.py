@@ -143,7 +143,9 @@ def _vectors(
     bound = record["sample"]["input_bound"]
     if bound["status"] == "enforced":
         # The model as declared: inputs beyond the bound are scaled into the ball.
-        radius = float(record["sample"]["declared"]["input_bound"])
+        given = record["sample"]["declared"]["input_bound"]
+        _need(given is not None, "the radius into which inputs are scaled is not recorded")
+        radius = float(given)
         norms = np.sqrt(np.square(found).sum(axis=-1, keepdims=True))
         found = found * np.minimum(1.0, radius * (1.0 - 1e-12) / np.maximum(norms, 1e-300))
     return found

@@ -24,6 +24,8 @@ GATES = {
     "conv_averaged": ("",),
 }
 EXTRA = {"gru": "b_hn", "lstm": "P"}
+# Blocks of the largest network that is read.
+MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Structure:
 
     def part(self, name: str) -> Part:
         """The block of that name."""
-        return next(part for part in self.blocks if part.name == name)
+        return {part.name: part for part in self.blocks}[name]
 
 
 def read(network: Mapping[str, Any], *, as_computed: bool = False) -> Structure:
@@ -123,6 +125,7 @@ def read(network: Mapping[str, Any], *, as_computed: bool = False) -> Structure:
 
     In margin form, or as the network computes: then the head has K rows.
     """
+    _need(len(network["blocks"]) <= MOST, f"more than {MOST} blocks")
     parts = [_part(row, network, as_computed) for row in network["blocks"]]
     by_role = {part.role: part for part in parts}
     _need(len(by_role) == len(parts), "two blocks play one role")

@@ -161,7 +161,10 @@ def local_ball(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     sheet.at_least(f"{name}.terms.complexity_nats", terms.get("complexity_nats"), nats)
     sheet.at_least(f"{name}.terms.confidence_nats", terms.get("confidence_nats"), sure)
     sheet.at_least(f"{name}.terms.rate", terms.get("rate"), rate)
-    return kl_inverse(risk, rate)
+    # What is counted again is the recorded risk: the value must follow from that.
+    return kl_inverse(
+        risk if risk >= terms["posterior_risk"] else ball(terms["posterior_risk"]), rate
+    )
 
 
 def _posterior_risk(record: Record, bound: Bound, sheet: Sheet) -> Ball:
@@ -190,7 +193,7 @@ def _parts(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     names, radii, caps, sizes = [], [], [], []
     for part in record.network.blocks:
         base = rows.get(f"radius of {part.name}, in caps", {"index": 0})["index"] or 0
-        split = f"radii of the columns of {part.name}" in rows
+        split = costs.splits(part) and f"radii of the columns of {part.name}" in rows
         count = part.columns if split else 1
         names += [f"{part.name}[:, {i}]" for i in range(count)] if split else [part.name]
         radii += [base] * count
@@ -226,7 +229,7 @@ def column_caps(record: Record, bound: Bound) -> dict[str, list[Ball]]:
     logs, first = bound["choices"]["log_caps"], 0
     found: dict[str, list[Ball]] = {}
     for part in record.network.blocks:
-        split = f"radii of the columns of {part.name}" in rows
+        split = costs.splits(part) and f"radii of the columns of {part.name}" in rows
         count = part.columns if split else 1
         if split:
             cap = record.caps[part.name].norm

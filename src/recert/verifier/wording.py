@@ -79,7 +79,13 @@ TERMS: dict[str, set[str]] = {
 
 def check(record: Record, sheet: Sheet) -> None:
     """Every hypothesis in the theory's words, with the numbers of the certificate; known terms."""
+    units = {
+        int(b["choices"]["prior_units"]) for b in record.bounds if "prior_units" in b["choices"]
+    }
+    if record.gibbs:
+        sheet.holds("choices.prior_units", len(units) <= 1, sorted(units), "one prior")
     numbers = {
+        "prior": next(iter(units), None),
         "iid": record.sample["population"],
         "program": record.data["network"].get("program", {}).get("bytes"),
         "together": record.declared["together"],

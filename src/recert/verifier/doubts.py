@@ -1,0 +1,100 @@
+"""What data can contradict: declared hypotheses that the units themselves make incredible.
+
+Nothing proves that units are independent or that roles were kept apart. That they were not may show
+(theory, 5b and 6, "Roles"): then the hypothesis is violated, whatever a certificate declares.
+Traces of sequences are taken with the package's own code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from recert.verifier.forward import Array
+from recert.verifier.record import Record, Sheet
+from recert.verifier.sample import Sample
+
+# Deviations between the beginning and the rest that units in random order do not show, and as many
+# distinct sequences as do not all recur equally often by chance.
+DEVIATIONS, MANY = 6.0, 30
+
+
+def _traces(sample: Sample) -> tuple[Any, Any]:
+    from recert.recurrence import anchors, fingerprints
+
+    return fingerprints(sample.x, sample.lengths), anchors(sample.x, sample.lengths)
+
+
+def check_iid(record: Record, sheet: Sheet, sample: Sample) -> None:
+    """Units that repeat or overlap are no independent draws, whatever is declared (theory, 6)."""
+    from recert.recurrence import shifted_within, within
+
+    prints, stretches = _traces(sample)
+    copies = shifted_within(stretches, None if record.sample["groups"] is None else sample.units)
+    discrete = sample.x.ndim == 2
+    doubted = copies.blatant or (within(prints).tiled and not discrete)
+    doubted = (doubted and not record.of_list) or (record.gibbs and _tiled(sample))
+    _doubted(record, sheet, "iid", doubted, "sequences recur more than draws do")
+
+
+def check_held_out(record: Record, sheet: Sheet, sample: Sample, held: Sample) -> None:
+    """Held-out units that occur in the sample more often than chance explains were not held out."""
+    doubted = _shared(sample, held)
+    _doubted(record, sheet, "holdout", doubted, "more are in the sample than chance explains")
+
+
+def _shared(sample: Sample, other: Sample) -> bool:
+    from recert.recurrence import between, shifted_between
+
+    (first, heads), (second, tails) = _traces(sample), _traces(other)
+    overlap = between(first, second, discrete=sample.x.ndim == 2)
+    return bool(overlap.suspicious or shifted_between(heads, tails).blatant)
+
+
+def _doubted(record: Record, sheet: Sheet, id: str, doubted: bool, why: str) -> None:
+    status = record.statuses.get(id)
+    ok = not doubted or status == "violated"
+    sheet.holds(f"assumptions.{id}.status", ok, status, why if doubted else status, "repeated")
+
+
+def _tiled(sample: Sample) -> bool:
+    """Whether all sequences, with labels, occur a multiple of k > 1 times."""
+    labels = [row.tobytes() for row in sample.labels]
+    counts: dict[tuple[bytes, bytes], int] = {}
+    for key in zip(sample.sequences(), labels, strict=True):
+        counts[key] = counts.get(key, 0) + 1
+    return len(counts) >= MANY and int(np.gcd.reduce(list(counts.values()))) > 1
+
+
+def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, rest: Sample) -> None:
+    """Which units made the prior, that none of them is counted, and that it knows no others."""
+    from recert.verifier.measure import measured
+
+    prior = posterior.prior
+    seen = whole.rows(np.flatnonzero(whole.units < prior.units))
+    both = f"{seen.digest()}\n{seen.units_digest()}"
+    found = hashlib.sha256(both.encode()).hexdigest()
+    sheet.holds("choices.prior_digest", prior.digest == found, prior.digest, found, "re-measured")
+    check_iid(record, sheet, rest)
+    _doubted(record, sheet, "roles", _shared(seen, rest), "units that made the prior are counted")
+    counted = measured(record, prior.centre, rest)
+    wrong = counted.weights * ~(counted.margins.M > 0.0)
+    sums = np.bincount(rest.units[counted.margins.owner], wrong, minlength=rest.m)
+    losses = rest.m * sums.astype(np.float64)
+    doubted = _drift(losses) > DEVIATIONS
+    _doubted(record, sheet, "prior", doubted, "it errs less on the first units than later")
+
+
+def _drift(losses: Array) -> float:
+    """How much less is lost on the first of these units than later, in deviations (5b)."""
+    m = len(losses)
+    cuts = np.unique(np.arange(1, 64) * m // 64)
+    cuts = cuts[(cuts >= 10) & (cuts <= m - 10)]
+    if not len(cuts):
+        return 0.0
+    mean, sums = float(losses.mean()), np.cumsum(losses)
+    spread = np.sqrt(max(mean * (1.0 - mean), 10.0 / m))
+    gaps = (sums[-1] - sums[cuts - 1]) / (m - cuts) - sums[cuts - 1] / cuts
+    return float((gaps / (spread * np.sqrt(1.0 / cuts + 1.0 / (m - cuts)))).max())

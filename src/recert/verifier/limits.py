@@ -1,0 +1,51 @@
+"""What may be read at all: plain JSON of a certificate's size, so that nothing takes for ever.
+
+A certificate of a hundred blocks has some ten thousand values. What is far beyond that, or no JSON,
+is refused before anything is derived from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from recert.errors import InputError
+
+DEPTH, VALUES, LETTERS, TEXT = 12, 200_000, 10_000, 4_000_000
+# Whole numbers that every JSON reader agrees on.
+WHOLE = 2**53
+# Lists whose members are compared with each other.
+NEEDS = 64
+
+
+def check(data: Mapping[str, Any]) -> None:
+    """InputError for what is no JSON, or larger than any certificate."""
+    values, letters = 0, 0
+    waiting: list[tuple[Any, int]] = [(data, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        values += 1
+        _need(depth <= DEPTH and values <= VALUES, "it is too large")
+        if isinstance(value, Mapping):
+            _need(all(isinstance(key, str) for key in value), "a key is no text")
+            waiting += [(key, depth + 1) for key in value]
+            waiting += [(x, depth + 1) for x in value.values()]
+            needs = value.get("needs", ())
+            _need(not isinstance(needs, (list, tuple)) or len(needs) <= NEEDS, "it is too large")
+        elif isinstance(value, (list, tuple)):
+            waiting += [(x, depth + 1) for x in value]
+        elif isinstance(value, str):
+            letters += len(value)
+            _need(len(value) <= LETTERS and letters <= TEXT, "a text is too long")
+        elif isinstance(value, int):
+            _need(abs(value) <= WHOLE, "a whole number is beyond 2^53")
+        elif isinstance(value, float):
+            _need(math.isfinite(value), "a number is not finite")
+        else:
+            _need(value is None, f"a {type(value).__name__} is no JSON")
+
+
+def _need(condition: bool, what: str) -> None:
+    if not condition:
+        raise InputError(f"that is no certificate ({what}); pass what `recert certify` wrote")
