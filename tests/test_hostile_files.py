@@ -260,9 +260,7 @@ BAD = [None, True, -1, 0, 2**31, 2**53, 10**30, 10**400, 1e300, "", "\0", "/dev/
        b"1", float("nan"), float("inf"), 10**5000]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", ["german-nouns", "cmudict", "text", "idx", "synthetic", "recall"]
-)
+@pytest.mark.parametrize("name", ["german-nouns", "cmudict", "text", "idx", "synthetic", "recall"])
 def test_options_of_data_sets_of_any_type_and_size(name: str, tmp_path: Path) -> None:
     targets = hostile.targets()
     for kind in ("nouns", "cmudict", "text", "idx images"):

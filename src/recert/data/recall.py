@@ -18,9 +18,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST_DRAWN = 20_000_000
 
 
-def load(
-    m: int = 10_000, *, seed: int = 0, letters: int = 3, max_length: int = 10
-) -> SequenceData:
+def load(m: int = 10_000, *, seed: int = 0, letters: int = 3, max_length: int = 10) -> SequenceData:
     """Draw m strings of ``max_length`` letters, each labelled with its first letter.
 
     Args:

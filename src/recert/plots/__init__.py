@@ -6,6 +6,7 @@ from recert.plots.gate_studies import gate_study
 from recert.plots.ladders import Rung, cells, ladder, rungs
 from recert.plots.studies import bars, growth
 from recert.plots.through_training import through_training
+from recert.plots.tradeoff_studies import tradeoff
 
 __all__ = [
     "CodePoint",
@@ -20,5 +21,6 @@ __all__ = [
     "ladder",
     "rungs",
     "through_training",
+    "tradeoff",
     "value_text",
 ]

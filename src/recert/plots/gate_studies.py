@@ -11,8 +11,9 @@ from recert.plots.canvas import pyplot, save
 
 CELLS = {"mgu": "C1", "gru": "C2", "lstm": "C3"}
 PARTS = {"gates": "#b2182b", "candidate": "#2166ac", "head": "#8c8c8c"}
+COLOURS = {"MGU": "C1", "GRU": "C2", "LSTM": "C3", "conv": "C4", "vanilla": "C0"}
 # Of printed orders nobody reads more decades.
-DECADES = 20.0
+DECADES = 8.0
 
 Curve = tuple[str, Sequence[int], Sequence[Sequence[float]]]
 
@@ -85,15 +86,18 @@ def _bars(axis: Any, bars: Sequence[tuple[str, str, Mapping[str, float]]]) -> No
 
 
 def _curves(axis: Any, title: str, label: str, curves: Sequence[Curve]) -> None:
-    for number, (name, steps, by_seed) in enumerate(curves):
+    plain = [name for name, _, _ in curves if name.startswith("vanilla")]
+    for name, steps, by_seed in curves:
+        colour = COLOURS[name.split(",")[0]]
+        style = "--" if name in plain[1:] else "-"
         values = [seed for seed in by_seed if len(seed)]
         if not values:
             continue
         middle = [mean(column) for column in zip(*values, strict=True)]
-        axis.plot(steps, middle, color=f"C{number}", linewidth=1.8, label=name)
+        axis.plot(steps, middle, style, color=colour, linewidth=1.8, label=name)
         low = [min(column) for column in zip(*values, strict=True)]
         high = [max(column) for column in zip(*values, strict=True)]
-        axis.fill_between(steps, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
+        axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     if "log10" in label:
         axis.set_ylim(0.0, DECADES)
     else:

@@ -28,7 +28,7 @@ from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, St
 # Options that decide a network's results, besides its horizons.
 _DECIDING = ("units", "effort", "batch", "delta")
 # Nouns held back on which errors are checked.
-HELD = 10_000
+HELD = 5_000
 SHOWN = (
     "regime", "network", "d_h", "training error", "± training error", "‖U‖", "reach of gates",
     "largest ‖U‖ for θ < 1", "θ, class", "nats of gates", "other nats", "certified",
@@ -250,11 +250,11 @@ GATES = Study(
     "Do gates help: every cell at comparable error, rates and bounds against t",
     {
         "data_path": Option(None, "nouns.csv; by default that of the package german-nouns"),
-        "units": Option(20_000, "nouns to train on", quick=4_000, least=100),
-        "effort": Option(1.0, "share of the recipes' epochs", quick=0.6, least=1e-3),
-        "batch": Option(512, "nouns a step", quick=128),
+        "units": Option(10_000, "nouns to train on", quick=3_000, least=100),
+        "effort": Option(1.0, "share of the recipes' epochs", quick=0.5, least=1e-3),
+        "batch": Option(256, "nouns a step", quick=128),
         "longest": Option(400, "the longest horizon", quick=200, least=4),
-        "points": Option(12, "horizons at which bounds are evaluated", quick=6, least=3),
+        "points": Option(10, "horizons at which bounds are evaluated", quick=4, least=3),
         "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),
     },
     _cells,

@@ -73,9 +73,7 @@ def measure(
 def _measured(network: Network, sample: Any) -> Gates:
     few = slice(0, MEASURED_ON)
     reading = Reading(network.input_kind, network.d_x, network.K)
-    part = Sample(
-        sample.sequences[few], sample.labels[few], reading, lengths=sample.lengths[few]
-    )
+    part = Sample(sample.sequences[few], sample.labels[few], reading, lengths=sample.lengths[few])
     return measured_gates(network, part)
 
 
@@ -125,9 +123,7 @@ def _thresholds(cell: str, network: Network, caps: Any, bounded: Gates) -> dict[
     }
 
 
-def _bounds(
-    cell: str, case: Case, measured: Gates, horizons: Sequence[int]
-) -> dict[str, Any]:
+def _bounds(cell: str, case: Case, measured: Gates, horizons: Sequence[int]) -> dict[str, Any]:
     """log10 of bounds, and the margin ball's nats by what its blocks are for, at every horizon."""
     values: dict[str, list[float]] = {}
     nats: list[dict[str, float]] = []
@@ -172,9 +168,7 @@ def growth_a_step(result: Mapping[str, Any], horizons: Sequence[int]) -> float:
     return math.exp(slope / result["weights"])
 
 
-def crossing(
-    horizons: Sequence[int], lower: Sequence[float], upper: Sequence[float]
-) -> int | None:
+def crossing(horizons: Sequence[int], lower: Sequence[float], upper: Sequence[float]) -> int | None:
     """The first horizon from which on ``lower`` stays below ``upper``, or None."""
     first = None
     for t, a, b in zip(horizons, lower, upper, strict=True):

@@ -93,7 +93,13 @@ CONTENDERS: tuple[Contender, ...] = (
     _small("GRU", "gru", 8, 0.02, epochs=18),
     _small("LSTM", "lstm", 8, 0.02, epochs=18),
     _small(
-        "conv", "conv", 20, 0.04, epochs=18, channels=4, width=5,
+        "conv",
+        "conv",
+        20,
+        0.04,
+        epochs=18,
+        channels=4,
+        width=5,
         caps={"E": 6.0, "U": 1.0, "W": 1.0, "V": 1.0},
     ),  # fmt: skip
     Contender("vanilla", FREE, "vanilla", {**_ENTROPY, "d_h": 10}),

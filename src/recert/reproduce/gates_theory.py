@@ -10,9 +10,9 @@ s ≥ 1/2. The rates of `recert.rates` are then linear in the norm B of the cand
 | GRU | s_z + s_z s_r B | β + (2B_Uz + √d_h B·B_Ur)/4 |
 | LSTM | s_g + s_r s_o B | β + (s_o Ĉ B_Ug + s_o B_Ur + B_Uo)/4, Ĉ = s_r/(1 − s_g) |
 
-so each is below 1 up to a largest B. With all gates alike and no U in them it is (1 − s)/s²: 2 where
-gates cannot move, 1 at s = (√5 − 1)/2, where a gate's reach B_W B_x + ‖U‖_row is 0.4812. Past that
-a gated cell with ‖U‖ ≥ 1 has a rate above 1.
+so each is below 1 up to a largest B. With all gates alike and no U in them it is (1 − s)/s²: 2 at
+most, where gates cannot move, and 1 at s = (√5 − 1)/2, where a gate's reach B_W B_x + ‖U‖_row is
+ln((1 + √5)/2) = 0.4812. Past that a gated cell with ‖U‖ ≥ 1 has a rate above 1.
 """
 
 from __future__ import annotations
