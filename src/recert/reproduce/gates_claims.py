@@ -47,7 +47,7 @@ def comparable(keyed: Keyed, regime: str) -> str:
 
 
 def verdict(held: Iterable[bool]) -> str:
-    """ "held" if all, "not held" if none, else "held in part"."""
+    """The verdict: held if all are, not held if none is, else in part."""
     found = list(held)
     return "held" if all(found) else "held in part" if any(found) else "not held"
 

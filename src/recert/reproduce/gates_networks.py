@@ -101,7 +101,7 @@ CONTENDERS: tuple[Contender, ...] = (
         channels=4,
         width=5,
         caps={"E": 6.0, "U": 1.0, "W": 1.0, "V": 1.0},
-    ),  # fmt: skip
+    ),
     Contender("vanilla", FREE, "vanilla", {**_ENTROPY, "d_h": 10}),
     Contender("MGU", FREE, "mgu", {**_ENTROPY, "d_h": 6}),
     Contender("GRU", FREE, "gru", {**_ENTROPY, "d_h": 5}),
