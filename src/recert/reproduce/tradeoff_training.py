@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recert import norms
 from recert.data import SequenceData
@@ -57,21 +57,11 @@ def trained(
     nearest orthogonal matrix, before the first step and after every one.
     """
     from recert.training import train
+    from recert.training.callbacks import keep_orthogonal
 
     caps = None if constraint.cap is None else {"U": constraint.cap}
-    after = _to_orthogonal if constraint.name == ORTHOGONAL else None
+    after = keep_orthogonal if constraint.name == ORTHOGONAL else None
     return train(sample, recipe, seed=seed, caps=caps, tracker=after)
-
-
-def _to_orthogonal(model: Any, step: int, loss: float | None = None) -> None:
-    """A callback of the trainer's that moves U to its polar factor."""
-    import torch
-
-    from recert.training.projections import orthogonal
-
-    with torch.no_grad():
-        U = model.weights["U"]
-        U.copy_(orthogonal(U, 1.0))
 
 
 def largest_margin(network: Network, T: int) -> float:
