@@ -139,8 +139,8 @@ def _row(
         "‖U‖": [r["U"] for r in seeds],
         "cap on ‖U‖": [r["cap on U"] for r in seeds],
         "reach of gates": [r["reach"] for r in seeds if r["reach"] is not None],
-        "largest ‖U‖ for β < 1": [r["largest U, β"] for r in seeds],
-        "largest ‖U‖ for θ < 1": [r["largest U, θ"] for r in seeds],
+        "largest ‖U‖ for β < 1": [max(0.0, r["largest U, β"]) for r in seeds],
+        "largest ‖U‖ for θ < 1": [max(0.0, r["largest U, θ"]) for r in seeds],
         **{
             f"{letter}, {title}": [r["rates"][source][letter][-1] for r in seeds]
             for letter in "βθ"

@@ -39,7 +39,7 @@ def comparable(keyed: Keyed, regime: str) -> str:
     errors = {n: mean(r["error"] for r in seeds) for (g, n), seeds in keyed.items() if g == regime}
     low, high = min(errors, key=errors.__getitem__), max(errors, key=errors.__getitem__)
     gap = errors[high] - errors[low]
-    said = "comparable" if gap <= COMPARABLE else f"more than {COMPARABLE:.0%} apart"
+    said = "comparable" if gap <= COMPARABLE else "more than two points apart"
     return (
         f"Training errors, {regime}: {errors[low]:.3f} ({low}) to {errors[high]:.3f} ({high}), "
         f"{said}."
