@@ -28,6 +28,11 @@ NOUNS, RECALL = "german-nouns", "recall"
 TASKS = (NOUNS, RECALL)
 CERTIFIED = ("theorem_2_clipped", "theorem_2_single_scale", "margin_ball")
 LOCAL = "local_ball"
+LOCAL_TITLE = {
+    "none": "local ball (certified)",
+    "first": "local ball (certified), first seed",
+    "all": "local ball (certified)",
+}
 # Units on which errors are checked.
 HELD = 5_000
 # Recipes ranged over d_h and T in 1..32 each, with nouns in view.
@@ -156,7 +161,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     chance = recall.chance_error(request.options["letters"])
 
     def draw(path: Path) -> Path:
-        return plots.tradeoff(_panels(found, chance), path)
+        return plots.tradeoff(_panels(found, chance, request.options["local"]), path)
 
     return Conclusion(
         rows, draw, tradeoff_claims.claims(found), _notes(request, found, chance),
@@ -197,7 +202,9 @@ def value(result: Mapping[str, Any], name: str = "margin_ball") -> float:
     return float(result["bounds"][name]["value"])
 
 
-def _panels(found: Keyed, chance: float) -> list[tuple[str, list[str], dict[str, Any], float]]:
+def _panels(
+    found: Keyed, chance: float, local: str
+) -> list[tuple[str, list[str], dict[str, Any], float]]:
     """(task, constraints, curve → values by constraint and seed, error of guessing or NaN)."""
     names = [constraint.name for constraint in CONSTRAINTS]
     panels = []
@@ -205,7 +212,7 @@ def _panels(found: Keyed, chance: float) -> list[tuple[str, list[str], dict[str,
         rows = [found[task, name] for name in names]
         curves = {
             "margin ball (certified)": [[value(r) for r in seeds] for seeds in rows],
-            "local ball (certified)": [
+            LOCAL_TITLE[local]: [
                 [value(r, LOCAL) for r in seeds if LOCAL in r["bounds"]] for seeds in rows
             ],
             "error held back": [[r["held-back error"] for r in seeds] for seeds in rows],
