@@ -86,7 +86,7 @@ def bad(result: tuple[int, str, str], *words: str) -> None:
 def test_data_list_and_info(run: Run) -> None:
     status, out, err = run("data", "list")
     assert status == 0 and not err
-    for name in ("german-nouns", "cmudict", "text", "idx", "synthetic"):
+    for name in ("german-nouns", "cmudict", "text", "idx", "synthetic", "recall"):
         assert name in out
         status, told, _ = run("data", "info", name)
         assert status == 0 and name in told and "source" in told

@@ -262,14 +262,15 @@ BAD = [None, True, -1, 0, 2**31, 2**53, 10**30, 10**400, 1e300, "", "\0", "/dev/
        b"1", float("nan"), float("inf"), 10**5000]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["german-nouns", "cmudict", "text", "idx", "synthetic"])
+@pytest.mark.parametrize("name", ["german-nouns", "cmudict", "text", "idx", "synthetic", "recall"])
 def test_options_of_data_sets_of_any_type_and_size(name: str, tmp_path: Path) -> None:
     targets = hostile.targets()
     for kind in ("nouns", "cmudict", "text", "idx images"):
         for file, content in targets[kind].files.items():
             (tmp_path / file).write_bytes(content)
     paths = {"german-nouns": {"path": "n"}, "cmudict": {"path": "c"}, "text": {"path": "t"},
-             "idx": {"images": "i", "labels": "l"}, "synthetic": {}}  # fmt: skip
+             "idx": {"images": "i", "labels": "l"}, "synthetic": {},
+             "recall": {}}  # fmt: skip
     known = {key: tmp_path / value for key, value in paths[name].items()}
     data.load(name, **known)
     for option in data.info(name).options:

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 from recert.arguments import short
-from recert.data import cmudict, german_nouns, idx, synthetic, text
+from recert.data import cmudict, german_nouns, idx, recall, synthetic, text
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 
@@ -105,6 +105,15 @@ _CATALOGUE: tuple[DataInfo, ...] = (
         classes="the first, last or most frequent letter, with label noise, at the last letter",
         source="drawn on the spot from a seed",
         loader=synthetic.load,
+    ),
+    DataInfo(
+        name="recall",
+        summary="strings of independent letters of which the first must be remembered to the end",
+        unit="string",
+        inputs="one of a few letters",
+        classes="the first letter, at the last one; without it the error is 1 − 1/letters",
+        source="drawn on the spot from a seed",
+        loader=recall.load,
     ),
 )
 

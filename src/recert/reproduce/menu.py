@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from recert.errors import InputError
 from recert.reproduce.figure4 import FIGURE4
+from recert.reproduce.gates import GATES
 from recert.reproduce.study import Study
 from recert.reproduce.table1 import TABLE1
+from recert.reproduce.tradeoff import TRADEOFF
 
 STUDIES: tuple[Study, ...] = (
     FIGURE4,
     TABLE1,
+    GATES,
+    TRADEOFF,
 )
 
 
