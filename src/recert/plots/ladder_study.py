@@ -10,6 +10,10 @@ from recert.plots.canvas import pyplot, save
 
 Row = Mapping[str, Any]
 
+COLOURS = (
+    "#000000", "#d73027", "#fc8d59", "#b8860b", "#c51b7d", "#7b3294", "#8c510a", "#1b7837",
+    "#01665e", "#2166ac", "#4393c3",
+)  # fmt: skip
 PARTS = {
     "training error": "#8c8c8c",
     "margin": "#b8860b",
@@ -40,10 +44,10 @@ def ladder_against_m(
         FileError: the file cannot be written.
     """
     plt = pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(12.5, 9.0), squeeze=False)
+    figure, axes = plt.subplots(2, 2, figsize=(14.5, 9.0), squeeze=False)
     for axis, (network, rows) in zip(axes[0], ladders.items(), strict=False):
         _ladder(axis, network, rows, titles)
-    axes[0][-1].legend(fontsize=7.5, loc="upper right")
+    axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False)
     _steps(axes[1][0], parts, steps)
     _parts(axes[1][1], parts)
     return save(figure, path)
@@ -56,7 +60,7 @@ def _ladder(axis: Any, network: str, rows: Sequence[Row], titles: Mapping[str, s
             continue
         style = "--" if there[0]["kind"] == "order" else "-"
         sizes, values = [row["m"] for row in there], [row["value"] for row in there]
-        colour = f"C{number % 10}"
+        colour = "#8c8c8c" if style == "--" else COLOURS[number % len(COLOURS)]
         wide = [row["half range"] for row in there]
         axis.plot(sizes, values, f"o{style}", color=colour, markersize=3.5, label=titles[bound])
         low = [v - w for v, w in zip(values, wide, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recert.errors import InputError
 from recert.reproduce.figure4 import FIGURE4
 from recert.reproduce.open1 import OPEN_1
+from recert.reproduce.open2 import OPEN_2
 from recert.reproduce.study import Study
 from recert.reproduce.table1 import TABLE1
 
@@ -12,6 +13,7 @@ STUDIES: tuple[Study, ...] = (
     FIGURE4,
     TABLE1,
     OPEN_1,
+    OPEN_2,
 )
 
 

@@ -27,6 +27,7 @@ from recert.reproduce.open1_anatomy import (
     nats_a_parameter,
     slope,
     steps,
+    unsaturated,
     without_logarithms,
 )
 from recert.reproduce.open1_answers import answers
@@ -182,15 +183,17 @@ def rows_of(runs: Runs) -> list[dict[str, Any]]:
 
 def slopes(runs: Runs, network: str, rung: str) -> tuple[float | None, float | None]:
     """Mean and half the range over seeds of the exponent of m in (value − test error)."""
+    seeds = dict.fromkeys(seed for name, _, seed in runs if name == network)
+    there = {
+        (m, seed): run
+        for (name, m, seed), run in runs.items()
+        if name == network and rung in run["rungs"]
+    }
+    sizes_ = unsaturated(rung, {key: run["rungs"][rung]["value"] for key, run in there.items()})
     found = []
-    for seed in dict.fromkeys(seed for _, _, seed in runs):
-        there = {
-            m: run
-            for (name, m, s), run in runs.items()
-            if name == network and s == seed and rung in run["rungs"]
-        }
-        values = {m: run["rungs"][rung]["value"] for m, run in there.items()}
-        power = slope(rung, values, {m: run["held_error"] for m, run in there.items()})
+    for seed in seeds:
+        values = {m: there[m, seed]["rungs"][rung]["value"] for m in sizes_}
+        power = slope(values, {m: there[m, seed]["held_error"] for m in sizes_})
         found += [] if power is None else [power]
     return mean_and_spread(found) if found else (None, None)
 
@@ -275,7 +278,7 @@ OPEN_1 = Study(
         "largest": Option(64_000, "largest number of units", quick=8000, least=51),
         "sizes": Option(3, "numbers of units, evenly in their logarithms", quick=2, least=2),
         "held": Option(10_000, "units held back"),
-        "steps": Option(300, "steps of training, whatever m is", quick=120),
+        "steps": Option(200, "steps of training, whatever m is", quick=120),
         "batch": Option(512, "units a step"),
         "local": Option(8000, "largest m for the local margin ball", quick=1000, least=0),
         "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),

@@ -131,19 +131,27 @@ def entropy_integral(rung: Rung) -> float:
     return float(10 ** rung["terms"]["log10_complexity"]) / 24.0
 
 
-def slope(name: str, values: Mapping[int, float], error: Mapping[int, float]) -> float | None:
-    """The exponent of m in value − error, of what is not saturated; None for too few sizes.
+def unsaturated(name: str, values: Mapping[tuple[int, int], float]) -> list[int]:
+    """The sizes m at which a statement says enough at every seed for its fall with m to count.
 
     Args:
-        name: of the statement.
+        name: of the statement; those that are not kl forms are never saturated.
+        values: (m, seed) → value.
+    """
+    sizes = sorted({m for m, _ in values})
+    if name not in KL_FORMS:
+        return sizes
+    return [m for m in sizes if max(v for (k, _), v in values.items() if k == m) < SATURATED]
+
+
+def slope(values: Mapping[int, float], error: Mapping[int, float]) -> float | None:
+    """The exponent of m in value − error; None for fewer than two sizes with value > error.
+
+    Args:
         values: m → value.
         error: m → error on units held back.
     """
-    kept = [
-        m
-        for m, value in sorted(values.items())
-        if value > error[m] and (name not in KL_FORMS or value < SATURATED)
-    ]
+    kept = [m for m, value in sorted(values.items()) if value > error[m]]
     if len(kept) < 2:
         return None
     return fit(kept, [math.log(values[m] - error[m]) for m in kept]).power

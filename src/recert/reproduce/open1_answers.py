@@ -84,8 +84,8 @@ def _why(runs: Runs, rows: Sequence[Row]) -> str:
     ]
     ball = [row["nats a parameter"] for row in rows if row["bound"] == "margin_ball"]
     first = (
-        f"Theorem 2 with its constants stands at 10^({_range(constants)}) times the printed "
-        "formula. "
+        f"Theorem 2 with its constants, at its own best γ, is 10^({_range(constants)}) times the "
+        "printed formula, which is evaluated at the γ of the best statement. "
         if constants
         else ""
     )
