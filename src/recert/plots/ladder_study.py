@@ -87,7 +87,9 @@ def _steps(axis: Any, parts: Sequence[Row], steps: Sequence[str]) -> None:
                 heights.append(row[f"decades: {step}"])
         axis.bar(places, heights, width, label=row["network"], color=f"C{number % 10}")
     axis.axhline(0.0, color="black", linewidth=1.0)
-    axis.set_xticks(range(len(steps)), steps, rotation=20, ha="right", fontsize=8.5)
+    # The local ball is run on smaller samples only.
+    names = [f"{step} (largest m run)" if step == "locality" else step for step in steps]
+    axis.set_xticks(range(len(steps)), names, rotation=20, ha="right", fontsize=8.5)
     axis.set_ylabel("log10 of what a step divides the value by")
     axis.set_title(f"steps of the ladder at m = {_size(parts)}", fontsize=10.5)
     axis.legend(fontsize=7.5)

@@ -40,7 +40,7 @@ def margins_through_training(
     _normalised(axes[0][1], rows)
     _gamma(axes[0][2], rows)
     _epochs(axes[1][0], there, base)
-    widths = {key[0]: final[key] for key in sorted(final) if key[1] == 0.0}
+    widths = {float(key[0]): final[key] for key in sorted(final) if key[1] == 0.0}
     noises = {key[1]: final[key] for key in sorted(final) if key[0] == base[0]}
     _ends(axes[1][1], widths, "hidden units d_h (no noise)")
     _ends(axes[1][2], noises, f"share of labels drawn afresh (d_h = {base[0]})")

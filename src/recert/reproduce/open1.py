@@ -221,6 +221,18 @@ def parts_of(runs: Runs) -> list[dict[str, Any]]:
     return found
 
 
+def drawn_parts(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the largest m; where the local ball stopped before it, its last step is added."""
+    largest = max(row["m"] for row in parts)
+    key = "decades: locality"
+    last = {row["network"]: row[key] for row in parts if key in row}
+    return [
+        {**row, **({key: last[row["network"]]} if row["network"] in last else {})}
+        for row in parts
+        if row["m"] == largest
+    ]
+
+
 def _by_seed(runs: Runs) -> dict[tuple[str, int], list[Result]]:
     found: dict[tuple[str, int], list[Result]] = {}
     for (name, m, _), run in runs.items():
@@ -231,7 +243,6 @@ def _by_seed(runs: Runs) -> dict[tuple[str, int], list[Result]]:
 def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     runs: Runs = dict(zip(_keys(request), results, strict=True))
     rows, parts = rows_of(runs), parts_of(runs)
-    largest = max(sizes(request))
 
     def draw(path: Path) -> Path:
         return ladder_study.ladder_against_m(
@@ -239,7 +250,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
                 name: [row for row in rows if row["network"] == name and row["bound"] in DRAWN]
                 for name in _shown(runs)
             },
-            [row for row in parts if row["m"] == largest],
+            drawn_parts(parts),
             path,
             titles=TITLES,
             steps=tuple(STEPS),

@@ -179,8 +179,8 @@ def explained(rows: Sequence[Result], level: str) -> tuple[float, float] | None:
 
     Returns:
         (share of the variance of log2 γ that log2 of the quantile explains at slope 1; standard
-        deviation of log2(γ/quantile), in octaves); None where γ does not vary. Only rows with a positive
-        median count, so that quantiles are compared on the same rows.
+        deviation of log2(γ/quantile), in octaves); None where γ does not vary. Only rows with a
+        positive median count, so that quantiles are compared on the same rows.
     """
     there = [(r["gamma"], r[level]) for r in rows if r["gamma"] is not None and r["median"] > 0]
     if len(there) < 3:
