@@ -79,6 +79,8 @@ def _gamma(axis: Any, rows: Sequence[Row]) -> None:
             for r in rows
             if (r["d_h"], r["noise"]) == key and r["gamma"] is not None and r["median"] > 0
         ]
+        if not there:
+            continue
         label = f"d_h = {key[0]}" + (f", noise {key[1]:g}" if key[1] else "")
         axis.plot(
             [r["median"] for r in there],
@@ -87,8 +89,9 @@ def _gamma(axis: Any, rows: Sequence[Row]) -> None:
             color=f"C{number % 10}",
             label=label,
         )
-    axis.set_xscale("log")
-    axis.set_yscale("log")
+    if axis.lines:
+        axis.set_xscale("log")
+        axis.set_yscale("log")
     _finish(axis, "median margin", "best γ of the margin ball", "best γ, all epochs")
 
 
@@ -121,4 +124,5 @@ def _finish(axis: Any, x: str, y: str, title: str) -> None:
     axis.set_ylabel(y)
     axis.set_title(title, fontsize=10.5)
     axis.grid(alpha=0.25)
-    axis.legend(fontsize=7.5)
+    if axis.lines:
+        axis.legend(fontsize=7.5)

@@ -113,7 +113,10 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     if base not in found:
         base = kinds[0]
     rows = table(found)
-    said = answers(found, base)
+    loaded = data.load(request.options["data"], seed=request.seeds[0])
+    # Of U, W and the head in K − 1 rows.
+    count = {k: k[0] * (k[0] + loaded.input_dim + loaded.K - 1) for k in kinds}
+    said = answers(found, base, count, request.options["units"])
 
     def draw(path: Path) -> Path:
         return margin_study.margins_through_training(rows, base, final(found), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -109,13 +110,72 @@ def excess(row: Result) -> float | None:
     return None if ball is None else float(ball - row["training error"])
 
 
-def answers(found: Found, base: Key) -> dict[str, str]:
-    """Sentences by topic."""
+def balanced_share(risk: float, ball: float, parameters: int, m: int) -> float:
+    """The share of units right by less than γ at which the margin ball would be smallest in γ.
+
+    With p = kl⁻¹(q, c), a step of ln γ lowers c by P/m (the nats are P ln(1/γ) and more) and raises
+    q by the share of units that it takes in, γ times the density of margins at γ. The two balance
+    where that is (P/m)·(∂p/∂c)/(∂p/∂q) = (P/m)/ln(p(1−q)/(q(1−p))). Where the density is flat from
+    0 to γ, it is the share of units with a margin in (0, γ].
+
+    Args:
+        risk: q, the hard-margin risk at γ.
+        ball: p, the value of the margin ball.
+        parameters: P.
+        m: number of units.
+    """
+    return parameters / m / math.log(ball * (1.0 - risk) / (risk * (1.0 - ball)))
+
+
+def balance(
+    found: Found, parameters: Mapping[Key, int], m: int
+) -> dict[Key, tuple[float, float, float, float]]:
+    """By kind of run: share within γ, the share that balances, their quotient, its spread.
+
+    Means over seeds and trained epochs where the ball says something; the spread is a standard
+    deviation.
+    """
+    by_kind = {}
+    for key in found:
+        rows = [row for series in along_epochs(found, [key]) for row in series]
+        there = [row for row in rows if row["gamma"] is not None]
+        if not there:
+            continue
+        share = np.array([row["hard risk"] - row["training error"] for row in there])
+        even = np.array(
+            [balanced_share(r["hard risk"], r["margin_ball"], parameters[key], m) for r in there]
+        )
+        ratio = share / even
+        by_kind[key] = (
+            float(share.mean()), float(even.mean()), float(ratio.mean()), float(ratio.std())
+        )  # fmt: skip
+    return by_kind
+
+
+def _balance(found: Found, parameters: Mapping[Key, int], m: int) -> str:
+    each = [
+        f"d_h = {d_h}, noise {noise:g}: {share:.4f} against {even:.4f}, quotient {ratio:.2f} "
+        f"(sd {spread:.2f})"
+        for (d_h, noise), (share, even, ratio, spread) in balance(found, parameters, m).items()
+    ]
+    if not each:
+        return ""
+    return (
+        "The share of units right by less than the best γ, against (P/m)/ln(p(1−q)/(q(1−p))), "
+        f"where a larger γ would lose as much risk as it saves nats: {'; '.join(each)}."
+    )
+
+
+def answers(
+    found: Found, base: Key, parameters: Mapping[Key, int] | None = None, m: int = 1
+) -> dict[str, str]:
+    """Sentences by topic; that on the balance only where numbers of parameters are given."""
     said = {
         "margins": _margins(found, base),
         "width": _kinds(found, widths(found), "width d_h", lambda key: f"{key[0]}"),
         "noise": _kinds(found, noises(found, base), "noise", lambda key: f"{key[1]:g}"),
         "quantile": _quantile(found),
+        "balance": _balance(found, parameters, m) if parameters else "",
     }
     for topic, series in series_of(found, base).items():
         said[f"follows {topic}"] = _follows(topic, series)
