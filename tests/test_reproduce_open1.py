@@ -21,8 +21,8 @@ from recert.reproduce.open1 import OPEN_1
 
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
-    "networks": "nouns-capped-8,nouns-free-16", "smallest": 200, "largest": 400, "sizes": 2, "held": 300,
-    "steps": 4, "batch": 64, "local": 0,
+    "networks": "nouns-capped-8,nouns-free-16", "smallest": 200, "largest": 400, "sizes": 2,
+    "held": 300, "steps": 4, "batch": 64, "local": 0,
 }  # fmt: skip
 
 
