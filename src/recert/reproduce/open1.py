@@ -289,7 +289,7 @@ OPEN_1 = Study(
         "largest": Option(64_000, "largest number of units", quick=8000, least=51),
         "sizes": Option(3, "numbers of units, evenly in their logarithms", quick=2, least=2),
         "held": Option(10_000, "units held back"),
-        "steps": Option(200, "steps of training, whatever m is", quick=120),
+        "steps": Option(200, "steps of training, about, whatever m is", quick=120),
         "batch": Option(512, "units a step"),
         "local": Option(8000, "largest m for the local margin ball", quick=1000, least=0),
         "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),

@@ -1,6 +1,7 @@
 """Networks on which ``recert reproduce open-1`` climbs down its ladder: data, recipe, what is paid.
 
-Each takes the same number of steps at every m, so that rungs differ by the sample, not by training.
+Each takes about as many steps at every m (whole epochs), so that rungs differ by the sample and
+little by training.
 The caps were found on German nouns: certificates there pay for the search; on cmudict they were
 fixed beforehand and cost nothing.
 """
@@ -69,7 +70,7 @@ def named(names: str) -> dict[str, Trainee]:
 
 
 def recipe(trainee: Trainee, m: int, *, steps: int, batch: int) -> Recipe:
-    """How such a network is trained on m units: as many steps whatever m is."""
+    """How such a network is trained on m units: about as many steps whatever m is, in whole epochs."""
     from recert.training.recipes import GERMAN_NOUNS, GERMAN_NOUNS_FREE
 
     usual = GERMAN_NOUNS[trainee.cell] if trainee.capped else GERMAN_NOUNS_FREE
