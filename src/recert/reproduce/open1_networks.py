@@ -70,7 +70,7 @@ def named(names: str) -> dict[str, Trainee]:
 
 
 def recipe(trainee: Trainee, m: int, *, steps: int, batch: int) -> Recipe:
-    """How such a network is trained on m units: about as many steps whatever m is, in whole epochs."""
+    """How such a network is trained on m units: about as many steps at any m."""
     from recert.training.recipes import GERMAN_NOUNS, GERMAN_NOUNS_FREE
 
     usual = GERMAN_NOUNS[trainee.cell] if trainee.capped else GERMAN_NOUNS_FREE
