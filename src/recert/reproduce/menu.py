@@ -5,6 +5,8 @@ from __future__ import annotations
 from recert.errors import InputError
 from recert.reproduce.figure4 import FIGURE4
 from recert.reproduce.gates import GATES
+from recert.reproduce.open1 import OPEN_1
+from recert.reproduce.open2 import OPEN_2
 from recert.reproduce.study import Study
 from recert.reproduce.table1 import TABLE1
 from recert.reproduce.tradeoff import TRADEOFF
@@ -14,6 +16,8 @@ STUDIES: tuple[Study, ...] = (
     TABLE1,
     GATES,
     TRADEOFF,
+    OPEN_1,
+    OPEN_2,
 )
 
 

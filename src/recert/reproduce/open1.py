@@ -1,0 +1,299 @@
+"""``recert reproduce open-1``: the ladder of theorems on trained networks, against m, width, cell.
+
+The paper's first open problem asks for tighter bounds. Several networks are trained on several
+sample sizes and certified by the package's menu, from Theorem 2 as printed (an order, not a bound)
+down to the limit of units held back; `open1_anatomy` takes the values apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from recert.data import SequenceData
+from recert.errors import InputError
+from recert.pipeline import certify
+from recert.plots import ladder_study
+from recert.reproduce import open1_networks
+from recert.reproduce.open1_anatomy import (
+    STEPS,
+    TITLES,
+    anatomy,
+    mean_and_spread,
+    nats_a_parameter,
+    slope,
+    steps,
+    unsaturated,
+    without_logarithms,
+)
+from recert.reproduce.open1_answers import answers
+from recert.reproduce.open1_networks import Trainee
+from recert.reproduce.slopes import spread
+from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
+
+CERTIFIED = (
+    "theorem_2",
+    "theorem_2_clipped",
+    "theorem_2_single_scale",
+    "theorem_3_l1_cover",
+    "theorem_3_gaussian",
+    "margin_cover",
+    "margin_ball",
+    "held_out",
+)
+DRAWN = tuple(name for name in TITLES if name not in ("margin_cover", "theorem_3_l1_cover"))
+"""Rungs in the picture: those that others hide are left out."""
+Runs = Mapping[tuple[str, int, int], Result]
+
+
+def sizes(request: Request) -> list[int]:
+    """The sample sizes; InputError where there are not two."""
+    found = spread(
+        request.options["smallest"], request.options["largest"], request.options["sizes"]
+    )
+    if len(found) < 2 or found[0] != request.options["smallest"]:
+        raise InputError("sizes of samples do not rise; lower smallest or raise largest and sizes")
+    return found
+
+
+def _keys(request: Request) -> Iterable[tuple[str, int, int]]:
+    names = open1_networks.named(request.options["networks"])
+    return itertools.product(names, sizes(request), request.seeds)
+
+
+def _cells(request: Request) -> list[Cell]:
+    keys, trainees = list(_keys(request)), open1_networks.named(request.options["networks"])
+    orders: dict[tuple[str, int], SequenceData] = {}
+    for trainee, seed in itertools.product(trainees.values(), request.seeds):
+        if (trainee.data, seed) not in orders:
+            orders[trainee.data, seed] = open1_networks.loaded(trainee, seed)
+    return [
+        _cell(request, name, trainees[name], orders[trainees[name].data, seed], m, seed)
+        for name, m, seed in keys
+    ]
+
+
+def _cell(
+    request: Request, name: str, trainee: Trainee, loaded: SequenceData, m: int, seed: int
+) -> Cell:
+    options = {key: request.options[key] for key in ("steps", "batch", "held", "delta")}
+    local = trainee.local and m <= request.options["local"]
+    sample, held = open1_networks.parts(loaded, m, options["held"])
+    what = {
+        "study": "open-1", "revision": 1, "network": name, "m": m, "seed": seed, "local": local,
+        "data": trainee.data, "sample": sample.digest, "held back": held.digest, **options,
+    }  # fmt: skip
+    title = f"{name}, m = {m:,}, seed {seed}"
+    return Cell(
+        title,
+        what,
+        lambda bar: trained(trainee, sample, held, seed, options, local=local, bar=bar),
+    )
+
+
+def trained(
+    trainee: Trainee,
+    sample: SequenceData,
+    held: SequenceData,
+    seed: int,
+    options: Mapping[str, Any],
+    *,
+    local: bool,
+    bar: Progress | bool = False,
+) -> Result:
+    """Train one network and certify it: errors, number of parameters, and every rung."""
+    from recert.experiments.training_runs import error_of
+    from recert.training import train
+
+    recipe = open1_networks.recipe(
+        trainee, sample.m, steps=options["steps"], batch=options["batch"]
+    )
+    run = train(sample, recipe, seed=seed, progress=bar, description=f"{trainee.cell}, {sample.m}")
+    network = run.model.recert_network()
+    few = held.take(slice(0, max(1, min(held.m, sample.m // 4))))
+    certificate = certify(
+        network,
+        sample.sequences,
+        sample.labels,
+        delta=options["delta"],
+        lengths=sample.lengths,
+        input_bound=sample.input_bound,
+        max_length=sample.max_length,
+        caps=run.caps or None,
+        holdout=(few.sequences, few.labels, few.lengths),
+        holdout_role="checking",
+        draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
+        bounds=(*CERTIFIED, "local_ball") if local else CERTIFIED,
+        **open1_networks.paid(trainee, sample),
+    )
+    bounds = [b for b in certificate.bounds if b.log10 is not None and b.name in TITLES]
+    return {
+        "parameters": sum(block.parameters for block in network.margin_form().blocks()),
+        "error": float(certificate.sample["training_error"]),
+        "held_error": error_of(network, held),
+        "rungs": {
+            b.name: {
+                "kind": b.kind,
+                "value": float(b.value),
+                "log10": b.log10,
+                "gamma": b.choices.get("gamma"),
+                "terms": dict(b.terms),
+            }
+            for b in bounds
+        },
+    }
+
+
+def rows_of(runs: Runs) -> list[dict[str, Any]]:
+    """The table: a rung of a network at a size, with mean and half the range over seeds."""
+    rows = []
+    for (name, m), seeds in _by_seed(runs).items():
+        for rung in TITLES:
+            there = [run for run in seeds if rung in run["rungs"]]
+            if not there:
+                continue
+            value, wide = mean_and_spread([run["rungs"][rung]["value"] for run in there])
+            over = [run["rungs"][rung]["value"] - run["held_error"] for run in there]
+            paid = [nats_a_parameter(rung, r["rungs"][rung], r["parameters"]) for r in there]
+            nats = [x for x in paid if x is not None]
+            rows.append(
+                {
+                    "network": name,
+                    "m": m,
+                    "bound": rung,
+                    "kind": there[0]["rungs"][rung]["kind"],
+                    "value": value,
+                    "half range": wide,
+                    "over test error": mean_and_spread(over)[0],
+                    "training error": mean_and_spread([r["error"] for r in there])[0],
+                    "test error": mean_and_spread([r["held_error"] for r in there])[0],
+                    "nats a parameter": mean_and_spread(nats)[0] if nats else None,
+                    "parameters": there[0]["parameters"],
+                    "slope in m": slopes(runs, name, rung)[0],
+                    "slope half range": slopes(runs, name, rung)[1],
+                    "seeds": len(there),
+                }
+            )
+    return rows
+
+
+def slopes(runs: Runs, network: str, rung: str) -> tuple[float | None, float | None]:
+    """Mean and half the range over seeds of the exponent of m in (value − test error)."""
+    seeds = dict.fromkeys(seed for name, _, seed in runs if name == network)
+    there = {
+        (m, seed): run
+        for (name, m, seed), run in runs.items()
+        if name == network and rung in run["rungs"]
+    }
+    sizes_ = unsaturated(rung, {key: run["rungs"][rung]["value"] for key, run in there.items()})
+    found = []
+    for seed in seeds:
+        values = {m: there[m, seed]["rungs"][rung]["value"] for m in sizes_}
+        power = slope(values, {m: there[m, seed]["held_error"] for m in sizes_})
+        found += [] if power is None else [power]
+    return mean_and_spread(found) if found else (None, None)
+
+
+def parts_of(runs: Runs) -> list[dict[str, Any]]:
+    """Steps, and parts of the margin balls' values, by network and size: means over seeds."""
+    found = []
+    for (name, m), seeds in _by_seed(runs).items():
+        row: dict[str, Any] = {"network": name, "m": m}
+        taken = [{step.name: step for step in steps(run["rungs"])} for run in seeds]
+        for step in STEPS:
+            if all(step in one for one in taken):
+                row[f"decades: {step}"] = mean_and_spread([o[step].decades for o in taken])[0]
+                row[f"useful: {step}"] = mean_and_spread([o[step].useful for o in taken])[0]
+        for ball in ("margin_ball", "local_ball"):
+            there = [run for run in seeds if ball in run["rungs"]]
+            parts = [anatomy(run["rungs"][ball], run["error"], m) for run in there]
+            for part in parts[0] if parts else ():
+                row[f"{ball}: {part}"] = mean_and_spread([p[part] for p in parts])[0]
+            if there:
+                row[f"{ball}: at one nat a parameter"] = mean_and_spread(
+                    [without_logarithms(r["rungs"][ball], r["parameters"], m) for r in there]
+                )[0]
+        found.append(row)
+    return found
+
+
+def drawn_parts(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the largest m; where the local ball stopped before it, its last step is added."""
+    largest = max(row["m"] for row in parts)
+    key = "decades: locality"
+    last = {row["network"]: row[key] for row in parts if key in row}
+    return [
+        {**row, **({key: last[row["network"]]} if row["network"] in last else {})}
+        for row in parts
+        if row["m"] == largest
+    ]
+
+
+def _by_seed(runs: Runs) -> dict[tuple[str, int], list[Result]]:
+    found: dict[tuple[str, int], list[Result]] = {}
+    for (name, m, _), run in runs.items():
+        found.setdefault((name, m), []).append(run)
+    return found
+
+
+def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
+    runs: Runs = dict(zip(_keys(request), results, strict=True))
+    rows, parts = rows_of(runs), parts_of(runs)
+
+    def draw(path: Path) -> Path:
+        return ladder_study.ladder_against_m(
+            {
+                name: [row for row in rows if row["network"] == name and row["bound"] in DRAWN]
+                for name in _shown(runs)
+            },
+            drawn_parts(parts),
+            path,
+            titles=TITLES,
+            steps=tuple(STEPS),
+        )
+
+    said = answers(runs, rows, parts)
+    notes = [
+        f"Certified at δ = {request.options['delta']:g}, all statements of a network together, "
+        "each network alone; printed formulas are orders and bound nothing.",
+        "The held-out limit is for checking: its units were in view when the recipes were found.",
+        *said.values(),
+    ]
+    return Conclusion(
+        rows,
+        draw,
+        notes=notes,
+        extra={"answers": said, "parts": parts},
+        table=("network", "m", "bound", "kind", "value", "half range", "test error", "slope in m"),
+    )
+
+
+def _shown(runs: Runs) -> list[str]:
+    """The two networks whose ladders are drawn: the first, and the first with no caps if any."""
+    names = list(dict.fromkeys(name for name, _, _ in runs))
+    free = [n for n in names[1:] if not open1_networks.TRAINEES[n].capped]
+    return [names[0], *(free or names[1:])[:1]]
+
+
+OPEN_1 = Study(
+    "open-1",
+    "Open problem 1: every rung of the ladder against m, width and cell",
+    {
+        "networks": Option("all", "kinds of networks, separated by commas, or all",
+                           quick=open1_networks.QUICK),
+        "smallest": Option(1000, "smallest number of units to train on", least=50),
+        "largest": Option(64_000, "largest number of units", quick=8000, least=51),
+        "sizes": Option(3, "numbers of units, evenly in their logarithms", quick=2, least=2),
+        "held": Option(10_000, "units held back"),
+        "steps": Option(200, "steps of training, about, whatever m is", quick=120),
+        "batch": Option(512, "units a step"),
+        "local": Option(8000, "largest m for the local margin ball", quick=1000, least=0),
+        "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),
+    },
+    _cells,
+    _conclude,
+)  # fmt: skip

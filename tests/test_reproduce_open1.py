@@ -1,0 +1,167 @@
+"""`recert reproduce open-1`: what decides the answers against closed forms; a tiny run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from recert.concentration import kl_inverse_upper
+from recert.data import catalogue, synthetic
+from recert.errors import InputError
+from recert.plots import ladder_study as study
+from recert.reproduce import open1, open1_anatomy, open1_answers, open1_networks
+from recert.reproduce import run as running
+from recert.reproduce.open1 import OPEN_1
+
+QUIET = Console(quiet=True)
+TINY: dict[str, Any] = {
+    "networks": "nouns-capped-8,nouns-free-16", "smallest": 200, "largest": 400, "sizes": 2,
+    "held": 300, "steps": 4, "batch": 64, "local": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strings in place of nouns, so that nothing has to be installed."""
+    monkeypatch.setattr(
+        open1_networks,
+        "loaded",
+        lambda trainee, seed: synthetic.load(800, seed=seed),
+    )
+
+
+def rung(value: float, **terms: float) -> dict[str, Any]:
+    return {"kind": "certificate", "value": value, "log10": math.log10(value), "terms": terms}
+
+
+# What decides the answers.
+
+
+def test_steps_are_ratios_of_neighbours() -> None:
+    rungs = {
+        "printed_theorem_5": rung(100.0),
+        "theorem_2": rung(10.0),
+        "theorem_2_clipped": rung(2.0),
+        "theorem_2_single_scale": rung(0.8),
+        "margin_cover": rung(0.4),
+    }
+    found = {step.name: step for step in open1_anatomy.steps(rungs)}
+    assert set(found) == {"constants", "range", "entropy integral", "kl for deviations"}
+    assert found["constants"].decades == pytest.approx(1.0)
+    assert found["range"].decades == pytest.approx(math.log10(5.0))
+    assert found["range"].useful == 0.0
+    assert found["entropy integral"].useful == pytest.approx(0.2)
+    assert found["kl for deviations"].useful == pytest.approx(0.4)
+    assert found["constants"].useful == 0.0
+
+
+def test_parts_sum_to_the_value() -> None:
+    m, nats, risk, rest = 1000, 300.0, 0.25, 12.0
+    value = float(kl_inverse_upper(risk, (nats + rest) / m))
+    ball = rung(value, hard_margin_risk=risk, complexity_nats=nats, rate=(nats + rest) / m)
+    parts = open1_anatomy.anatomy(ball, 0.2, m)
+    assert sum(parts.values()) == pytest.approx(value, abs=1e-12)
+    assert parts["margin"] == pytest.approx(0.05) and min(parts.values()) > 0
+    # Without logarithms the same 300 nats are those of 300 parameters.
+    assert open1_anatomy.without_logarithms(ball, 300, m) == pytest.approx(value)
+    assert open1_anatomy.nats_a_parameter("margin_ball", ball, 100) == pytest.approx(3.0)
+    assert open1_anatomy.nats_a_parameter("theorem_2", ball, 100) is None
+    with_complexity = rung(3.0, log10_complexity=math.log10(2.4))
+    assert open1_anatomy.entropy_integral(with_complexity) == pytest.approx(0.1)
+
+
+def test_slopes_leave_out_what_is_saturated() -> None:
+    sizes = (100, 1000, 10_000)
+    error = dict.fromkeys(sizes, 0.1)
+    exact = {m: 0.1 + 50.0 / math.sqrt(m) for m in sizes}
+    assert open1_anatomy.slope(exact, error) == pytest.approx(-0.5)
+    assert open1_anatomy.slope({100: 0.5}, error) is None
+    values = {(100, 0): 0.97, (100, 1): 0.99, (1000, 0): 0.6, (1000, 1): 0.7}
+    assert open1_anatomy.unsaturated("margin_ball", values) == [1000]
+    assert open1_anatomy.unsaturated("theorem_2", values) == [100, 1000]
+
+
+def test_crossings_lie_on_the_power_law() -> None:
+    values = {m: 100.0 / math.sqrt(m) for m in (1000, 100_000)}
+    assert open1_anatomy.crossing(values, 1.0) == pytest.approx(10_000)
+    assert open1_anatomy.crossing(values, 0.1) is None
+    assert open1_anatomy.crossing(values, 50.0) == 1000
+    with pytest.raises(InputError):
+        open1_anatomy.crossing({}, 1.0)
+
+
+def test_the_answer_names_the_step_that_gains_most() -> None:
+    def parts(large: str) -> list[dict[str, Any]]:
+        row: dict[str, Any] = {"network": "n", "m": 10}
+        for step in open1_answers.CERTIFIED_STEPS:
+            row[f"decades: {step}"] = 2.0 if step == large else 0.1
+            row[f"useful: {step}"] = 0.0 if step == large else 0.1
+        return [row]
+
+    for step in open1_answers.CERTIFIED_STEPS:
+        assert f"Most decades are gained by the step '{step}'" in open1_answers._gain(parts(step))
+
+
+def test_every_rung_has_a_title() -> None:
+    known = {*open1.CERTIFIED, "local_ball", *open1_anatomy.PRINTED}
+    assert known == set(open1_anatomy.TITLES)
+    assert set(open1_anatomy.NATS) <= known and set(open1_anatomy.KL_FORMS) <= known
+
+
+def test_networks_take_as_many_steps_whatever_m_is() -> None:
+    for m in (64, 1000, 9000):
+        recipe = open1_networks.recipe(
+            open1_networks.TRAINEES["nouns-free-8"], m, steps=300, batch=100
+        )
+        assert recipe.epochs * (m // recipe.batch) == pytest.approx(300, rel=0.16)
+    names = {catalogue.info(t.data).name for t in open1_networks.TRAINEES.values()}
+    assert names == {"german-nouns", "cmudict"}
+
+
+# The command.
+
+
+def test_a_tiny_run_resumes_and_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = tmp_path / "a" / "cells"
+    first = OPEN_1.request(tmp_path / "a", seeds=(0, 1), given=TINY)
+    running.run(OPEN_1, first, console=QUIET)
+    found = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert {row["bound"] for row in found["rows"]} >= {*open1.CERTIFIED, "printed_theorem_2"}
+    assert {row["kind"] for row in found["rows"]} <= {"order", "certificate", "estimate"}
+    assert {"gain", "why", "slopes", "below 1", "below 0.5"} <= set(found["answers"])
+    for name in ("results.csv", "open-1.png", "open-1.svg", "command.txt"):
+        assert (tmp_path / "a" / name).stat().st_size > 0
+    kept = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in cells.iterdir()}
+    assert len(kept) == 8
+    gone = min(kept)
+    gone.unlink()
+    # Pictures were drawn once; what is done again is the one cell, to the same numbers.
+    monkeypatch.setattr(study, "ladder_against_m", lambda *_, **__: _[2])
+    running.run(OPEN_1, first, console=QUIET)
+    now = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in cells.iterdir()}
+    assert [p for p in now if now[p][0] != kept[p][0]] == [gone]
+    assert now[gone][1] == kept[gone][1]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"networks": "moon"}, "moon"),
+        ({"networks": "nouns-free-8,nouns-free-8"}, "each once"),
+        ({"largest": 60, "smallest": 60}, "rise"),
+        ({"largest": 700}, "held back"),
+    ],
+    ids=str,
+)
+def test_bad_requests(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    request: Callable[[], Any] = lambda: OPEN_1.cells(  # noqa: E731
+        OPEN_1.request(tmp_path, given=TINY | given)
+    )
+    with pytest.raises(InputError, match=words):
+        request()
