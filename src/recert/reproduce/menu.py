@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from recert.errors import InputError
 from recert.reproduce.figure4 import FIGURE4
+from recert.reproduce.implicit_bias import OPEN_3
 from recert.reproduce.study import Study
 from recert.reproduce.table1 import TABLE1
 
 STUDIES: tuple[Study, ...] = (
     FIGURE4,
     TABLE1,
+    OPEN_3,
 )
 
 
