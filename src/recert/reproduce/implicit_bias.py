@@ -195,7 +195,7 @@ def fitted(seen: Sequence[Result]) -> Trend:
     return trend([look["step"] for look in late], [largest(look) for look in late])
 
 
-def _short(x: float) -> float:
+def _short(x: float | np.floating[Any]) -> float:
     return float(f"{float(x):.6g}")
 
 
@@ -317,8 +317,8 @@ def _course(setting: Setting, found: Sequence[Result], target: float) -> Course:
 def _notes(request: Request) -> list[str]:
     options = request.options
     return [
-        f"'there' is where at most {options['target']:g} of the sample is wrong for the first time; "
-        "‖U‖ is interpolated between looks, all else is that of the first look past it. All runs go "
+        f"'there' is where the training error first comes down to {options['target']:g}: "
+        "‖U‖ interpolated between looks, all else at the first look past it. All runs go "
         f"on to step {options['steps']:,} at a constant step size.",
         "Runs start at U = 0.7 times an orthogonal matrix, the same at one seed; ‖U‖ of a GRU is "
         "the largest of its three, its β with gates as measured.",

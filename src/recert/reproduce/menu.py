@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recert.errors import InputError
+from recert.reproduce.adaptivity import OPEN_4
 from recert.reproduce.figure4 import FIGURE4
 from recert.reproduce.implicit_bias import OPEN_3
 from recert.reproduce.study import Study
@@ -12,6 +13,7 @@ STUDIES: tuple[Study, ...] = (
     FIGURE4,
     TABLE1,
     OPEN_3,
+    OPEN_4,
 )
 
 
