@@ -154,7 +154,7 @@ def test_descents_are_checked() -> None:
             Descent(**wrong)
     data, _ = start()
     with pytest.raises(InputError, match="not finite"):
-        descend(data, Recipe(d_h=4), Descent(step_size=1e37), steps=50)
+        descend(data, Recipe(d_h=4), Descent(step_size=1e39), steps=50)
     with pytest.raises(InputError, match="one label"):
         descend(
             replace(data, labels=np.zeros((40, 4), dtype=np.int64)), Recipe(), Descent(), steps=1
@@ -223,14 +223,14 @@ TINY = [
 @needs_nouns
 def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     few = [
-        Setting("vanilla", "sgd", 0.3), Setting("vanilla", "adam", 0.01),
-        Setting("vanilla", "sgd", 0.3, "cap"), Setting("gru", "adam", 0.01),
+        Setting("vanilla", "sgd", 0.3), Setting("vanilla", "adam", 0.01, "cap"),
+        Setting("gru", "adam", 0.01),
     ]  # fmt: skip
     monkeypatch.setattr(implicit_bias, "settings", lambda: few)
-    a, b = tmp_path / "a", tmp_path / "b"
+    a = tmp_path / "a"
     assert call(monkeypatch, *TINY, "--out", a) == 0
     first = json.loads((a / "results.json").read_text())
-    assert len(first["rows"]) == 4 and len(first["runs"]) == 8
+    assert len(first["rows"]) == 3 and len(first["runs"]) == 6
     for cell in first["cells"]:
         seen = cell["result"]["looks"]
         assert [row["step"] for row in seen] == looks(20)
@@ -242,11 +242,9 @@ def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     for path in sorted((a / "cells").iterdir())[:2]:
         path.unlink()
     assert call(monkeypatch, *TINY, "--out", a) == 0
-    assert call(monkeypatch, *TINY, "--out", b) == 0
-    for out in (a, b):
-        again = json.loads((out / "results.json").read_text())
-        assert again["cells"] == first["cells"] and again["claims"] == first["claims"]
-        assert (out / "open-3.png").stat().st_size and (out / "open-3.svg").stat().st_size
+    again = json.loads((a / "results.json").read_text())
+    assert again["cells"] == first["cells"] and again["claims"] == first["claims"]
+    assert (a / "open-3.png").stat().st_size and (a / "open-3.svg").stat().st_size
     assert "open-3" in (a / "command.txt").read_text()
 
 

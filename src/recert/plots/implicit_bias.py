@@ -12,6 +12,7 @@ import numpy as np
 from recert.plots.canvas import pyplot, save
 
 COLOURS = {"sgd": "#2166ac", "momentum": "#1b7837", "adam": "#b2182b"}
+LEVELS = (0.3, 0.2, 0.1, 0.05)
 STYLES = {"none": "-", "cap": "--", "orthogonal": ":", "decay": "-."}
 
 
@@ -26,7 +27,7 @@ class Course:
         constraint: its style.
         steps: looked at, by seed.
         norms: ‖U‖ at those, by seed.
-        there: ‖U‖ at equal training error, of the seeds that reach it.
+        at_errors: training error → ‖U‖ where it is first reached, of the seeds that reach it.
         spectra: singular values of U at the end, by seed; empty lists for gated cells.
     """
 
@@ -36,18 +37,17 @@ class Course:
     constraint: str
     steps: Sequence[Sequence[int]]
     norms: Sequence[Sequence[float]]
-    there: Sequence[float]
+    at_errors: Mapping[float, Sequence[float]]
     spectra: Sequence[Sequence[float]]
 
 
-def courses(drawn: Mapping[str, Course], path: str | Path, *, title: str, target: float) -> Path:
-    """Three panels: ‖U‖ against steps, ‖U‖ at equal error against step size, final spectra.
+def courses(drawn: Mapping[str, Course], path: str | Path, *, title: str) -> Path:
+    """Three panels: ‖U‖ against steps, ‖U‖ against training error, final spectra.
 
     Args:
         drawn: by name.
         path: a PNG, SVG or PDF file, written through a temporary name.
         title: of the picture.
-        target: the training error at which optimisers are compared.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -55,9 +55,9 @@ def courses(drawn: Mapping[str, Course], path: str | Path, *, title: str, target
     """
     plt = pyplot()
     vanilla = [c for c in drawn.values() if c.cell == "vanilla"]
-    figure, axes = plt.subplots(1, 3, figsize=(15.0, 4.9))
+    figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.4))
     _through(axes[0], vanilla)
-    _at_equal_error(axes[1], vanilla, target)
+    _at_equal_error(axes[1], vanilla)
     _spectra(axes[2], vanilla)
     for axis in axes:
         axis.grid(alpha=0.25)
@@ -68,15 +68,13 @@ def courses(drawn: Mapping[str, Course], path: str | Path, *, title: str, target
 def _through(axis: Any, vanilla: Sequence[Course]) -> None:
     """Means over seeds, the range of free runs shaded; strength of colour by step size."""
     for c in vanilla:
-        rank = sorted({o.step_size for o in vanilla if o.optimiser == c.optimiser})
-        alpha = 0.4 + 0.6 * rank.index(c.step_size) / max(1, len(rank) - 1)
         length = min(map(len, c.norms))
         norms = np.array([n[:length] for n in c.norms])
         steps = np.array(c.steps[0][:length], dtype=float)
         what = "" if c.constraint == "none" else f", {c.constraint}"
         axis.plot(
             steps, np.exp(np.log(norms).mean(axis=0)), STYLES[c.constraint],
-            color=COLOURS[c.optimiser], alpha=alpha, linewidth=1.5,
+            color=COLOURS[c.optimiser], alpha=_strength(c, vanilla), linewidth=1.5,
             label=f"{c.optimiser} {c.step_size:g}{what}",
         )  # fmt: skip
         if c.constraint == "none":
@@ -92,24 +90,34 @@ def _through(axis: Any, vanilla: Sequence[Course]) -> None:
     axis.legend(fontsize=6.5, ncol=2, frameon=False)
 
 
-def _at_equal_error(axis: Any, vanilla: Sequence[Course], target: float) -> None:
-    for name, colour in COLOURS.items():
-        found = [
-            c for c in vanilla if c.optimiser == name and c.constraint == "none" and len(c.there)
-        ]
-        if not found:
+def _at_equal_error(axis: Any, vanilla: Sequence[Course]) -> None:
+    """Free runs; errors that not every seed reaches are left out."""
+    for c in vanilla:
+        found = {e: n for e, n in c.at_errors.items() if len(n) == len(c.norms)}
+        if c.constraint != "none" or not found:
             continue
-        means = [float(np.mean(c.there)) for c in found]
-        spreads = [float(np.std(c.there, ddof=1)) if len(c.there) > 1 else 0.0 for c in found]
-        sizes = [c.step_size for c in found]
-        axis.errorbar(sizes, means, yerr=spreads, fmt="o-", color=colour, capsize=3, label=name)
+        means = [float(np.mean(n)) for n in found.values()]
+        spreads = [float(np.std(n, ddof=1)) if len(n) > 1 else 0.0 for n in found.values()]
+        axis.errorbar(
+            list(found), means, yerr=spreads, fmt="o-", color=COLOURS[c.optimiser], capsize=2,
+            alpha=_strength(c, vanilla), markersize=3.5, label=f"{c.optimiser} {c.step_size:g}",
+        )  # fmt: skip
     axis.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
-    axis.set_xlabel("step size")
+    axis.invert_xaxis()
+    axis.set_xticks(LEVELS, [f"{e:g}" for e in LEVELS])
+    axis.minorticks_off()
+    axis.set_xlabel("training error")
     axis.set_ylabel("‖U‖")
-    axis.set_title(f"when the training error reaches {target:g} (mean ± s.d.)", fontsize=10)
+    axis.set_title("where the training error is first reached (mean ± s.d.)", fontsize=10)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(fontsize=7, frameon=False)
+
+
+def _strength(c: Course, vanilla: Sequence[Course]) -> float:
+    """Of the colour: the larger the step size, the stronger."""
+    rank = sorted({o.step_size for o in vanilla if o.optimiser == c.optimiser})
+    return 0.4 + 0.6 * rank.index(c.step_size) / max(1, len(rank) - 1)
 
 
 def _spectra(axis: Any, vanilla: Sequence[Course]) -> None:
@@ -127,6 +135,6 @@ def _spectra(axis: Any, vanilla: Sequence[Course]) -> None:
         )  # fmt: skip
     axis.axhline(0.7, color="black", linewidth=0.8, linestyle=":", label="start")
     axis.set_xlabel("i")
-    axis.set_ylabel("σ_i of U")
+    axis.set_ylabel("singular value of U")
     axis.set_title("spectra at the end (mean of seeds)", fontsize=10)
     axis.legend(fontsize=7, frameon=False)

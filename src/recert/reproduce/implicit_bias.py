@@ -21,7 +21,7 @@ from recert.errors import InputError
 from recert.network import Network
 from recert.pipeline import certify
 from recert.plots.implicit_bias import Course, courses
-from recert.reproduce.implicit_bias_claims import Run, claims
+from recert.reproduce.implicit_bias_claims import LEVELS, Run, claims
 from recert.reproduce.slopes import spread
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
 from recert.reproduce.trends import TRENDS, Trend, mean_and_spread, trend
@@ -237,8 +237,8 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     )
 
     def draw(path: Path) -> Path:
-        drawn = {s.name: _course(s, found, target) for s, found in by_setting.items()}
-        return courses(drawn, path, title=title, target=target)
+        drawn = {s.name: _course(s, found) for s, found in by_setting.items()}
+        return courses(drawn, path, title=title)
 
     return Conclusion(
         rows,
@@ -301,17 +301,26 @@ def _run(setting: Setting, seed: int, result: Result, target: float) -> Run:
         setting.cell, setting.optimiser, setting.step_size, setting.constraint, seed,
         there.get("step"), norm_at(result["looks"], target), there.get("held_error"),
         last["error"], largest(last), fitted(result["looks"]).kind, result["diverged"],
+        {level: norm_at(result["looks"], float(level)) for level in LEVELS},
     )  # fmt: skip
 
 
-def _course(setting: Setting, found: Sequence[Result], target: float) -> Course:
+def _course(setting: Setting, found: Sequence[Result]) -> Course:
     steps = [[look["step"] for look in r["looks"]] for r in found]
     norms = [[largest(look) for look in r["looks"]] for r in found]
     return Course(
         setting.cell, setting.optimiser, setting.step_size, setting.constraint, steps, norms,
-        [n for r in found if (n := norm_at(r["looks"], target)) is not None],
+        _at_errors(found),
         [r["looks"][-1]["singular values"].get("U", []) for r in found],
     )  # fmt: skip
+
+
+def _at_errors(found: Sequence[Result]) -> dict[float, list[float]]:
+    """Training error → ‖U‖ where it is reached, of the seeds that reach it."""
+    return {
+        float(level): [n for r in found if (n := norm_at(r["looks"], float(level))) is not None]
+        for level in LEVELS
+    }
 
 
 def _notes(request: Request) -> list[str]:
