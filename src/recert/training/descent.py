@@ -26,6 +26,7 @@ from recert.training.recipes import Recipe
 OPTIMISERS = ("sgd", "momentum", "adam")
 CONSTRAINTS = ("none", "cap", "orthogonal", "decay")
 MOMENTUM = 0.9
+LARGEST = 3e38
 
 Watch = Callable[[RecurrentClassifier, int], bool]
 
@@ -62,6 +63,8 @@ class Descent:
             raise InputError(f"constraint is {self.constraint!r}; use {', '.join(CONSTRAINTS)}")
         for name in ("step_size", "cap", "decay"):
             arguments.positive(name, getattr(self, name))
+        if self.step_size > LARGEST:
+            raise InputError(f"step_size is {self.step_size:g}; float32 ends at {LARGEST:g}")
         arguments.whole("batch", self.batch)
 
     def torch(self, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
