@@ -149,7 +149,13 @@ def test_constraints_hold_at_every_step() -> None:
 
 
 def test_descents_are_checked() -> None:
-    for wrong in ({"optimiser": "moon"}, {"constraint": "x"}, {"step_size": 0.0}, {"step_size": 1e39}, {"batch": 0}):
+    for wrong in (
+        {"optimiser": "moon"},
+        {"constraint": "x"},
+        {"step_size": 0.0},
+        {"step_size": 1e39},
+        {"batch": 0},
+    ):
         with pytest.raises(InputError):
             Descent(**wrong)
     data, _ = start()

@@ -25,7 +25,7 @@ from recert.reproduce.trends import mean_and_spread
 
 TABLE = (
     "predictor", "bound", "kind", "true", "random", "ratio", "τ", "complexity ratio",
-    "τ of complexity", "verdict",
+    "τ of complexity", "τ of complexity, nouns", "verdict",
 )  # fmt: skip
 TRAIN = {
     "free": adaptivity_bounds.free,
@@ -140,6 +140,7 @@ def _row(s: Series) -> dict[str, Any]:
         "τ": _taus(s.taus()),
         "complexity ratio": mean_and_spread([(c[random] or 0.0) / (c[true] or 1.0) for c in costs]),
         "τ of complexity": _taus(s.complexity_taus()),
+        "τ of complexity, nouns": _taus(s.complexity_taus(nouns=True)),
         "verdict": s.verdict,
         "name": s.name,
         **{f"mean, {task.name}": _mean([v[places[task.name]] for v in s.values]) for task in TASKS},
