@@ -154,7 +154,7 @@ def test_series_decide_the_verdicts() -> None:
     ]  # fmt: skip
     assert verdicts(good) == ["held", "held", "held", "held in part", "held", "held", "held"]
     wrong = [
-        series([0.5] * 7, [*big]), series(up, [*up], kind="order"),
+        series([0.5] * 7, [*big]), series(up, [*up], kind="order", name="printed_theorem_1"),
         *(series(big, [*up], predictor="capped", name=name) for name in BY_CLASS),
     ]  # fmt: skip
     assert verdicts(wrong, 0.2) == ["not held"] * 7

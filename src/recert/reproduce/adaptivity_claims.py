@@ -139,7 +139,8 @@ def _sound(every: Sequence[Series]) -> Claim:
         PLACE, "the analysis holds even when features and labels are independent",
         "held" if not below else "not held",
         f"of {len(margins)} certificates for tasks whose true risk is known exactly {below} are "
-        f"below it; the least on random labels is {least:.4f}, the true risk at least {(K - 1) / K:.4f}",
+        f"below it; the least on random labels is {least:.4f}, the true risk at least "
+        f"{(K - 1) / K:.4f}",
     )  # fmt: skip
 
 
@@ -175,13 +176,12 @@ def _complexity_follows(every: Sequence[Series]) -> Claim:
     """Norms, and complexities that know the network, of free networks."""
     wanted = ("‖U‖", "‖W‖", "‖V‖", "printed_theorem_2", "margin_ball", "local_ball")
     found = [s for s in every if s.predictor == "free" and s.name in wanted]
-    taus = {s.title: s.taus() if s.kind == "norm" else s.complexity_taus() for s in found}
-    held = [judged(t) == "notices" for t in taus.values()]
+    held = [judged(s.complexity_taus()) == "notices" for s in found]
     return Claim(
         PLACE, "easier tasks lead to low complexity networks, harder ones to highly complex ones",
         _verdict(held),
         "τ of complexity and true risk over the tasks, free networks: "
-        + "; ".join(f"{title} {_range(t)}" for title, t in taus.items())
+        + "; ".join(f"{s.title} {_range(s.complexity_taus())}" for s in found)
         + "; over the nouns alone: "
         + "; ".join(f"{s.title} {_range(s.complexity_taus(nouns=True))}" for s in found)
         + f"; 'held' is at least {NOTICES} at every seed in all of them",
