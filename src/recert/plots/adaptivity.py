@@ -52,7 +52,7 @@ def tasks_against_bounds(lines: Sequence[Line], path: str | Path, *, title: str)
         FileError: the file cannot be written.
     """
     plt = pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(14.5, 5.4))
+    figure, axes = plt.subplots(1, 2, figsize=(12.5, 6.4))
     free = [line for line in lines if line.predictor == "free"]
     order = np.argsort(np.mean(np.array(free[0].risks), axis=0), kind="stable")
     _relative(axes[0], free, order)
@@ -63,13 +63,17 @@ def tasks_against_bounds(lines: Sequence[Line], path: str | Path, *, title: str)
             ha="right",
         )  # fmt: skip
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.legend(
+            fontsize=8, frameon=False, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.22)
+        )
     figure.suptitle(title, fontsize=11)
     return save(figure, path)
 
 
 def _relative(axis: Any, free: Sequence[Line], order: np.ndarray) -> None:
-    for line in free:
+    axis.set_prop_cycle(color=[*(f"C{i}" for i in range(10)), "black"])
+    bounds = [line for line in free if line.kind != "norm"]
+    for line in bounds:
         costs = [c for c in line.complexities if all(x is not None for x in c)]
         if not costs:
             continue

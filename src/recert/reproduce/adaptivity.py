@@ -192,7 +192,7 @@ def _notes(request: Request, by_task: Sequence[Mapping[str, Any]]) -> list[str]:
         f"Training error / true risk of the {', '.join(PREDICTORS)} network: {errors}.",
         "'true' and 'random' are values on nouns with true and with random labels, 'ratio' the "
         "latter over the former. τ is Kendall's rank correlation with the true risk over the tasks "
-        "at one seed, certificates being cut at 1. Complexity is what is paid besides the risk "
+        "at one seed, certificates being cut at 0.999. Complexity is what is paid besides the risk "
         "on the sample.",
     ]
 
