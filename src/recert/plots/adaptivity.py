@@ -11,6 +11,8 @@ import numpy as np
 
 from recert.plots.canvas import pyplot, save
 
+TEN = ("blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "olive", "cyan")
+
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -71,7 +73,7 @@ def tasks_against_bounds(lines: Sequence[Line], path: str | Path, *, title: str)
 
 
 def _relative(axis: Any, free: Sequence[Line], order: np.ndarray) -> None:
-    axis.set_prop_cycle(color=[*(f"C{i}" for i in range(10)), "black"])
+    axis.set_prop_cycle(color=[f"tab:{name}" for name in TEN] + ["black"])
     bounds = [line for line in free if line.kind != "norm"]
     for line in bounds:
         costs = [c for c in line.complexities if all(x is not None for x in c)]
