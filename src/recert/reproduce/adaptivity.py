@@ -1,0 +1,215 @@
+"""``recert reproduce open-4``: which bounds notice how hard a task is, and which cannot.
+
+One architecture is trained on nouns with true labels, on nouns with labels that are partly or all
+random, and on easier languages. A bound notices if it ranks the tasks as the true risk does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from recert import data
+from recert.errors import InputError
+from recert.plots.adaptivity import Line, tasks_against_bounds
+from recert.reproduce import adaptivity_bounds, adaptivity_claims
+from recert.reproduce.adaptivity_bounds import PREDICTORS
+from recert.reproduce.adaptivity_claims import Series
+from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, Task, material
+from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
+from recert.reproduce.trends import mean_and_spread
+
+TABLE = (
+    "predictor", "bound", "kind", "true", "random", "ratio", "τ", "complexity ratio",
+    "τ of complexity", "τ of complexity, nouns", "verdict",
+)  # fmt: skip
+TRAIN = {
+    "free": adaptivity_bounds.free,
+    "capped": adaptivity_bounds.capped,
+    "compressed": adaptivity_bounds.compressed,
+}
+NORMS = ("U", "W", "V")
+
+
+def _cells(request: Request) -> list[Cell]:
+    options = dict(request.options)
+    if options["few"] > options["units"]:
+        raise InputError(f"few is more than the {options['units']:,} units; use fewer")
+    nouns = data.load("german-nouns", seed=0, max_length=options["horizon"])
+
+    def cell(task: Task, seed: int) -> Cell:
+        what = {
+            "study": "open-4", "revision": 1, "seed": seed, "task": task.name,
+            "digest": nouns.digest[:20], **options,
+        }  # fmt: skip
+        return Cell(
+            f"seed {seed}: {task.name}", what, lambda bar: _done(task, nouns, options, seed, bar)
+        )
+
+    return [cell(task, seed) for seed in request.seeds for task in TASKS]
+
+
+def _done(task: Task, nouns: Any, options: dict[str, Any], seed: int, bar: Progress) -> Result:
+    units = material(task, nouns, options["units"], options["held"], seed)
+    progress = bar.add_task("training and bounds", total=len(PREDICTORS))
+    found = {}
+    for name in PREDICTORS:
+        bar.update(progress, description=f"{name} network")
+        found[name] = TRAIN[name](units, options, seed)
+        bar.advance(progress)
+    bar.remove_task(progress)
+    return found
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Results by seed and task."""
+
+    found: Mapping[tuple[int, str], Result]
+    seeds: Sequence[int]
+
+    def over(self, predictor: str, seed: int) -> list[Result]:
+        """A predictor's results at one seed, by task in the order of `TASKS`."""
+        return [self.found[seed, task.name][predictor] for task in TASKS]
+
+
+def series(runs: _Runs) -> list[Series]:
+    """Every bound of every predictor, with values by seed and task; norms are listed as bounds."""
+    made = []
+    for predictor in PREDICTORS:
+        every = {seed: runs.over(predictor, seed) for seed in runs.seeds}
+        first = [r["bounds"] for results in every.values() for r in results]
+        for name in [n for n in first[0] if all(n in bounds for bounds in first)]:
+            about = first[0][name]
+            made.append(
+                Series(
+                    predictor, name, about["title"], _kind([b[name]["kind"] for b in first]),
+                    [[10 ** r["bounds"][name]["log10"] for r in v] for v in every.values()],
+                    [[r["bounds"][name]["complexity"] for r in v] for v in every.values()],
+                    [[r["true risk"] for r in v] for v in every.values()],
+                )
+            )  # fmt: skip
+    norms = {
+        f"‖{letter}‖": [[r["norms"][letter] for r in runs.over("free", s)] for s in runs.seeds]
+        for letter in NORMS
+    }
+    risks = [[r["true risk"] for r in runs.over("free", s)] for s in runs.seeds]
+    return made + [
+        Series("free", name, name, "norm", values, values, risks) for name, values in norms.items()
+    ]
+
+
+def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
+    names = [(seed, task.name) for seed in request.seeds for task in TASKS]
+    runs = _Runs(dict(zip(names, results, strict=True)), request.seeds)
+    every = series(runs)
+    by_task = [_task_row(task, runs) for task in TASKS]
+
+    def draw(path: Path) -> Path:
+        title = f"{request.options['units']:,} units; mean and range of seeds " + ", ".join(
+            map(str, request.seeds)
+        )
+        return tasks_against_bounds(_lines(every, by_task), path, title=title)
+
+    return Conclusion(
+        [_row(s) for s in every], draw, adaptivity_claims.claims(every, runs.found),
+        _notes(request, by_task), {"tasks": by_task}, table=TABLE,
+    )  # fmt: skip
+
+
+def _kind(kinds: Sequence[str]) -> str:
+    """An estimate if it is one anywhere."""
+    return "estimate" if "estimate" in kinds else kinds[0]
+
+
+def _row(s: Series) -> dict[str, Any]:
+    places = {task.name: i for i, task in enumerate(TASKS)}
+    true, random = places[TRUE], places[RANDOM]
+    costs = [c for c in s.complexities if None not in c]
+    return {
+        "predictor": s.predictor,
+        "bound": s.title,
+        "kind": s.kind,
+        "true": mean_and_spread([v[true] for v in s.values]),
+        "random": mean_and_spread([v[random] for v in s.values]),
+        "ratio": mean_and_spread([v[random] / v[true] for v in s.values]),
+        "τ": _taus(s.taus()),
+        "complexity ratio": mean_and_spread([(c[random] or 0.0) / (c[true] or 1.0) for c in costs]),
+        "τ of complexity": _taus(s.complexity_taus()),
+        "τ of complexity, nouns": _taus(s.complexity_taus(nouns=True)),
+        "verdict": s.verdict,
+        "name": s.name,
+        **{f"mean, {task.name}": _mean([v[places[task.name]] for v in s.values]) for task in TASKS},
+    }
+
+
+def _task_row(task: Task, runs: _Runs) -> dict[str, Any]:
+    """True risks and training errors of a task's predictors."""
+    row: dict[str, Any] = {
+        "task": task.name,
+        "true risk is": "exact" if task.exact else "estimated",
+    }
+    for predictor in PREDICTORS:
+        found = [runs.found[seed, task.name][predictor] for seed in runs.seeds]
+        row[f"{predictor}: training error"] = mean_and_spread([r["training error"] for r in found])
+        row[f"{predictor}: true risk"] = mean_and_spread([r["true risk"] for r in found])
+        row[f"{predictor}: mean true risk"] = _mean([r["true risk"] for r in found])
+    return row
+
+
+def _lines(every: Sequence[Series], by_task: Sequence[Mapping[str, Any]]) -> list[Line]:
+    names = [row["task"] for row in by_task]
+    return [
+        Line(s.predictor, s.name, s.title, s.kind, names, s.values, s.complexities, s.risks)
+        for s in every
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _taus(taus: Sequence[float | None]) -> str:
+    known = [t for t in taus if t is not None]
+    return mean_and_spread(known) if len(known) == len(taus) and known else "all alike"
+
+
+def _notes(request: Request, by_task: Sequence[Mapping[str, Any]]) -> list[str]:
+    options = request.options
+    errors = "; ".join(
+        f"{row['task']} "
+        + ", ".join(f"{row[f'{p}: training error']} / {row[f'{p}: true risk']}" for p in PREDICTORS)
+        for row in by_task
+    )
+    return [
+        f"free: d_h = {options['hidden']}, {options['few']} units, no caps; capped and compressed: "
+        f"d_h = 8, {options['units']:,} units; the capped one inside declared caps "
+        f"{adaptivity_bounds.CAPS} and at a declared γ = {adaptivity_bounds.MARGIN}.",
+        f"Training error / true risk of the {', '.join(PREDICTORS)} network: {errors}.",
+        "'true' and 'random' are values on nouns with true and with random labels, 'ratio' the "
+        "latter over the former. τ is Kendall's rank correlation with the true risk over the tasks "
+        "at one seed, certificates being cut at 0.999. Complexity is what is paid besides the risk "
+        "on the sample.",
+    ]
+
+
+OPEN_4 = Study(
+    "open-4",
+    "Open problem 4, adaptivity: which bounds notice random labels and easy tasks",
+    {
+        "units": Option(2500, "units of capped and compressed networks", quick=1000, least=50),
+        "few": Option(400, "units that the free network memorises", quick=200, least=20),
+        "held": Option(1000, "units held out", quick=500, least=20),
+        "hidden": Option(24, "hidden units d_h of the free network"),
+        "horizon": Option(9, "t, the last letters of a noun, the letters of a sentence"),
+        "epochs": Option(30, "passes of the capped and the compressed network", quick=20),
+        "memorising": Option(120, "passes of the free network", quick=100),
+        "delta": Option(0.01, "failure probability of each certificate", least=1e-300),
+    },
+    _cells,
+    _conclude,
+)  # fmt: skip
