@@ -6,9 +6,9 @@ from recert.errors import InputError
 from recert.reproduce.adaptivity import OPEN_4
 from recert.reproduce.figure4 import FIGURE4
 from recert.reproduce.gates import GATES
+from recert.reproduce.implicit_bias import OPEN_3
 from recert.reproduce.open1 import OPEN_1
 from recert.reproduce.open2 import OPEN_2
-from recert.reproduce.implicit_bias import OPEN_3
 from recert.reproduce.study import Study
 from recert.reproduce.table1 import TABLE1
 from recert.reproduce.tradeoff import TRADEOFF
