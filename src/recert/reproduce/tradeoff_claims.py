@@ -94,8 +94,8 @@ def _worse(found: Keyed, task: str, what: str, of: Measure) -> Claim:
     return Claim(
         "Section 2", f"β > 1: generalization becomes worse ({what}), {task}",
         verdict(held),
-        f"larger at ‖U‖ ≤ 3 than at ≤ 1, by more than {ALIKE}, at {sum(held)} of {len(held)} seeds; by cap: "
-        f"{_by_cap(found, task, of, '.4f' if what == 'the gap' else '.3f')}",
+        f"larger at ‖U‖ ≤ 3 than at ≤ 1, by more than {ALIKE}, at {sum(held)} of {len(held)} "
+        f"seeds; by cap: {_by_cap(found, task, of, '.4f' if what == 'the gap' else '.3f')}",
     )  # fmt: skip
 
 
