@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo compare ladder test check simulate bench clean
+.PHONY: demo compare ladder reproduce test check simulate bench clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,10 @@ ladder: .venv/.installed ## every certificate on both real data sets: ten to twe
 	$(BIN)/recert ladder german-nouns --out ladder/german-nouns
 	$(BIN)/recert ladder cmudict --units 73000 --out ladder/cmudict
 
+reproduce: .venv/.installed ## the paper's tables, claims and open problems (figure4 wants a text: --data-path)
+	for study in table1 gates tradeoff open-1 open-2 open-3 open-4; do \
+		$(BIN)/recert reproduce $$study --out reproduce/$$study || exit 1; done
+
 test: .venv/.installed ## every test but the long simulations
 	$(BIN)/python -m pytest -n 2
 
@@ -39,4 +43,4 @@ bench: .venv/.installed ## speed, as ratios to a baseline in the same run
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf .venv build dist demo compare ladder .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo compare ladder reproduce .pytest_cache .mypy_cache .ruff_cache .hypothesis
