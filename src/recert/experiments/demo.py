@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from recert import data, plots
+from recert import adapters, data, plots
 from recert.certificate import Certificate
 from recert.concentration import rounded_up
 from recert.data import SequenceData
@@ -23,18 +24,19 @@ DRAWN = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """One network of the demo."""
+    """One network of the demo, and what is recorded beside it."""
 
     title: str
     case: Case
     certificate: Certificate
+    meta: dict[str, Any]
 
 
 def run(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Outcome]:
     """Train, certify, print and draw; files go to ``out``.
 
     Args:
-        out: folder for ``certificate.json`` (one per network), ``ladder.png`` and ``time.png``.
+        out: folder for networks and certificates, ``ladder.png`` and ``time.png``.
         seed: of the shuffle of the data and of both trainings.
         console: where to print.
     """
@@ -56,14 +58,19 @@ def run(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Out
         for name, recipe, how in plan:
             outcomes.append(_one(name, recipe, how, training, test, seed, bar))
     for (name, *_), outcome in zip(plan, outcomes, strict=True):
+        adapters.save_network(outcome.case.network, out / name, meta=outcome.meta)
         outcome.certificate.save(out / name / "certificate.json")
         console.print(tables.ladder(outcome.certificate, outcome.title))
         console.print(tables.finite_list(outcome.certificate), "")
     console.print(tables.ledger(outcomes[0].certificate))
     _draw(outcomes, out)
     console.print(_explanation(outcomes), soft_wrap=True)
-    console.print(f"\nWritten to {out}: capped/certificate.json, free/certificate.json, "
-                  "ladder.png, time.png", soft_wrap=True)  # fmt: skip
+    console.print(
+        f"\nWritten to {out}: networks and certificates in capped and free, ladder.png, time.png. "
+        "To check one:\n"
+        f"    recert verify {out}/capped/certificate.json --model {out}/capped --data german-nouns",
+        soft_wrap=True,
+    )
     return outcomes
 
 
@@ -100,7 +107,15 @@ def _one(
     certificate = conclude(case)
     norm = next(b for b in certificate.network["blocks"] if b["name"] == "U")["norms"]["spectral"]
     title = f"Vanilla RNN of {case.network.d_h} units, {how}; ‖U‖ = {norm:.2f}"
-    return Outcome(title, case, certificate)
+    meta = {
+        "data": {"name": training.name, "options": {"seed": seed}},
+        "units": training.units,
+        "digest": training.digest,
+        "max_length": training.max_length,
+        "caps": trained.caps or None,
+        "tried": GERMAN_NOUNS_CHOICES["vanilla"],
+    }
+    return Outcome(title, case, certificate, meta)
 
 
 def _draw(outcomes: list[Outcome], out: Path) -> None:
