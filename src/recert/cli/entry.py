@@ -62,8 +62,6 @@ def main() -> None:
         SystemExit: always.
         KeyboardInterrupt: Ctrl-C; `recert.cli.main` says so.
     """
-    # Once the work is done, Python has nothing to say about Ctrl-C.
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     before, sys.unraisablehook = sys.unraisablehook, _not_lost
     plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if plain and threading.current_thread() is threading.main_thread():
@@ -71,6 +69,9 @@ def main() -> None:
     try:
         _run()
     finally:
+        # Once the work is done, nobody has anything to say about Ctrl-C: what is registered last is
+        # called first, before what libraries do at their end.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         sys.unraisablehook = before
         if signal.getsignal(signal.SIGINT) is _interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
