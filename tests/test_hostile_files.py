@@ -471,3 +471,14 @@ def test_bombs_within_400_mib(name: str, tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert found.returncode == 0, (found.stdout, found.stderr)
+
+
+def test_signalling_nans_are_refused_in_one_line(tmp_path: Path) -> None:
+    """They make numpy warn where quiet ones do not."""
+    save_network(hostile.small_network(1), tmp_path)
+    path = next(tmp_path.glob("*.safetensors"))
+    raw = bytearray(path.read_bytes())
+    raw[-8:] = struct.pack("<Q", 0x7FF0000000000001)
+    path.write_bytes(bytes(raw))
+    with pytest.raises(RecertError):
+        load_network(path)

@@ -254,7 +254,8 @@ class _Reader:
         values = [self.take(name, where) for name in names]
         if len({value.shape for value in values}) > 1:
             raise InputError(f"{where}: {' and '.join(names)} are summed but differ in shape")
-        value = np.add.reduce(values)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and ∞ are refused by the block
+            value = np.add.reduce(values)
         norms: dict[int, Norm] = {1: "euclidean", 2: "column" if tokens else "spectral"}
         norm = norms.get(value.ndim, "operator")
         name = names[0] if self.by_tensor else letter
