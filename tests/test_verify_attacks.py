@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from flint import ctx
 
 import family
 import recert
-from recert import margins
+from recert import compression, margins
 from recert.certificate import Certificate, seal
+from recert.concentration import kl_inverse_upper
 from recert.errors import InputError
 from recert.gibbs import assign_roles, certify_posterior, part_digest
 from recert.layers import layer_of
@@ -445,3 +447,25 @@ def test_tails_from_the_top() -> None:
             found = float(balls.hypergeometric_tail(k, n, N, D).upper())
             assert found == pytest.approx(hypergeom.cdf(k, N, D, n), rel=1e-8)
         assert balls.binomial_limit(5 * 10**8, 10**9, balls.ball(0.01)) < balls.ball(0.51)
+
+
+def test_ties_cannot_be_counted_as_right(tmp_path: Path) -> None:
+    """A network that answers nothing ties everywhere; its file, claimed to err nowhere."""
+    rng = np.random.default_rng(0)
+    net = recert.vanilla(np.zeros((2, 2)), np.zeros((2, 4)), np.zeros((3, 2)))
+    found = compression.compress(net, lambda _: 0.3, m=60, delta=0.01, evaluations=10)
+    path = tmp_path / "t.rcz"
+    compression.save_program(found.best.program, path)
+    x, y = rng.integers(0, 4, (400, 5)), rng.integers(0, 3, 400)
+    data = recert.certify(path, x, y, max_length=5, bounds=("occam",)).to_json()
+    assert data["sample"]["training_error"] == 1.0 and verify(data, path, x, y)
+    bound = next(b for b in data["bounds"] if b["name"] == "occam")
+    value = float(kl_inverse_upper(0.0, bound["terms"]["rate"]))
+    bound["terms"].update(error=0.0, value=value)
+    bound.update(value=value, log10=math.log10(value) + 1e-12, vacuous=False)
+    data["sample"]["training_error"] = 0.0
+    data["statement"] = recert.Certificate.from_json(data | {"seal": seal(data)}).statement()
+    data["seal"] = seal(data)
+    assert verify(data) and verify(data, path)
+    rows = {check.row for check in verify(data, path, x, y).failures()}
+    assert {"sample.training_error", "occam.terms.error"} <= rows
