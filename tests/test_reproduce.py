@@ -21,34 +21,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recert import cli, files
+from recert import files
 from recert.data import packages, text, vocabulary, wikipedia
 from recert.errors import FileError, InputError, MissingDependencyError
 from recert.reproduce import claims_growth, classes, figure4, menu, table1
 from recert.reproduce import run as running
 from recert.reproduce.slopes import fit, spread
 from recert.reproduce.study import Cell, Claim, Conclusion, Option, Request, Study
+from recert.reproduce.words import ranged, verdict
 
 Run = Callable[..., tuple[int, str, str]]
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command; return exit status, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["recert", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -147,7 +130,7 @@ run(study, study.request(Path(sys.argv[1])), console=Console(quiet=True))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX can kill a process so that nothing of it runs on")
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen([*command, "first"]) as process:
@@ -484,3 +467,13 @@ def test_without_any_text_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> 
         wikipedia.find("datasets")
     monkeypatch.setattr(wikipedia, "_downloaded", lambda: "= A =\n")
     assert wikipedia.find()[0] == "= A =\n"
+
+
+def test_verdicts_and_ranges() -> None:
+    assert [verdict(held) for held in ([], [False], [True, False], [True])] == [
+        "not held", "not held", "held in part", "held",
+    ]  # fmt: skip
+    assert ranged([0.1, None, 0.3]) == "0.100 to 0.300"
+    assert ranged([1.0001, 1.0002], ".2f") == "1.00"
+    assert ranged([None], none="all alike") == "all alike"
+    assert ranged([1.0, 123456.0], ".1f") == "1.0 to 1.2e+05"

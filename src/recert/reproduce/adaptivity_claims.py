@@ -11,6 +11,7 @@ from recert.reproduce.adaptivity_bounds import BY_CLASS
 from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, K
 from recert.reproduce.study import Claim, Result
 from recert.reproduce.trends import kendall
+from recert.reproduce.words import ranged, verdict
 
 PLACE = "Section 7 (IV)"
 NOTICES = 0.7
@@ -152,10 +153,10 @@ def _vacuous(every: Sequence[Series]) -> Claim:
     places = [i for i, task in enumerate(TASKS) if task.name in (TRUE, "last letter")]
     held = [s.values[k][i] >= NOTHING for s in free for k in range(len(s.values)) for i in places]
     return Claim(
-        PLACE, "this often yields very pessimistic results", _verdict(held),
+        PLACE, "this often yields very pessimistic results", verdict(held),
         f"{sum(held)} of {len(held)} certificates of free networks on true labels and on the "
         "easiest language are at least 0.999, held-out limits apart; their true risks there are "
-        f"{_range(s.risks[k][i] for s in free[:1] for k in range(len(s.risks)) for i in places)}",
+        f"{_alike(s.risks[k][i] for s in free[:1] for k in range(len(s.risks)) for i in places)}",
     )  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def _blind(every: Sequence[Series]) -> Claim:
     held = [s.constant for s in known]
     return Claim(
         PLACE, "what depends on declared caps and a declared γ alone cannot notice a task",
-        _verdict(held),
+        verdict(held),
         f"{sum(held)} of {len(held)} such complexities are the same for all {len(TASKS)} tasks at "
         f"every seed, up to {ALIKE:g}: "
         + "; ".join(
@@ -181,11 +182,11 @@ def _complexity_follows(every: Sequence[Series]) -> Claim:
     held = [judged(s.complexity_taus()) == "notices" for s in found]
     return Claim(
         PLACE, "easier tasks lead to low complexity networks, harder ones to highly complex ones",
-        _verdict(held),
+        verdict(held),
         "τ of complexity and true risk over the tasks, free networks: "
-        + "; ".join(f"{s.title} {_range(s.complexity_taus())}" for s in found)
+        + "; ".join(f"{s.title} {_alike(s.complexity_taus())}" for s in found)
         + "; over the nouns alone: "
-        + "; ".join(f"{s.title} {_range(s.complexity_taus(nouns=True))}" for s in found)
+        + "; ".join(f"{s.title} {_alike(s.complexity_taus(nouns=True))}" for s in found)
         + f"; 'held' is at least {NOTICES} at every seed in all of them",
     )  # fmt: skip
 
@@ -196,9 +197,9 @@ def _memorised(found: Mapping[tuple[int, str], Mapping[str, Result]]) -> Claim:
     random = [r["free"]["true risk"] for (_, task), r in found.items() if task == RANDOM]
     return Claim(
         "Zhang et al. 2016", "the same network can fit true and random labels alike",
-        _verdict(held),
+        verdict(held),
         f"{sum(held)} of {len(held)} free networks have training errors of at most 0.01 (all: "
-        f"{_range(errors.values())}); true risk on random labels {_range(random)}",
+        f"{_alike(errors.values())}); true risk on random labels {_alike(random)}",
     )  # fmt: skip
 
 
@@ -207,10 +208,10 @@ def _none_notices(every: Sequence[Series]) -> Claim:
     blind = [judged(s.taus()) != "notices" for s in printed]
     return Claim(
         PLACE, "none of the existing analysis can take the underlying distribution into account",
-        _verdict(blind),
+        verdict(blind),
         f"{sum(blind)} of {len(blind)} printed formulas do not rank the tasks as the true risk "
         "does, at training error near zero and γ from the margins: τ "
-        + "; ".join(f"{s.title} {_range(s.taus())}" for s in printed),
+        + "; ".join(f"{s.title} {_alike(s.taus())}" for s in printed),
     )  # fmt: skip
 
 
@@ -219,22 +220,12 @@ def _values_notice(every: Sequence[Series]) -> Claim:
     held = [judged(s.taus()) == "notices" for s in known]
     return Claim(
         PLACE, "certificates that count training errors notice a task that cannot be memorised",
-        _verdict(held),
+        verdict(held),
         f"{sum(held)} of {len(held)} certificates of capped and compressed networks rank the tasks "
         "as the true risk does: τ "
-        + "; ".join(f"{s.title} {_range(s.taus())}" for s in known),
+        + "; ".join(f"{s.title} {_alike(s.taus())}" for s in known),
     )  # fmt: skip
 
 
-def _verdict(held: Sequence[bool]) -> str:
-    if not held or not any(held):
-        return "not held"
-    return "held" if all(held) else "held in part"
-
-
-def _range(values: Iterable[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    if not known:
-        return "all alike"
-    low, high = f"{min(known):.2f}", f"{max(known):.2f}"
-    return low if low == high else f"{low} to {high}"
+def _alike(values: Iterable[float | None]) -> str:
+    return ranged(values, ".2f", none="all alike")

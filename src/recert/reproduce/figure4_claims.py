@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from recert.logspace import log_S
 from recert.reproduce.study import Claim, Result
+from recert.reproduce.words import ranged
 
 SECTION = "Section 6"
 PAPER = {"‖U‖": 2.6801, "‖U‖_F": 13.6823, "M_U": 154.5439}
@@ -31,11 +32,6 @@ def _over(held: Sequence[bool]) -> str:
     return "held" if all(held) else "held in part" if any(held) else "not held"
 
 
-def _range(values: Sequence[float], form: str = ".4g") -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return low if low == high else f"{low} to {high}"
-
-
 def _letters(results: Sequence[Result], name: str) -> list[float]:
     return [r["letters"][name] for r in results]
 
@@ -49,7 +45,7 @@ def _above_one(results: Sequence[Result]) -> Claim:
     held = [norm > 1 for norm in spectral]
     return Claim(
         SECTION, "the trained vanilla RNN takes B_U = 2.6801 > 1", _over(held),
-        f"{_seeds(held)}; ‖U‖ = {_range(spectral)}",
+        f"{_seeds(held)}; ‖U‖ = {ranged(spectral, '.4g')}",
     )  # fmt: skip
 
 
@@ -58,7 +54,7 @@ def _ours_below(results: Sequence[Result], bound: str) -> Claim:
     held = [gap > 0 for gap in gaps]
     return Claim(
         SECTION, f"our complexity bound is much smaller than {bound}", _over(held),
-        f"{_seeds(held)}; {bound} is larger by 10^({_range(gaps, '.2f')})",
+        f"{_seeds(held)}; {bound} is larger by 10^({ranged(gaps, '.2f')})",
     )  # fmt: skip
 
 
@@ -73,7 +69,7 @@ def _exponential(results: Sequence[Result]) -> Claim:
         for i in range(len(results))
         if "Ours" in grown
     ]
-    text = "; ".join(f"{name} 10^({_range(values, '.2f')})" for name, values in grown.items())
+    text = "; ".join(f"{name} 10^({ranged(values, '.2f')})" for name, values in grown.items())
     return Claim(
         SECTION, "for B_U > 1 only ours is polynomial, Bounds 1 to 3 are exponential in t",
         _over(held or [False]), f"{_seeds(held)}; growth from t to 2t: {text}",
@@ -105,7 +101,7 @@ def _three_below_two(results: Sequence[Result]) -> Claim:
     held = [gap > 0 for gap in gaps]
     return Claim(
         SECTION, "Bound 3 is smaller than Bound 2", _over(held),
-        f"{_seeds(held)}; Bound 2 over Bound 3 is 10^({_range(gaps, '.2f')})",
+        f"{_seeds(held)}; Bound 2 over Bound 3 is 10^({ranged(gaps, '.2f')})",
     )  # fmt: skip
 
 
@@ -113,10 +109,10 @@ def _stable_rank(results: Sequence[Result]) -> Claim:
     found = [r["letters"]["U_F"] / r["letters"]["B_U"] for r in results]
     limits = [math.sqrt(r["letters"]["d_h"]) / 2 for r in results]
     held = [ratio < limit for ratio, limit in zip(found, limits, strict=True)]
-    squares = _range([ratio**2 for ratio in found], ".1f")
+    squares = ranged([ratio**2 for ratio in found], ".1f")
     return Claim(
         SECTION, "the stable rank ‖U‖_F/‖U‖ = 5.1 < √d/2: singular values are uneven", _over(held),
-        f"{_seeds(held)}; {_range(found, '.2f')} against {limits[0]:.2f}; the usual stable rank, "
+        f"{_seeds(held)}; {ranged(found, '.2f')} against {limits[0]:.2f}; the usual stable rank, "
         f"its square, is {squares} of {results[0]['letters']['d_h']:g} (the paper's 26.1)",
     )  # fmt: skip
 
@@ -127,7 +123,7 @@ def _columns(results: Sequence[Result]) -> Claim:
     held = [ratio > 0.95 * root for ratio in found]
     return Claim(
         SECTION, "M_U/‖U‖_F = 11.3 ≈ √d: row norms are approximately equal", _over(held),
-        f"{_seeds(held)} within 5%; {_range(found, '.2f')} against √d = {root:.2f}; M_U sums "
+        f"{_seeds(held)} within 5%; {ranged(found, '.2f')} against √d = {root:.2f}; M_U sums "
         "columns, so it is these that are alike (errata 13)",
     )  # fmt: skip
 
@@ -143,7 +139,7 @@ def _reason(results: Sequence[Result]) -> Claim:
     held = [share > rest for share, rest in zip(shares, rests, strict=True)]
     return Claim(
         SECTION, "… because Frobenius norms are small and (2,1) norms large", _over(held),
-        f"{_seeds(held)}; ΣM over √(d Σ‖·‖_F²) makes 10^({_range(shares, '.2f')}) of the gap, and "
+        f"{_seeds(held)}; ΣM over √(d Σ‖·‖_F²) makes 10^({ranged(shares, '.2f')}) of the gap, and "
         "can't make more than √3 as ‖·‖_{2,1} ≤ √d‖·‖_F, with equal columns making it largest; "
-        f"10^({_range(rests, '.2f')}) is t B_V B_W over min{{√d, …}} B_U + B_W",
+        f"10^({ranged(rests, '.2f')}) is t B_V B_W over min{{√d, …}} B_U + B_W",
     )  # fmt: skip

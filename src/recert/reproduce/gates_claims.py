@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -10,6 +10,7 @@ from recert.reproduce.gates_measures import bound_value, crossing, growth_a_step
 from recert.reproduce.gates_networks import FREE, RECURRENT, SMALL
 from recert.reproduce.gates_theory import GOLDEN_REACH
 from recert.reproduce.study import Claim
+from recert.reproduce.words import ranged, verdict
 
 Keyed = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 GATED = ("MGU", "GRU", "LSTM")
@@ -46,29 +47,12 @@ def comparable(keyed: Keyed, regime: str) -> str:
     )
 
 
-def verdict(held: Iterable[bool]) -> str:
-    """The verdict: held if all are, not held if none is, else in part."""
-    found = list(held)
-    return "held" if all(found) else "held in part" if any(found) else "not held"
-
-
-def spread_of(values: Iterable[float], form: str = ".3f") -> str:
-    """The smallest to the largest value, or one of them where they agree in print."""
-    found = list(values)
-    low, high = (_text(v, form) for v in (min(found), max(found)))
-    return low if low == high else f"{low} to {high}"
-
-
-def _text(value: float, form: str) -> str:
-    return format(value, form) if abs(value) < 1e5 else f"{value:.1e}"
-
-
 def _rate(result: Mapping[str, Any], source: str, letter: str = "θ") -> float:
     return float(result["rates"][source][letter][-1])
 
 
 def _listed(keyed: Keyed, regime: str, value: Callable[[Mapping[str, Any]], float]) -> str:
-    return ", ".join(f"{n} {spread_of(value(r) for r in keyed[regime, n])}" for n in GATED)
+    return ", ".join(f"{n} {ranged(value(r) for r in keyed[regime, n])}" for n in GATED)
 
 
 def _gated(keyed: Keyed, regime: str) -> list[Mapping[str, Any]]:
@@ -77,8 +61,8 @@ def _gated(keyed: Keyed, regime: str) -> list[Mapping[str, Any]]:
 
 def _below_one(keyed: Keyed) -> Claim:
     found = _gated(keyed, SMALL)
-    norms = spread_of((r["U"] for r in found), ".2f")
-    reach = spread_of((r["reach"] for r in found), ".2f")
+    norms = ranged((r["U"] for r in found), ".2f")
+    reach = ranged((r["reach"] for r in found), ".2f")
     return Claim(
         "Section 5", "with small B_W and ‖U‖ of the gates β, θ < 1 even where B_Uh > 1",
         verdict(_rate(r, "class, repaired") < 1 < r["U"] for r in found),
@@ -130,10 +114,9 @@ def _decay(keyed: Keyed, ts: Sequence[int]) -> Claim:
             growth_a_step(r, ts) < growth_a_step(v, ts)
             for n in GATED for r, v in zip(keyed[regime, n], rival, strict=True)
         ]  # fmt: skip
-        vanilla = spread_of((growth_a_step(v, ts) for v in rival), ".4f")
+        vanilla = ranged((growth_a_step(v, ts) for v in rival), ".4f")
         gated = ", ".join(
-            f"{n} {spread_of((growth_a_step(r, ts) for r in keyed[regime, n]), '.4f')}"
-            for n in GATED
+            f"{n} {ranged((growth_a_step(r, ts) for r in keyed[regime, n]), '.4f')}" for n in GATED
         )
         figures.append(f"{regime}: {gated} against {RIVALS[regime][0]} {vanilla}")
     return Claim(
@@ -153,7 +136,7 @@ def _certified(keyed: Keyed, ts: Sequence[int], place: int, regime: str) -> Clai
             figures.append(f"{name} {sum(wins)} of {len(wins)}, {_from(pairs, ts, place)}")
         values = [bound_value(v, place) for v in keyed[regime, rival]]
         far = [bound_value(v, -1) for v in keyed[regime, rival]]
-        figures[-1] += f" (against {rival}, {spread_of(values)}; {spread_of(far)} at {ts[-1]})"
+        figures[-1] += f" (against {rival}, {ranged(values)}; {ranged(far)} at {ts[-1]})"
     own = _listed(keyed, regime, lambda r: bound_value(r, place))
     far_own = _listed(keyed, regime, lambda r: bound_value(r, -1))
     return Claim(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from recert.plots.implicit_bias import LEVELS as ERRORS
 from recert.reproduce.study import Claim
 from recert.reproduce.trends import TRENDS, kendall
+from recert.reproduce.words import ranged, verdict
 
 PLACE = "Section 7 (III)"
 SGD = ("sgd", "momentum")
@@ -74,9 +75,9 @@ def _always_controlled(free: Sequence[Run]) -> Claim:
     held = [r.norm_there is not None and r.norm_there <= 1.0 for r in there]
     return Claim(
         PLACE, "can SGD always yield well controlled spectra? In the sense of ‖U‖ ≤ 1",
-        _verdict(held),
+        verdict(held),
         f"{sum(held)} of {len(held)} runs by SGD with and without momentum have ‖U‖ ≤ 1 at the "
-        f"training error at which runs are compared; ‖U‖ = {_range(r.norm_there for r in there)}",
+        f"training error at which runs are compared; ‖U‖ = {_three(r.norm_there for r in there)}",
     )  # fmt: skip
 
 
@@ -87,9 +88,9 @@ def _orderly(free: Sequence[Run]) -> Claim:
     for kind in TRENDS:
         found = [r for r in by_sgd if r.trend == kind]
         if found:
-            parts.append(f"{kind} {len(found)} (‖U‖ ends at {_range(r.norm for r in found)})")
+            parts.append(f"{kind} {len(found)} (‖U‖ ends at {_three(r.norm for r in found)})")
     return Claim(
-        PLACE, "… in the sense that ‖U‖ grows without jumps at every step size", _verdict(held),
+        PLACE, "… in the sense that ‖U‖ grows without jumps at every step size", verdict(held),
         f"over the last decade of steps, {len(by_sgd)} runs: {'; '.join(parts)}",
     )  # fmt: skip
 
@@ -105,7 +106,7 @@ def _below_adam(free: Sequence[Run]) -> Claim:
     wins = sum(a < b for a, b in pairs)
     levels = ", ".join(_wins_at(free, level) for level in LEVELS)
     means = "; ".join(
-        f"{name} {_range(r.norm_there for r in free if r.optimiser == name)}"
+        f"{name} {_three(r.norm_there for r in free if r.optimiser == name)}"
         for name in (*SGD, "adam")
     )
     return Claim(
@@ -171,10 +172,10 @@ def _hurts(runs: Sequence[Run]) -> Claim:
     taus = ", ".join(f"{tau:.2f}" for tau in found) or "too few runs"
     held = [bool(found) and min(found, default=0.0) >= 0.5, 0 < MOST * len(pairs) <= wins]
     return Claim(
-        PLACE, "spectra that are not well controlled may hurt generalization", _verdict(held),
+        PLACE, "spectra that are not well controlled may hurt generalization", verdict(held),
         f"at equal training error the error on other nouns is smaller with ‖U‖ capped or U "
-        f"orthogonal in {wins} of {len(pairs)} pairs ({_range(a for a, _ in pairs)} against "
-        f"{_range(b for _, b in pairs)}); among free runs Kendall's τ between ‖U‖ and that error "
+        f"orthogonal in {wins} of {len(pairs)} pairs ({_three(a for a, _ in pairs)} against "
+        f"{_three(b for _, b in pairs)}); among free runs Kendall's τ between ‖U‖ and that error "
         f"is, by seed, {taus} (0.5 would be wanted)",
     )  # fmt: skip
 
@@ -190,12 +191,12 @@ def _constraints(runs: Sequence[Run]) -> Claim:
     decay = [r for r in runs if r.constraint == "decay"]
     return Claim(
         "Sections 1 and 7", "constraints control the spectrum, and training reaches the same error",
-        _verdict(held),
+        verdict(held),
         f"with ‖U‖ capped or U orthogonal {sum(held)} of {len(held)} runs reach it (errors at the "
-        f"end {_range(r.error for r in hard)}), free ones at the same step sizes "
+        f"end {_three(r.error for r in hard)}), free ones at the same step sizes "
         f"{sum(r.norm_there is not None for r in alike)} of {len(alike)} "
-        f"({_range(r.error for r in alike)}); with weight decay ‖U‖ ends at "
-        f"{_range(r.norm for r in decay)} against {_range(r.norm for r in alike)} without",
+        f"({_three(r.error for r in alike)}); with weight decay ‖U‖ ends at "
+        f"{_three(r.norm for r in decay)} against {_three(r.norm for r in alike)} without",
     )  # fmt: skip
 
 
@@ -203,16 +204,10 @@ def _gated(gated: Sequence[Run]) -> Claim:
     held = [r.norm <= 1.0 for r in gated]
     return Claim(
         PLACE, "… which is crucial to gated networks: the GRU's blocks U stay at norm 1 or below",
-        _verdict(held),
+        verdict(held),
         f"{sum(held)} of {len(held)} runs; the largest of the three ends at "
-        f"{_range(r.norm for r in gated)}",
+        f"{_three(r.norm for r in gated)}",
     )  # fmt: skip
-
-
-def _verdict(held: Sequence[bool]) -> str:
-    if not held or not any(held):
-        return "not held"
-    return "held" if all(held) else "held in part"
 
 
 def _share(wins: int, pairs: int) -> str:
@@ -222,9 +217,5 @@ def _share(wins: int, pairs: int) -> str:
     return "held" if wins >= MOST * pairs else "held in part"
 
 
-def _range(values: Iterable[float | None]) -> str:
-    found = [v for v in values if v is not None]
-    if not found:
-        return "none"
-    low, high = f"{min(found):.3g}", f"{max(found):.3g}"
-    return low if low == high else f"{low} to {high}"
+def _three(values: Iterable[float | None]) -> str:
+    return ranged(values, ".3g")

@@ -17,6 +17,7 @@ from recert.reproduce.open1_anatomy import (
 from recert.reproduce.open1_networks import TRAINEES
 from recert.reproduce.slopes import fit
 from recert.reproduce.study import Result
+from recert.reproduce.words import ranged
 
 Row = Mapping[str, Any]
 Runs = Mapping[tuple[str, int, int], Result]
@@ -42,11 +43,6 @@ def answers(runs: Runs, rows: Sequence[Row], parts: Sequence[Row]) -> dict[str, 
     return {topic: text for topic, text in found.items() if text}
 
 
-def _range(values: Sequence[float], form: str = ".2f") -> str:
-    low, high = min(values), max(values)
-    return f"{low:{form}}" if math.isclose(low, high) else f"{low:{form}} to {high:{form}}"
-
-
 def gains(parts: Sequence[Row], what: str) -> dict[str, list[float]]:
     """What certified steps gain, one number for every network and size: decades or useful."""
     return {
@@ -65,7 +61,7 @@ def _gain(parts: Sequence[Row]) -> str:
         found = gains(parts, what)
         best = max(found, key=lambda step: mean_and_spread(found[step])[0])
         each = "; ".join(
-            f"{step} {mean_and_spread(v)[0]:.3f} ({_range(v, '.3f')})" for step, v in found.items()
+            f"{step} {mean_and_spread(v)[0]:.3f} ({ranged(v, '.3f')})" for step, v in found.items()
         )
         sentences.append(f"{words} '{best}': {each}.")
     return " ".join(sentences)
@@ -84,8 +80,8 @@ def _why(runs: Runs, rows: Sequence[Row]) -> str:
     ]
     ball = [row["nats a parameter"] for row in rows if row["bound"] == "margin_ball"]
     first = (
-        f"Theorem 2 with its constants, at its own best γ, is 10^({_range(constants)}) times the "
-        "printed formula, which is evaluated at the γ of the best statement. "
+        f"Theorem 2 with its constants, at its own best γ, is 10^({ranged(constants, '.2f')}) "
+        "times the printed formula, which is evaluated at the γ of the best statement. "
         if constants
         else ""
     )
@@ -96,8 +92,8 @@ def _why(runs: Runs, rows: Sequence[Row]) -> str:
     )
     return (
         f"{first}Without its constant 24 the complexity of the clipped entropy integral would be "
-        f"{_range(ratio)} times what the single scale adds to the training error: {blame}. The "
-        f"logarithm that the margin ball pays is {_range(ball)} nats a parameter."
+        f"{ranged(ratio, '.2f')} times what the single scale adds to the training error: {blame}. "
+        f"The logarithm that the margin ball pays is {ranged(ball, '.2f')} nats a parameter."
     )
 
 
@@ -105,7 +101,9 @@ def _parts(parts: Sequence[Row]) -> str:
     largest = max(row["m"] for row in parts)
     there = [row for row in parts if row["m"] == largest]
     named = ("training error", "margin", "complexity", "confidence and choices")
-    words = [f"{name} {_range([row[f'margin_ball: {name}'] for row in there])}" for name in named]
+    words = [
+        f"{name} {ranged([row[f'margin_ball: {name}'] for row in there], '.2f')}" for name in named
+    ]
     free = [
         row["margin_ball: complexity"] + row["margin_ball: training error"] + sum(
             row[f"margin_ball: {name}"] for name in ("margin", "confidence and choices")
@@ -114,8 +112,8 @@ def _parts(parts: Sequence[Row]) -> str:
     ]  # fmt: skip
     return (
         f"The margin ball at m = {largest:,} consists of {', '.join(words)}. At one nat a "
-        f"parameter and the same margin it would be smaller by {_range(free)}: no certificate, "
-        "but what the logarithms cost."
+        f"parameter and the same margin it would be smaller by {ranged(free, '.2f')}: no "
+        "certificate, but what the logarithms cost."
     )
 
 
@@ -144,12 +142,12 @@ def _slopes(runs: Runs, rows: Sequence[Row]) -> str:
         }
         if powers:
             mean = mean_and_spread(list(powers.values()))[0]
-            found.append(f"{TITLES[bound]} {mean:.2f} ({_range(list(powers.values()))})")
+            found.append(f"{TITLES[bound]} {mean:.2f} ({ranged(list(powers.values()), '.2f')})")
     rates = rate_slopes(runs)
     return (
         f"Exponents of m in value − test error, over networks: {'; '.join(found)}. The nats a unit "
-        f"of the margin ball fall like m^({_range(rates)}): kl⁻¹ is flat near 1, so what it gives "
-        "falls more slowly while they are large."
+        f"of the margin ball fall like m^({ranged(rates, '.2f')}): kl⁻¹ is flat near 1, so what it "
+        "gives falls more slowly while they are large."
     )
 
 
@@ -234,7 +232,7 @@ def _below(rows: Sequence[Row], level: float) -> str:
         if not reached:
             found.append(f"{TITLES[bound]} nowhere")
             continue
-        crossed = _range([between for _, between in reached], ",.0f")
+        crossed = ranged([between for _, between in reached], ",.0f")
         found.append(f"{TITLES[bound]} on {len(reached)} of {len(run_on)}, from m ≈ {crossed}")
     return (
         f"Values below {min(level, VACUOUS):g} (mean over seeds; m between sizes by interpolation, "

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from recert.reproduce.gates_claims import spread_of, verdict
 from recert.reproduce.study import Claim
 from recert.reproduce.tradeoff_training import CAPS, CONSTRAINTS, ORTHOGONAL
+from recert.reproduce.words import ranged, verdict
 
 Keyed = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 Measure = Callable[[Mapping[str, Any]], float]
@@ -61,7 +61,7 @@ def best(found: Keyed, task: str) -> str:
 
 def _by_cap(found: Keyed, task: str, of: Measure, form: str = ".3f") -> str:
     return ", ".join(
-        f"{cap:g}: {spread_of(map(of, found[task, cap_name(cap)]), form)}" for cap in CAPS
+        f"{cap:g}: {ranged(map(of, found[task, cap_name(cap)]), form)}" for cap in CAPS
     )
 
 
@@ -81,7 +81,7 @@ def _limited(found: Keyed, task: str) -> Claim:
         "Section 2", f"β < 1: the hidden state has limited representation ability, {task}",
         verdict(held),
         f"error held back by cap: {_by_cap(found, task, test_error)}; ‖U‖ ≤ 1 costs "
-        f"{spread_of(at_one)} against the best wider cap",
+        f"{ranged(at_one)} against the best wider cap",
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def _balanced(found: Keyed, task: str) -> Claim:
         min(names, key=lambda name, i=i: ball(found[task, name][i]))  # type: ignore[misc]
         for i in seeds
     ]
-    figures = ", ".join(f"{name} {spread_of(map(ball, found[task, name]))}" for name in names)
+    figures = ", ".join(f"{name} {ranged(map(ball, found[task, name]))}" for name in names)
     return Claim(
         "Section 2", f"UᵀU = I or ‖U‖ ≤ 1 helps balance the two, {task}",
         verdict(name in balanced for name in winners),
@@ -123,9 +123,9 @@ def _orthogonal(found: Keyed) -> Claim:
         pairs = list(zip(found[task, ORTHOGONAL], found[task, cap_name(1.0)], strict=True))
         held += [test_error(a) < test_error(b) for a, b in pairs]
         figures.append(
-            f"{task}: error held back {spread_of(test_error(a) for a, _ in pairs)} against "
-            f"{spread_of(test_error(b) for _, b in pairs)}, certified "
-            f"{spread_of(ball(a) for a, _ in pairs)} against {spread_of(ball(b) for _, b in pairs)}"
+            f"{task}: error held back {ranged(test_error(a) for a, _ in pairs)} against "
+            f"{ranged(test_error(b) for _, b in pairs)}, certified "
+            f"{ranged(ball(a) for a, _ in pairs)} against {ranged(ball(b) for _, b in pairs)}"
         )
     return Claim(
         "Section 1", "orthogonal constraints help, against ‖U‖ ≤ 1 alone", verdict(held),
