@@ -130,7 +130,7 @@ run(study, study.request(Path(sys.argv[1])), console=Console(quiet=True))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="only POSIX can kill a process so that nothing of it runs on")
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere no signal kills at once")
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen([*command, "first"]) as process:

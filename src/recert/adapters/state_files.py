@@ -27,6 +27,17 @@ Bytes = Callable[[Storage], bytes]
 MOST_PICKLE = 64 << 20
 # Tensors may share their numbers, so together they may claim more than the file holds.
 SHARED = 4
+# What zipfile raises of archives that are damaged.
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+)
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
@@ -99,15 +110,13 @@ def _zipped(raw: bytes) -> tuple[Any, Bytes, str]:
         state = pickles.load(io.BytesIO(archive.read(pickled)))
         order = f"{folder}byteorder"
         big = order in entries and archive.read(order) == b"big"
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, RuntimeError,
-            NotImplementedError, struct.error) as error:  # fmt: skip
+    except _DAMAGED as error:
         raise FileError(f"its archive is damaged: {type(error).__name__}") from None
 
     def numbers(storage: Storage) -> bytes:
         try:
             return archive.read(f"{folder}data/{storage.key}")
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, RuntimeError,
-                NotImplementedError, struct.error):  # fmt: skip
+        except _DAMAGED:
             raise FileError(f"its numbers {storage.key[:20]!r} are missing or damaged") from None
 
     return state, numbers, ">" if big else "<"
