@@ -469,3 +469,18 @@ def test_ties_cannot_be_counted_as_right(tmp_path: Path) -> None:
     assert verify(data) and verify(data, path)
     rows = {check.row for check in verify(data, path, x, y).failures()}
     assert {"sample.training_error", "occam.terms.error"} <= rows
+
+
+def test_ties_are_not_subtracted_from_a_list() -> None:
+    """What was seen to err for certain may be subtracted from the unseen part, ties may not."""
+    net = recert.vanilla(np.zeros((2, 2)), np.zeros((2, 4)), np.zeros((3, 2)))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 4, (60, 5)), rng.integers(0, 3, 60)
+    data = recert.certify(net, x, y, max_length=5, population=100).to_json()
+    assert data["finite_list"] and verify(data, net, x, y)
+    for row in data["finite_list"]:
+        row.update(threshold=1.0, trivial=row["value"] >= 1.0)
+    data["seal"] = seal(data)
+    assert verify(data)
+    rows = {check.row for check in verify(data, net, x, y).failures()}
+    assert rows == {f"finite_list.{row['bound']}.threshold" for row in data["finite_list"]}

@@ -64,6 +64,10 @@ class Measured:
         # What overflowed compares with nothing, and is lost.
         return self.share(~(self.margins.M - self.margins.e > gamma))
 
+    def certain(self) -> float:
+        """The least error that the error bounds allow."""
+        return self.share(self.margins.M + self.margins.e <= 0.0)
+
     def ramp(self, gamma: float) -> float:
         """The largest ramp risk at γ that the error bounds allow, to float64."""
         M = self.margins.M - self.margins.e
@@ -137,6 +141,8 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
         if bound["kind"] in ("certificate", "estimate"):
             _check_bound(sheet, bound, found)
     sheet.decisive = True
+    for row in record.data["finite_list"]:
+        _check_list(sheet, row, found)
 
 
 def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> None:
@@ -150,6 +156,17 @@ def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> Non
         _not_below(sheet, f"{name}.terms.ramp_risk", terms["ramp_risk"], derived)
     if name == "occam":
         _error(sheet, f"{name}.terms.error", terms["error"], found)
+
+
+def _check_list(sheet: Sheet, row: Mapping[str, Any], found: Measured) -> None:
+    """What is subtracted for the part of a list that was seen is an error from below."""
+    if row["bound"] == "held_out":
+        return
+    N, m = row["population"], found.sample.m
+    error = (N * row["threshold"] - (N - m)) / m
+    known = found.certain() + 1e-9
+    where = f"finite_list.{row['bound']}.threshold"
+    sheet.holds(where, error <= known, error, known, "re-measured")
 
 
 def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) -> None:
