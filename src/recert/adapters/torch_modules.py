@@ -40,28 +40,9 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 @floats.usual
-def from_torch(
-    model: Any,
-    sequences: Any = None,
-    *,
-    lengths: Any = None,
-    recurrent: nn.Module | str | None = None,
-    head: nn.Module | str | None = None,
-    embedding: nn.Module | str | None = None,
-    at: At = "last",
-    input_kind: InputKind | None = None,
-) -> Network:
-    """See `recert.adapters.from_torch`, which this is."""
-    return read_torch(
-        model,
-        sequences,
-        lengths=lengths,
-        recurrent=recurrent,
-        head=head,
-        embedding=embedding,
-        at=at,
-        input_kind=input_kind,
-    )[0]
+def from_torch(model: Any, sequences: Any = None, **how: Any) -> Network:
+    """See `recert.adapters.from_torch`, which this is; ``how`` as `read_torch` takes it."""
+    return read_torch(model, sequences, **how)[0]
 
 
 def read_torch(
