@@ -8,6 +8,7 @@ independently, and say so: what moves of the weights do (4d), and draws of weigh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from recert.verifier.sample import Sample
 
 Array = NDArray[np.float64]
 
-# A sum of n weights in float64 loses less than this times n + 4.
-SUM = 2.0**-52
+# Weights and losses are rounded a few times each; their sum, at most 1, only once.
+SUM = 2.0**-48
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +53,12 @@ class Measured:
         """The mean over units of entries that are 0 or 1."""
         if self.zero_one:
             return int(chosen.sum()) / self.sample.m
-        return float(np.sum(self.weights[chosen]))
+        return math.fsum(self.weights[chosen])
 
     @property
     def lost(self) -> float:
         """What a sum of weights may miss."""
-        return 0.0 if self.zero_one else (len(self.margins.M) + 4) * SUM
+        return 0.0 if self.zero_one else SUM
 
     def possible(self, gamma: float) -> float:
         """The largest hard-margin risk at γ that the error bounds allow."""
@@ -72,7 +73,7 @@ class Measured:
         """The largest ramp risk at γ that the error bounds allow, to float64."""
         M = self.margins.M - self.margins.e
         loss = np.nan_to_num(np.clip(1.0 - M / gamma, 0.0, 1.0), nan=1.0)
-        return float(np.sum(self.weights * loss))
+        return math.fsum(self.weights * loss)
 
 
 def measured(record: Record, network: Any, sample: Sample) -> Measured:
@@ -152,7 +153,7 @@ def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> Non
         derived = found.possible(float(gamma)) - found.lost
         _not_below(sheet, f"{name}.terms.hard_margin_risk", terms["hard_margin_risk"], derived)
     if "ramp_risk" in terms:
-        derived = found.ramp(float(gamma)) - (len(found.margins.M) + 4) * SUM
+        derived = found.ramp(float(gamma)) - SUM
         _not_below(sheet, f"{name}.terms.ramp_risk", terms["ramp_risk"], derived)
     if name == "occam":
         _error(sheet, f"{name}.terms.error", terms["error"], found)
