@@ -25,6 +25,7 @@ ROOMS = (
     "schemas",
     "files",
     "arguments",
+    "workers",
     "floats",
     "logspace",
     "concentration",

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from recert.algebra.numbers import NumbersAlgebra
 from recert.algebra.sampled import SampledAlgebra
 from recert.certificate import Certificate
 from recert.compression.program import with_values
-from recert.data import SyntheticLanguage
+from recert.data import SequenceData, SyntheticLanguage
 from recert.errors import FileError, InputError
 from recert.gibbs import (
     assign_roles,
@@ -629,9 +630,9 @@ def test_gibbs_runs_from_training_to_certificate(tmp_path: Path) -> None:
 
     done = gibbs_runs.train_and_save(
         "synthetic", tmp_path / "q", options={"m": 3000, "rule": "last", "noise": 0.1}, seed=1,
-        holdout=0.2, changes={
+        holdout=0.2, processes=1, changes={
             "d_h": 6, "bidirectional": False, "epochs": 6, "batch": 64, "learning_rate": 0.1,
-            "weight_decay": 0.1, "posterior_epochs": 1, "posterior_batch": 128, "share": 0.3,
+            "weight_decay": 0.1, "cell": "gru", "posterior_epochs": 1, "posterior_batch": 128, "share": 0.3,
         },
     )  # fmt: skip
     assert done.prior_units == 720 and done.bound_units == 1680
@@ -669,7 +670,7 @@ def test_posterior_recipes_refuse_bad_values() -> None:
     ):  # fmt: skip
         with pytest.raises(InputError):
             Candidate(**{field: value})
-    assert len(PosteriorRecipe().fixing(d_h=5, bidirectional=False).candidates) == 5
+    assert len(PosteriorRecipe().fixing(d_h=5, bidirectional=False).candidates) == 8
     with pytest.raises(InputError, match="at least 8"):
         train_posterior(LANGUAGE.sample(20), PosteriorRecipe(share=0.2))
 
@@ -683,8 +684,8 @@ def test_training_a_posterior_lowers_what_it_descends_on() -> None:
 
     language = SyntheticLanguage(letters=3, max_length=4, rule="last", noise=0.05)
     data = language.sample(4000, 3)
-    prior = Recipe(cell="vanilla", bias=True, epochs=2, batch=32)
-    weak = Candidate(0.02, 0.0, 0.0, d_h=4, bidirectional=False)
+    prior = Recipe(bias=True, epochs=2, batch=32)
+    weak = Candidate(0.02, 0.0, 0.0, d_h=4, bidirectional=False, cell="vanilla")
     options = {"prior": prior, "share": 0.02, "candidates": (weak,), "disagreement": 0.2}
     bounds = []
     for epochs in (0, 4):
@@ -698,6 +699,94 @@ def test_training_a_posterior_lowers_what_it_descends_on() -> None:
         assert again.posterior.digest == trained.posterior.digest
     assert train_posterior(data, recipe, seed=2).posterior.digest != trained.posterior.digest
     assert bounds[1] < bounds[0] - 0.05
+
+
+def cut_to(data: SequenceData, length: int) -> SequenceData:
+    """Its first letters alone."""
+    lengths = np.minimum(data.lengths, length)
+    return replace(
+        data, sequences=data.sequences[:, :length], lengths=lengths, max_length=length, encoding=4
+    )
+
+
+def test_the_rehearsal_chooses_the_encoding_on_the_priors_part_alone() -> None:
+    pytest.importorskip("torch")
+    from recert.training import Recipe
+    from recert.training.posterior import train_posterior
+    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+
+    whole = SyntheticLanguage(letters=3, max_length=4, min_length=4, rule="last", noise=0.0).sample(
+        600, 3
+    )
+    first, two = cut_to(whole, 1), cut_to(whole, 2)
+    quick = Candidate(0.1, 0.0, 0.0, d_h=4, bidirectional=False)
+    recipe = PosteriorRecipe(
+        prior=Recipe(bias=True, epochs=6, batch=32), share=0.4, candidates=(quick,), epochs=1
+    )
+    trained = train_posterior(first, recipe, views=[two, whole], seed=1)
+    assert trained.data is whole and trained.rehearsed_error < 0.05
+    assert trained.posterior.mean.description() == trained.posterior.prior.centre.description()
+    apart = train_posterior(first, recipe, views=[two, whole], seed=1, processes=2)
+    assert apart.posterior.digest == trained.posterior.digest
+    # Labels of the bound's part are nothing to the rehearsal.
+    m_0 = trained.posterior.prior.units
+    labels = np.where(np.arange(whole.m) < m_0, whole.labels, (whole.labels + 1) % 3)
+    turned = [replace(view, labels=labels) for view in (first, two, whole)]
+    other = train_posterior(turned[0], recipe, views=turned[1:], seed=1)
+    assert other.data is turned[2]
+    assert other.posterior.prior.centre.digest == trained.posterior.prior.centre.digest
+    assert other.posterior.prior.temperature == trained.posterior.prior.temperature
+    for view in (whole.take(slice(0, 500)), replace(whole, labels=(whole.labels + 1) % 3)):
+        with pytest.raises(InputError, match="not of one sample"):
+            train_posterior(first, recipe, views=[view])
+
+
+def test_choices_raise_the_temperature() -> None:
+    pytest.importorskip("torch")
+    from recert.training import Recipe
+    from recert.training.posterior import train_posterior
+    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+
+    data = LANGUAGE.sample(400, 3)
+    quick = (Candidate(0.1, 0.0, 0.0, d_h=2, bidirectional=False),)
+    recipe = PosteriorRecipe(prior=Recipe(epochs=1, batch=32), candidates=quick, epochs=0)
+
+    def temperature(data: SequenceData, **options: object) -> float:
+        found = train_posterior(data, recipe, seed=1, **options).posterior.prior.temperature
+        assert found is not None
+        return found
+
+    plain, coded = temperature(data), replace(data, encoding=20)
+    assert temperature(data, tried=20) == temperature(coded) > plain
+    assert temperature(data, delta=0.001) > plain
+    assert temperature(coded, views=[coded]) == plain
+
+
+@pytest.mark.skipif(find_spec("german_nouns") is None, reason="no german-nouns")
+def test_lengths_are_rehearsed_and_need_no_payment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from recert.experiments import gibbs_runs
+
+    monkeypatch.setattr(gibbs_runs, "LENGTHS", {"german-nouns": (3, 2)})
+    changes = {
+        "d_h": 2, "bidirectional": False, "epochs": 1, "cell": "vanilla", "learning_rate": 0.1,
+        "weight_decay": 0.0, "label_smoothing": 0.0, "posterior_epochs": 0,
+    }  # fmt: skip
+    quick = {"units": 400, "changes": changes, "processes": 1}
+    gibbs_runs.train_and_save("german-nouns", tmp_path / "q", **quick)
+    record = json.loads((tmp_path / "q" / "data.json").read_text())
+    assert record["max_length"] == record["data"]["options"]["max_length"]
+    assert record["max_length"] in (3, 2)
+    assert record["encoding"] == "fixed"
+    found = gibbs_runs.certify_saved(tmp_path / "q", repetitions=2)
+    assert [cost.what for cost in found["pac_bayes_kl"].cost] == ["recipes tried on this sample"]
+    assert "units that the bound counts" in found.assumption("encoding").statement
+    # Who says how long nouns are to be has chosen with all of them in view.
+    gibbs_runs.train_and_save("german-nouns", tmp_path / "r", options={"max_length": 3}, **quick)
+    told = gibbs_runs.certify_saved(tmp_path / "r", repetitions=2)
+    assert [cost.value for cost in told["pac_bayes_kl"].cost] == [20, 32]
 
 
 def test_the_whole_house_imports_gibbs_without_torch() -> None:

@@ -352,7 +352,7 @@ def _killed(number: int) -> int:
 
 @POSIX
 def test_a_killed_process_is_one_line_not_a_wait() -> None:
-    from recert.experiments.workers import in_processes
+    from recert.workers import in_processes
 
     assert list(in_processes(_killed, [(0,), (2,)], 2)) == [0, 2]
     with pytest.raises(RecertError, match="ended from outside"):

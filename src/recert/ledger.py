@@ -170,9 +170,9 @@ def _enclosures_row() -> Assumption:
     )
 
 
-def encoding_row(encoding: str | int) -> Assumption:
-    """Whether the encoding of inputs is a choice that the sample made."""
-    statement = "the encoding of inputs was fixed before looking at the sample"
+def encoding_row(encoding: str | int, units: str = "sample") -> Assumption:
+    """Whether the encoding of inputs is a choice that the sample made, or these units of it."""
+    statement = f"the encoding of inputs was fixed before looking at the {units}"
     if encoding == "learnt":
         evidence = (
             "learnt from the sample (a vocabulary, a normaliser), which nothing here pays for"

@@ -17,9 +17,9 @@ from recert.certificate import Certificate, load_certificate
 from recert.data import info
 from recert.errors import InputError, RecertError
 from recert.experiments import training_runs
-from recert.experiments.workers import in_processes
 from recert.report import gates, tables
 from recert.sample import Reading, Sample
+from recert.workers import in_processes
 
 DELTA = 0.01
 # Units on which gates are measured.

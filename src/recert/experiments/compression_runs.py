@@ -25,10 +25,10 @@ from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import roles, training_runs
 from recert.experiments.training_runs import error_of
-from recert.experiments.workers import in_processes
 from recert.layers import Bidirectional, Layer
 from recert.network import Network
 from recert.plots import CodePoint
+from recert.workers import in_processes
 
 if TYPE_CHECKING:
     from recert.training import Recipe

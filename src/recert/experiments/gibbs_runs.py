@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 # The fields of a `PosteriorRecipe` that are not its prior's.
 OWN = ("share", "disagreement", "rate", "width")
 RECORD = "data.json"
-# The packaged recipe's cell (of 5) and the prior's share (of 20) were found with these nouns in
-# view; the rest of the recipe is chosen by the rehearsal on the prior's part, from a list.
-TRIED = {"german-nouns": 100}
+# The prior's share (of 20) was found with these nouns in view; the rest of the recipe is chosen by
+# the rehearsal on the prior's part, from a list.
+TRIED = {"german-nouns": 20}
+# Longest lengths among which the rehearsal chooses, the usual one first, so that nobody has chosen
+# with the units in view that the bound counts.
+LENGTHS = {"german-nouns": (12, 8, 16, 24), "cmudict": (16, 8, 12, 24)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,7 @@ def train_and_save(
     delta: float = 0.01,
     holdout: float | str | None = None,
     changes: Mapping[str, Any] | None = None,
+    processes: int = 2,
     progress: bool = False,
 ) -> GibbsRun:
     """Train prior and posterior on a data set and write them to ``out``.
@@ -82,6 +86,7 @@ def train_and_save(
         delta: at which it is to be certified.
         holdout: units, or a share of all, that are set aside before anything else.
         changes: fields of the recipe, or of its prior, to replace.
+        processes: trainings of the rehearsal at once.
         progress: draw a bar.
 
     Raises:
@@ -92,20 +97,21 @@ def train_and_save(
     recipe = recipe_for(changes or {})
     options = dict(options or {})
     known = seeded(name, options, seed)
-    loaded = data.load(name, **known)
-    divided = roles.for_training(
-        loaded,
-        units=units,
-        usual=DEFAULT_UNITS.get(name),
-        holdout=roles.held_out_units(loaded, holdout),
-        seed=seed,
-    )
-    trained = train_posterior(divided.sample, recipe, seed=seed, delta=delta, progress=progress)
-    prior = trained.posterior.prior
+    lengths = () if "max_length" in known else LENGTHS.get(name, ())
+    asked = [{**known, "max_length": length} for length in lengths] or [known]
+    divisions = [_divided(name, each, units, holdout, seed) for each in asked]
+    samples = [divided.sample for divided in divisions]
+    trained = train_posterior(
+        samples[0], recipe, views=samples[1:], seed=seed, delta=delta, tried=TRIED.get(name, 1),
+        processes=processes, progress=progress,
+    )  # fmt: skip
+    place = next(i for i, sample in enumerate(samples) if sample is trained.data)
+    divided, prior = divisions[place], trained.posterior.prior
     record = {
-        "data": {"name": name, "options": known},
+        "data": {"name": name, "options": asked[place]},
         **roles.recorded(divided, seed),
         "max_length": divided.sample.max_length,
+        "encoding": "fixed" if lengths else divided.sample.encoding,
     }
     contents = posterior_files(trained.posterior, out)
     contents[out / RECORD] = (json.dumps(record, indent=2) + "\n").encode()
@@ -120,6 +126,23 @@ def train_and_save(
         trained.rehearsed_error,
         trained.chosen,
         trained.seconds,
+    )
+
+
+def _divided(
+    name: str,
+    options: Mapping[str, Any],
+    units: int | None,
+    holdout: float | str | None,
+    seed: int,
+) -> roles.Roles:
+    loaded = data.load(name, **options)
+    return roles.for_training(
+        loaded,
+        units=units,
+        usual=DEFAULT_UNITS.get(name),
+        holdout=roles.held_out_units(loaded, holdout),
+        seed=seed,
     )
 
 
@@ -168,7 +191,8 @@ def certify_saved(
         seed: of the draws.
         tried: recipes among which this one was chosen on units that the bound counts; by default
             the number of `TRIED` for data in view of which the packaged recipe was found.
-        encoding: how the inputs' encoding came about; by default as the data set says.
+        encoding: how the inputs' encoding came about; by default as the record says: "fixed" where
+            the rehearsal chose it on the prior's part.
         holdout_role: of the units that were set aside or held back.
         progress: called with the number of (sequence, repetition) pairs done.
 
@@ -197,7 +221,7 @@ def certify_saved(
         holdout_role=divided.role,
         population=sample.population,
         tried=TRIED.get(recorded["name"], 1) if tried is None else tried,
-        encoding=sample.encoding if encoding is None else encoding,
+        encoding=record["encoding"] if encoding is None else encoding,
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
         progress=progress,
     )
@@ -217,6 +241,7 @@ _KEYS: dict[str, Any] = {
     "digest": str,
     "holdout": (dict, type(None)),
     "max_length": int,
+    "encoding": (str, int),
 }
 
 

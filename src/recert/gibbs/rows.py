@@ -32,7 +32,7 @@ def rows_of(
     rows = [
         _draws_row(roles, declared),
         *ledger.recipe_rows(declared.tried, FIXED),
-        ledger.encoding_row(declared.encoding),
+        ledger.encoding_row(declared.encoding, "units that the bound counts"),
         _prior_row(posterior, roles, reading.at),
         _roles_row(roles),
         Assumption(

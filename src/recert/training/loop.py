@@ -85,7 +85,7 @@ def train(
         raise InputError(f"seed is {seed}; use an integer from 0 to 2^63 − 1")
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    with one_thread(), _bar(progress) as bar:
+    with one_thread(), progress_bar(progress) as bar:
         task = None if bar is None else bar.add_task(description, total=recipe.epochs)
         model = model_of(data, recipe)
         caps = resolve(recipe.caps, model.architecture.parts())
@@ -217,7 +217,9 @@ def _epochs(
         for i in range(per_epoch):
             step = epoch * per_epoch + i
             chosen = order[i * batch : (i + 1) * batch]
-            y, target = _read(model, sequences[:, chosen], labels[chosen], lengths[chosen])
+            y, target = labelled_outputs(
+                model, sequences[:, chosen], labels[chosen], lengths[chosen]
+            )
             loss = _loss(y, target, recipe, step / steps)
             optimiser.zero_grad()
             loss.backward()
@@ -234,7 +236,7 @@ def _epochs(
         yield total / per_epoch
 
 
-def _read(
+def labelled_outputs(
     model: RecurrentClassifier, x: Tensor, labels: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Outputs (n, K) at the steps that have labels, and those labels (n,)."""
@@ -294,7 +296,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _bar(progress: Progress | bool) -> Any:
+def progress_bar(progress: Progress | bool) -> Any:
+    """A context whose value is the bar to use: the one given, a new one, or None."""
     if isinstance(progress, Progress):
         return nullcontext(progress)
     if not progress:

@@ -1,9 +1,7 @@
 """Training a prior on the first part of a sample and a posterior on the bound itself (theory, 5b).
 
 Everything about the prior, its centre w_0, its scale s_0, the temperature λ of the statement, is
-found on the first m_0 units alone. A rehearsal on three quarters of them tells from the last
-quarter which of some candidates does best, how large an error to expect and how much noise the
-weights bear; then w_0 is trained on all of them. The posterior starts as the prior and
+found on the first m_0 units alone (`recert.training.prior`). The posterior starts as the prior and
 descends, on the units that the bound counts,
 
     (smooth error of networks that are drawn) + KL/(λ m'),
@@ -15,9 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,38 +22,28 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from recert import arguments
-from recert.choices import SCALE_GRID
 from recert.compression.program import with_values
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
-from recert.gibbs import fixed_losses, gibbs_losses, part_digest, read
-from recert.gibbs.roles import Part
-from recert.network import Network
+from recert.gibbs import part_digest
 from recert.posterior import Posterior, Prior, around
-from recert.sample import At, Reading
 from recert.theorems.pac_bayes import temperature_for
+from recert.training import prior as priors
 from recert.training.loop import (
-    _bar,
-    _read,
-    draw,
-    input_type,
+    labelled_outputs,
     learning_rate,
     margins,
     model_of,
     one_thread,
-    time_first,
+    progress_bar,
 )
 from recert.training.model import RecurrentClassifier
 from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+from recert.training.prior import Step
 from recert.training.recipes import Recipe
 
 # Nats beside ln(1/δ) for which the temperature is chosen: shares of δ, and what a posterior moves.
 EXPECTED_NATS = 1.0
-# Candidates for the prior's scale: 2^(j/8).
-SCALES = range(-96, 17, 4)
-# Units of the rehearsal's last quarter on which scales are tried.
-MOST_TRIED = 2048
-PLACEHOLDER = "0" * 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +52,7 @@ class TrainedPosterior:
 
     Attributes:
         posterior: with its prior.
+        data: the sample in the encoding that the rehearsal chose.
         recipe: what it was trained by.
         seed: of initial weights, batches and draws.
         chosen: the candidate that the rehearsal chose.
@@ -73,6 +61,7 @@ class TrainedPosterior:
     """
 
     posterior: Posterior
+    data: SequenceData
     recipe: PosteriorRecipe
     seed: int
     chosen: Candidate
@@ -84,8 +73,11 @@ def train_posterior(
     data: SequenceData,
     recipe: PosteriorRecipe | None = None,
     *,
+    views: Sequence[SequenceData] = (),
     seed: int = 0,
     delta: float = 0.01,
+    tried: int = 1,
+    processes: int = 1,
     progress: Progress | bool = False,
 ) -> TrainedPosterior:
     """Train a prior on the first units of ``data`` and a posterior on all.
@@ -96,158 +88,75 @@ def train_posterior(
     Args:
         data: the sample; its first units (a share of the recipe) make the prior.
         recipe: how; `PosteriorRecipe()` by default.
+        views: the same units in the same order in other encodings, say cut to other lengths. The
+            rehearsal chooses among these and ``data``, on the prior's units alone; so where they
+            are all that was chosen among, the encoding is "fixed" for the certificate.
         seed: at least 0.
-        delta: failure probability at which the posterior is to be certified; it bears on the
+        delta: failure probability at which the posterior is to be certified.
+        tried: as it will be declared for the certificate; like ``delta`` it bears on the
             temperature alone.
+        processes: trainings of the rehearsal at once. More than one are begun as fresh processes,
+            so that a script must have its work under ``if __name__ == "__main__":``.
         progress: True draws a bar of its own, a rich `Progress` gets a task in it.
 
     Raises:
-        InputError: there are too few units, or the loss stopped being finite.
+        InputError: there are too few units, the views are not of one sample, or the loss stopped
+            being finite.
     """
     recipe = recipe or PosteriorRecipe()
     seed, delta = arguments.whole("seed", seed, least=0), arguments.probability("delta", delta)
+    tried, processes = arguments.whole("tried", tried), arguments.whole("processes", processes)
     m_0 = math.ceil(recipe.share * data.units)
     if m_0 < 8 or data.units - m_0 < 8:
         raise InputError(
             f"{data.units} units leave {m_0} for the prior and {data.units - m_0} for the bound; "
             "either needs at least 8: take more units or another share"
         )
+    _check_views(data, views)
     began = time.perf_counter()
-    own, rest = data.split(m_0)
-    at: At = "last" if data.labels.ndim == 1 else "average"
-    total = (len(recipe.candidates) + 1) * recipe.prior.epochs + recipe.epochs
-    with one_thread(), _bar(progress) as bar:
+    parts = [view.split(m_0) for view in (data, *views)]
+    trainings = len(recipe.candidates) + len(views) + 1
+    with one_thread(), progress_bar(progress) as bar:
+        total = trainings * recipe.prior.epochs + recipe.epochs
         task = None if bar is None else bar.add_task("training", total=total)
 
-        def step() -> None:
+        def step(epochs: int) -> None:
             if bar is not None and task is not None:
-                bar.advance(task)
+                bar.advance(task, epochs)
 
-        best = _rehearse(own, recipe, seed, at, step)
-        scale = _bearable(best, own, recipe, seed, at)
-        centre = _train_centre(own, recipe, best.candidate, seed, step)
+        best = priors.rehearse([own for own, _ in parts], recipe, seed, processes, step)
+        own, rest = parts[best.view]
+        scale = priors.bearable_scale(best, own, recipe, seed)
+        centre = priors.train_centre(own, recipe, best.candidate, seed, step)
+        expected = _nats((data, *views)[best.view], delta, tried, chosen=bool(views))
         start = around(
-            centre, m_0, part_digest(_part(own, at)), scale,
-            temperature=temperature_for(best.error, _nats(data, delta), data.units - m_0),
+            centre, m_0, part_digest(priors.part_of(own)), scale,
+            temperature=temperature_for(best.error, expected, data.units - m_0),
         )  # fmt: skip
         found = _descend(start, rest, recipe, best.candidate.applied(recipe.prior), seed, step)
     seconds = time.perf_counter() - began
-    return TrainedPosterior(found, recipe, seed, best.candidate, best.error, seconds)
+    return TrainedPosterior(
+        found, (data, *views)[best.view], recipe, seed, best.candidate, best.error, seconds
+    )
 
 
-# The prior.
+def _check_views(data: SequenceData, views: Sequence[SequenceData]) -> None:
+    for view in views:
+        alike = view.labels.shape == data.labels.shape and (view.labels == data.labels).all()
+        groups = data.groups is None and view.groups is None
+        if data.groups is not None and view.groups is not None:
+            groups = np.array_equal(view.groups, data.groups)
+        if not (alike and groups and view.classes == data.classes):
+            raise InputError(
+                "views are not of one sample: they need the same units, labels and groups in the "
+                "same order"
+            )
 
 
-def _part(data: SequenceData, at: At) -> Part:
-    kind = "onehot" if data.input_kind == "tokens" else "real"
-    reading = Reading(kind, data.input_dim, data.K, at, data.max_length)
-    part, _ = read(data.sequences, data.labels, reading, lengths=data.lengths, groups=data.groups)
-    return part
-
-
-@dataclass(frozen=True, eq=False)
-class _Rehearsal:
-    """A candidate, its network, and how that does on units that it has not seen."""
-
-    candidate: Candidate
-    network: Network
-    error: float
-
-
-def _rehearse(
-    own: SequenceData, recipe: PosteriorRecipe, seed: int, at: At, step: Any
-) -> _Rehearsal:
-    """The best candidate, trained on three quarters and tried on the last quarter."""
-    training, trial = _quarters(own)
-    part = _part(trial, at)
-    found = []
-    for candidate in recipe.candidates:
-        network = _train_centre(training, recipe, candidate, seed, step)
-        error = float(fixed_losses(network, part, at).mean())
-        found.append(_Rehearsal(candidate, network, error))
-    return min(found, key=lambda rehearsal: rehearsal.error)
-
-
-def _quarters(own: SequenceData) -> tuple[SequenceData, SequenceData]:
-    return own.split(own.units - math.ceil(own.units / 4))
-
-
-def _nats(data: SequenceData, delta: float) -> float:
+def _nats(data: SequenceData, delta: float, tried: int, *, chosen: bool) -> float:
     """What the statement's confidence and choices are expected to cost."""
-    encodings = data.encoding if isinstance(data.encoding, int) else 1
-    return EXPECTED_NATS - math.log(delta) + math.log(encodings)
-
-
-def _bearable(
-    best: _Rehearsal, own: SequenceData, recipe: PosteriorRecipe, seed: int, at: At
-) -> float:
-    """The largest scale on the grid at which drawn networks err as the mean one on all but few."""
-    trial = _quarters(own)[1]
-    few = _part(trial.split(MOST_TRIED)[0] if trial.units > MOST_TRIED else trial, at)
-    still = around(best.network, 1, PLACEHOLDER, 1e-18)
-    calm = gibbs_losses(still, few.batch, at, repetitions=1, seed=seed)
-    low, high = 0, len(SCALES)
-    while high - low > 1:
-        middle = (low + high) // 2
-        noisy = around(best.network, 1, PLACEHOLDER, SCALE_GRID.value(SCALES[middle]))
-        losses = gibbs_losses(noisy, few.batch, at, repetitions=1, seed=seed, stream="trial")
-        if float(np.abs(losses - calm).mean()) <= recipe.disagreement:
-            low = middle
-        else:
-            high = middle
-    return SCALE_GRID.value(SCALES[low])
-
-
-def _train_centre(
-    data: SequenceData,
-    recipe: PosteriorRecipe,
-    candidate: Candidate,
-    seed: int,
-    step: Any,
-) -> Network:
-    """A network trained by cross-entropy with weight decay, its weights float32 numbers."""
-    prior = candidate.applied(recipe.prior)
-    generator = torch.Generator().manual_seed(seed)
-    model = model_of(data, prior)
-    draw(model, {}, generator)
-    blocks = list(model.blocks().values())
-    optimiser = torch.optim.AdamW(blocks, betas=(0.9, 0.99), weight_decay=candidate.weight_decay)
-    sequences, labels, lengths = _tensors(model, data)
-    batch = min(prior.batch, data.m)
-    steps = prior.epochs * (data.m // batch)
-    for epoch, done, chosen in _batches(data.m, batch, prior.epochs, generator):
-        y, target = _read(model, sequences[:, chosen], labels[chosen], lengths[chosen])
-        loss = nn.functional.cross_entropy(y, target, label_smoothing=candidate.label_smoothing)
-        optimiser.zero_grad()
-        loss.backward()
-        if prior.clip is not None:
-            nn.utils.clip_grad_norm_(blocks, prior.clip)
-        optimiser.param_groups[0]["lr"] = learning_rate(prior, done, steps)
-        optimiser.step()
-        if (done + 1) % (steps // prior.epochs) == 0:
-            if not math.isfinite(float(loss.detach())):
-                raise InputError(
-                    f"the loss is not finite in epoch {epoch + 1}; lower learning_rate"
-                )
-            step()
-    return model.eval().recert_network()
-
-
-def _tensors(model: RecurrentClassifier, data: SequenceData) -> tuple[Tensor, Tensor, Tensor]:
-    sequences = time_first(data).to(input_type(model))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    return sequences, labels, torch.from_numpy(data.lengths.astype(np.int64))
-
-
-def _batches(
-    m: int, batch: int, epochs: int, generator: torch.Generator
-) -> Iterator[tuple[int, int, Tensor]]:
-    """(epoch, steps done before, indices) of every step."""
-    per_epoch = m // batch
-    for epoch in range(epochs):
-        order = torch.randperm(m, generator=generator)
-        for i in range(per_epoch):
-            yield epoch, epoch * per_epoch + i, order[i * batch : (i + 1) * batch]
+    encodings = data.encoding if isinstance(data.encoding, int) and not chosen else 1
+    return EXPECTED_NATS - math.log(delta) + math.log(encodings) + math.log(tried)
 
 
 # The posterior.
@@ -261,7 +170,7 @@ class _Reader(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return _read(self.model, x, labels, lengths)
+        return labelled_outputs(self.model, x, labels, lengths)
 
 
 def _descend(
@@ -270,7 +179,7 @@ def _descend(
     recipe: PosteriorRecipe,
     shape: Recipe,
     seed: int,
-    step: Any,
+    step: Step,
 ) -> Posterior:
     """Descend on the bound; means move in units of s_0, the scale of a block as a whole."""
     prior, temperature = start.prior, start.prior.temperature
@@ -289,12 +198,12 @@ def _descend(
     optimiser = torch.optim.Adam(
         [{"params": list(moves.values())}, {"params": list(widths.values())}], betas=(0.9, 0.99)
     )
-    sequences, labels, lengths = _tensors(model, rest)
+    sequences, labels, lengths = priors.tensors(model, rest)
     batch = min(recipe.batch, rest.m)
     steps = recipe.epochs * (rest.m // batch)
     price = 1.0 / (temperature * rest.units)
     pace = replace(shape, learning_rate=recipe.rate)
-    for _, done, chosen in _batches(rest.m, batch, recipe.epochs, generator):
+    for _, done, chosen in priors.batches(rest.m, batch, recipe.epochs, generator):
         drawn = {
             f"model.weights.{name}": w
             + prior.s_0
@@ -313,7 +222,7 @@ def _descend(
             group["lr"] = rate * factor
         optimiser.step()
         if (done + 1) % (steps // recipe.epochs) == 0:
-            step()
+            step(1)
     return _posterior(start, moves, widths)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from recert import arguments
 from recert.errors import InputError
+from recert.training.architecture import check_cell
 from recert.training.recipes import Recipe
 
 
@@ -20,6 +21,7 @@ class Candidate:
         label_smoothing: of the cross-entropy.
         d_h: hidden units of each layer in each direction.
         bidirectional: whether each layer also reads from the sequence's end.
+        cell: vanilla, mgu, gru or lstm.
 
     Raises:
         InputError: a value is out of range; the message names it.
@@ -30,8 +32,10 @@ class Candidate:
     label_smoothing: float = 0.1
     d_h: int = 48
     bidirectional: bool = True
+    cell: str = "gru"
 
     def __post_init__(self) -> None:
+        check_cell(self.cell, "tanh")
         arguments.positive("learning_rate", self.learning_rate)
         arguments.whole("d_h", self.d_h)
         for name, most in (("label_smoothing", 0.99), ("weight_decay", 100.0)):
@@ -43,6 +47,7 @@ class Candidate:
         """A recipe with this candidate's architecture and rate."""
         return replace(
             prior,
+            cell=self.cell,
             learning_rate=self.learning_rate,
             d_h=self.d_h,
             bidirectional=self.bidirectional,
@@ -57,6 +62,9 @@ CANDIDATES = (
     Candidate(label_smoothing=0.0),
     Candidate(d_h=32),
     Candidate(bidirectional=False),
+    Candidate(cell="mgu"),
+    Candidate(cell="lstm"),
+    Candidate(cell="vanilla"),
 )
 """A usual training, and others that differ from it in one thing each."""
 
@@ -66,8 +74,8 @@ class PosteriorRecipe:
     """How a prior and a posterior are trained.
 
     Attributes:
-        prior: cell, biases, epochs, batch and clip of the prior's centre; what candidates name, and
-            caps and loss, are not used.
+        prior: biases, epochs, batch and clip of the prior's centre; what candidates name, and caps
+            and loss, are not used.
         candidates: among which the rehearsal chooses.
         share: of the units, that make the prior.
         disagreement: largest share of units on which a network that is drawn may err otherwise than
@@ -81,9 +89,7 @@ class PosteriorRecipe:
         InputError: a value is out of range; the message names it.
     """
 
-    prior: Recipe = field(
-        default_factory=lambda: Recipe(cell="gru", bias=True, epochs=16, batch=256)
-    )
+    prior: Recipe = field(default_factory=lambda: Recipe(bias=True, epochs=16, batch=256))
     candidates: tuple[Candidate, ...] = CANDIDATES
     share: float = 0.17
     disagreement: float = 0.003

@@ -1,0 +1,203 @@
+"""A prior from the first units of a sample alone: rehearsed, scaled, trained (theory, 5b).
+
+A rehearsal on three quarters of these units tells from the last quarter which of some candidates
+does best, in which of some encodings of the units, how large an error to expect and how much noise
+the weights bear. What it chooses costs nothing: the bound counts other units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recert.blocks import Array
+from recert.choices import SCALE_GRID
+from recert.compression.program import with_values
+from recert.data.dataset import SequenceData
+from recert.errors import InputError
+from recert.gibbs import fixed_losses, gibbs_losses, read
+from recert.gibbs.roles import Part
+from recert.network import Network
+from recert.posterior import around
+from recert.sample import At, Reading
+from recert.training.loop import (
+    draw,
+    input_type,
+    labelled_outputs,
+    learning_rate,
+    model_of,
+    one_thread,
+    time_first,
+)
+from recert.training.model import RecurrentClassifier
+from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+from recert.workers import in_processes
+
+# Candidates for the prior's scale: 2^(j/8).
+SCALES = range(-96, 17, 4)
+# Units of the rehearsal's last quarter on which scales are tried.
+MOST_TRIED = 2048
+PLACEHOLDER = "0" * 64
+
+Step = Callable[[int], None]
+"""Called with the number of epochs done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """A candidate in one encoding of the units, and how it does on units that it has not seen.
+
+    Attributes:
+        candidate: how it was trained.
+        view: the encoding, as an index among those that were given.
+        network: trained on three quarters.
+        error: on the last quarter.
+    """
+
+    candidate: Candidate
+    view: int
+    network: Network
+    error: float
+
+
+def rehearse(
+    views: Sequence[SequenceData], recipe: PosteriorRecipe, seed: int, processes: int, step: Step
+) -> Rehearsal:
+    """The best of all candidates in the first encoding, and of the first one in every other.
+
+    Args:
+        views: the prior's units, in each encoding.
+        recipe: with the candidates.
+        seed: of initial weights and batches.
+        processes: trainings at once; 1 trains in this process.
+        step: told of the epochs done.
+    """
+    tried = [(0, candidate) for candidate in recipe.candidates]
+    tried += [(view, recipe.candidates[0]) for view in range(1, len(views))]
+    if processes == 1:
+        found = [_rehearsed(views[v], v, recipe, candidate, seed, step) for v, candidate in tried]
+        return min(found, key=lambda rehearsal: rehearsal.error)
+    jobs = [(views[v], recipe, candidate, seed) for v, candidate in tried]
+    found = []
+    answers = in_processes(_alone, jobs, processes)
+    for (v, candidate), (values, error) in zip(tried, answers, strict=True):
+        blank = model_of(views[v], candidate.applied(recipe.prior)).eval().recert_network()
+        found.append(Rehearsal(candidate, v, with_values(blank, values), error))
+        step(recipe.prior.epochs)
+    return min(found, key=lambda rehearsal: rehearsal.error)
+
+
+def _rehearsed(
+    own: SequenceData,
+    view: int,
+    recipe: PosteriorRecipe,
+    candidate: Candidate,
+    seed: int,
+    step: Step,
+) -> Rehearsal:
+    training, trial = _quarters(own)
+    network = train_centre(training, recipe, candidate, seed, step)
+    error = float(fixed_losses(network, part_of(trial), step_read(trial)).mean())
+    return Rehearsal(candidate, view, network, error)
+
+
+def _alone(
+    own: SequenceData, recipe: PosteriorRecipe, candidate: Candidate, seed: int
+) -> tuple[dict[str, Array], float]:
+    """In a process of its own: the blocks by name, and the error."""
+    with one_thread():
+        done = _rehearsed(own, 0, recipe, candidate, seed, lambda epochs: None)
+    return {block.name: block.value for block in done.network.blocks()}, done.error
+
+
+def bearable_scale(best: Rehearsal, own: SequenceData, recipe: PosteriorRecipe, seed: int) -> float:
+    """The largest scale on the grid at which drawn networks err as the mean one on all but few."""
+    trial, at = _quarters(own)[1], step_read(own)
+    few = part_of(trial.split(MOST_TRIED)[0] if trial.units > MOST_TRIED else trial)
+    still = around(best.network, 1, PLACEHOLDER, 1e-18)
+    calm = gibbs_losses(still, few.batch, at, repetitions=1, seed=seed)
+    low, high = 0, len(SCALES)
+    while high - low > 1:
+        middle = (low + high) // 2
+        noisy = around(best.network, 1, PLACEHOLDER, SCALE_GRID.value(SCALES[middle]))
+        losses = gibbs_losses(noisy, few.batch, at, repetitions=1, seed=seed, stream="trial")
+        if float(np.abs(losses - calm).mean()) <= recipe.disagreement:
+            low = middle
+        else:
+            high = middle
+    return SCALE_GRID.value(SCALES[low])
+
+
+def train_centre(
+    data: SequenceData, recipe: PosteriorRecipe, candidate: Candidate, seed: int, step: Step
+) -> Network:
+    """A network trained by cross-entropy with weight decay, its weights float32 numbers.
+
+    Raises:
+        InputError: the loss stopped being finite.
+    """
+    prior = candidate.applied(recipe.prior)
+    generator = torch.Generator().manual_seed(seed)
+    model = model_of(data, prior)
+    draw(model, {}, generator)
+    blocks = list(model.blocks().values())
+    optimiser = torch.optim.AdamW(blocks, betas=(0.9, 0.99), weight_decay=candidate.weight_decay)
+    sequences, labels, lengths = tensors(model, data)
+    batch = min(prior.batch, data.m)
+    steps = prior.epochs * (data.m // batch)
+    for epoch, done, chosen in batches(data.m, batch, prior.epochs, generator):
+        y, target = labelled_outputs(model, sequences[:, chosen], labels[chosen], lengths[chosen])
+        loss = nn.functional.cross_entropy(y, target, label_smoothing=candidate.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        if prior.clip is not None:
+            nn.utils.clip_grad_norm_(blocks, prior.clip)
+        optimiser.param_groups[0]["lr"] = learning_rate(prior, done, steps)
+        optimiser.step()
+        if (done + 1) % (steps // prior.epochs) == 0:
+            if not math.isfinite(float(loss.detach())):
+                raise InputError(
+                    f"the loss is not finite in epoch {epoch + 1}; lower learning_rate"
+                )
+            step(1)
+    return model.eval().recert_network()
+
+
+def step_read(data: SequenceData) -> At:
+    """The last step, or all of them where every step has a label."""
+    return "last" if data.labels.ndim == 1 else "average"
+
+
+def part_of(data: SequenceData) -> Part:
+    """The units as `recert.gibbs` reads them."""
+    kind = "onehot" if data.input_kind == "tokens" else "real"
+    reading = Reading(kind, data.input_dim, data.K, step_read(data), data.max_length)
+    part, _ = read(data.sequences, data.labels, reading, lengths=data.lengths, groups=data.groups)
+    return part
+
+
+def tensors(model: RecurrentClassifier, data: SequenceData) -> tuple[Tensor, Tensor, Tensor]:
+    """Sequences (T, m, …) of the model's input type, labels and lengths."""
+    sequences = time_first(data).to(input_type(model))
+    labels = torch.from_numpy(data.labels.astype(np.int64))
+    return sequences, labels, torch.from_numpy(data.lengths.astype(np.int64))
+
+
+def batches(
+    m: int, batch: int, epochs: int, generator: torch.Generator
+) -> Iterator[tuple[int, int, Tensor]]:
+    """(epoch, steps done before, indices) of every step."""
+    per_epoch = m // batch
+    for epoch in range(epochs):
+        order = torch.randperm(m, generator=generator)
+        for i in range(per_epoch):
+            yield epoch, epoch * per_epoch + i, order[i * batch : (i + 1) * batch]
+
+
+def _quarters(own: SequenceData) -> tuple[SequenceData, SequenceData]:
+    return own.split(own.units - math.ceil(own.units / 4))
