@@ -36,6 +36,14 @@ def pacbayes(
     holdout: Annotated[
         str | None, typer.Option(help="Units, or their share, to set aside before anything else.")
     ] = None,
+    tried: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Recipes among which you chose this one with the units of the bound in view. By "
+            "default as many as the packaged recipe pays for.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     require: Annotated[
         float | None, typer.Option(help="Exit with status 1 unless the limit is at most this.")
@@ -62,15 +70,19 @@ def pacbayes(
             delta=delta,
             holdout=holdout,
             changes=given(cell=cell, d_h=hidden, epochs=epochs, share=share),
+            tried=tried,
             progress=console.is_terminal,
         )
         console.print(
             f"{run.prior_units:,} units made the prior, {run.bound_units:,} are left for the "
             f"bound; trained in {run.seconds:.0f} s, written to {run.path}"
         )
+        console.print(f"the rehearsal on the prior's part chose {run.described}")
         posterior = run.path
     assert posterior is not None
-    certificate = gibbs_runs.certify_saved(posterior, delta=delta, repetitions=repetitions)
+    certificate = gibbs_runs.certify_saved(
+        posterior, delta=delta, repetitions=repetitions, tried=tried
+    )
     console.print(tables.ladder(certificate, f"Bounds for the posterior in {posterior}"))
     console.print(tables.costs(certificate))
     console.print(tables.finite_list(certificate))

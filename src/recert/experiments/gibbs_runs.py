@@ -49,6 +49,7 @@ class GibbsRun:
         held_back: units that are neither.
         rehearsed_error: what the prior's part says of the error to expect.
         chosen: the candidate that the rehearsal chose.
+        max_length: T, chosen there too where the data offer several.
         seconds: wall time of training.
     """
 
@@ -59,7 +60,18 @@ class GibbsRun:
     held_back: int
     rehearsed_error: float
     chosen: Candidate
+    max_length: int
     seconds: float
+
+    @property
+    def described(self) -> str:
+        """What the rehearsal chose, in words."""
+        one = self.chosen
+        return (
+            f"{one.cell}, {one.d_h} units{' in each of two directions' * one.bidirectional}, rate "
+            f"{one.learning_rate:g}, weight decay {one.weight_decay:g}, label smoothing "
+            f"{one.label_smoothing:g}, {self.max_length} steps at most"
+        )
 
 
 def train_and_save(
@@ -72,6 +84,7 @@ def train_and_save(
     delta: float = 0.01,
     holdout: float | str | None = None,
     changes: Mapping[str, Any] | None = None,
+    tried: int | None = None,
     processes: int = 2,
     progress: bool = False,
 ) -> GibbsRun:
@@ -86,6 +99,7 @@ def train_and_save(
         delta: at which it is to be certified.
         holdout: units, or a share of all, that are set aside before anything else.
         changes: fields of the recipe, or of its prior, to replace.
+        tried: as `certify_saved` is going to be told.
         processes: trainings of the rehearsal at once.
         progress: draw a bar.
 
@@ -102,7 +116,8 @@ def train_and_save(
     divisions = [_divided(name, each, units, holdout, seed) for each in asked]
     samples = [divided.sample for divided in divisions]
     trained = train_posterior(
-        samples[0], recipe, views=samples[1:], seed=seed, delta=delta, tried=TRIED.get(name, 1),
+        samples[0], recipe, views=samples[1:], seed=seed, delta=delta,
+        tried=TRIED.get(name, 1) if tried is None else tried,
         processes=processes, progress=progress,
     )  # fmt: skip
     place = next(i for i, sample in enumerate(samples) if sample is trained.data)
@@ -125,6 +140,7 @@ def train_and_save(
         0 if spare is None else spare.units,
         trained.rehearsed_error,
         trained.chosen,
+        divided.sample.max_length,
         trained.seconds,
     )
 

@@ -37,7 +37,7 @@ def tradeoff(
     figure, axes = plt.subplots(1, len(panels), figsize=(6.6 * len(panels), 5.0), squeeze=False)
     for axis, (task, names, curves, chance) in zip(axes[0], panels, strict=True):
         for label, by_place in curves.items():
-            colour, line, marker = STYLES[label.split(",")[0]]
+            colour, line, marker = STYLES[label]
             filled = [(i, values) for i, values in enumerate(by_place) if values]
             if not filled:
                 continue

@@ -28,11 +28,6 @@ NOUNS, RECALL = "german-nouns", "recall"
 TASKS = (NOUNS, RECALL)
 CERTIFIED = ("theorem_2_clipped", "theorem_2_single_scale", "margin_ball")
 LOCAL = "local_ball"
-LOCAL_TITLE = {
-    "none": "local ball (certified)",
-    "first": "local ball (certified), first seed",
-    "all": "local ball (certified)",
-}
 # Units on which errors are checked.
 HELD = 5_000
 # Recipes ranged over d_h and T in 1..32 each, with nouns in view.
@@ -50,9 +45,7 @@ def _cells(request: Request) -> list[Cell]:
         parts = {seed: _parts(task, options, seed) for seed in request.seeds}
         for constraint in CONSTRAINTS:
             for seed in request.seeds:
-                local = options["local"] == "all" or (
-                    options["local"] == "first" and seed == request.seeds[0]
-                )
+                local = options["local"] == "all"
                 what = {
                     "study": "tradeoff", "revision": 1, "task": task, "U": constraint.name,
                     "seed": seed, "local": local, "digest": parts[seed][0].digest[:20],
@@ -161,7 +154,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     chance = recall.chance_error(request.options["letters"])
 
     def draw(path: Path) -> Path:
-        return plots.tradeoff(_panels(found, chance, request.options["local"]), path)
+        return plots.tradeoff(_panels(found, chance), path)
 
     return Conclusion(
         rows, draw, tradeoff_claims.claims(found), _notes(request, found, chance),
@@ -202,9 +195,7 @@ def value(result: Mapping[str, Any], name: str = "margin_ball") -> float:
     return float(result["bounds"][name]["value"])
 
 
-def _panels(
-    found: Keyed, chance: float, local: str
-) -> list[tuple[str, list[str], dict[str, Any], float]]:
+def _panels(found: Keyed, chance: float) -> list[tuple[str, list[str], dict[str, Any], float]]:
     """(task, constraints, curve → values by constraint and seed, error of guessing or NaN)."""
     names = [constraint.name for constraint in CONSTRAINTS]
     panels = []
@@ -212,7 +203,7 @@ def _panels(
         rows = [found[task, name] for name in names]
         curves = {
             "margin ball (certified)": [[value(r) for r in seeds] for seeds in rows],
-            LOCAL_TITLE[local]: [
+            "local ball (certified)": [
                 [value(r, LOCAL) for r in seeds if LOCAL in r["bounds"]] for seeds in rows
             ],
             "error held back": [[r["held-back error"] for r in seeds] for seeds in rows],
@@ -251,8 +242,8 @@ TRADEOFF = Study(
         "epochs": Option(14, "passes over the sample", quick=10),
         "batch": Option(256, "units a step", quick=128),
         "learning_rate": Option(0.02, "peak of Adam's rate", least=1e-9),
-        "local": Option("first", "seeds at which the local ball is evaluated", quick="none",
-                        choices=("none", "first", "all")),
+        "local": Option("all", "seeds at which the local ball is evaluated", quick="none",
+                        choices=("none", "all")),
         "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),
     },
     _cells,
