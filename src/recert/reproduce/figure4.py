@@ -184,7 +184,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     groups, first = _groups(results), results[0]
 
     def draw(path: Path) -> Path:
-        return plots.bars(groups, path, title=_title(request, first))
+        return plots.bars(groups, path, title=_title(request, results))
 
     return Conclusion(
         rows, draw, claims(results), _notes(results),
@@ -215,21 +215,26 @@ def _groups(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, l
     ]
 
 
-def _title(request: Request, first: Result) -> str:
+def _title(request: Request, results: Sequence[Result]) -> str:
+    first = results[0]
     seeds = ", ".join(map(str, request.seeds))
     shown = f"seeds {seeds} (points) and their median (bars)" if len(request.seeds) > 1 else (
         f"seed {seeds}"
     )  # fmt: skip
     return (
         f"Section 6 anew: vanilla RNN, d_h = {request.options['hidden']}, t = {first['steps']}; "
-        f"{shown}\n{_size(first)} of {first['source']}"
+        f"{shown}\n{_size(results)} of {first['source']}"
     )
 
 
-def _size(result: Result) -> str:
-    """How many units a network was trained on, such as "324 documents in 2,456 windows"."""
-    windows = f" in {result['sequences']:,} windows" if result["unit"] == "document" else ""
-    return f"{result['units']:,} {result['unit']}s{windows}"
+def _size(results: Sequence[Result]) -> str:
+    """What networks were trained on, such as "324 documents in 2,339 to 2,456 windows"."""
+    first = results[0]
+    units = f"{first['units']:,} {first['unit']}s"
+    if first["unit"] != "document":
+        return units
+    windows = [f"{found(r['sequences'] for r in results):,}" for found in (min, max)]
+    return f"{units} in {' to '.join(dict.fromkeys(windows))} windows"
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
@@ -243,7 +248,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
     )
     reason = first.get("local ball")
     return [
-        f"Trained on {_size(first)} of {first['source']}; {first['code']}.",
+        f"Trained on {_size(results)} of {first['source']}; {first['code']}.",
         "The paper's complexities have neither constants nor 1/(√m γ) nor B_x, and bound nothing.",
         f"Best bound on the error, by seed: {', '.join(best)}; the smallest that needs no units "
         f"held out is {10**norm_based:.4g} in the median.",
