@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from rich.console import Console
 from recert import files
 from recert.data import packages, text, vocabulary, wikipedia
 from recert.errors import FileError, InputError, MissingDependencyError
-from recert.reproduce import claims_growth, classes, figure4, menu, table1
+from recert.reproduce import claims_growth, classes, figure4, figure4_claims, menu, table1
 from recert.reproduce import run as running
 from recert.reproduce.slopes import fit, spread
 from recert.reproduce.study import Cell, Claim, Conclusion, Option, Request, Study
@@ -361,20 +362,88 @@ def test_how_the_code_came_about_decides(
     assert bounds["margin_ball"]["kind"] == bounds["theorem_2"]["kind"] == kind
 
 
-def test_figure_4_on_strips_of_images(run: Run, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
+@pytest.fixture
+def strips(tmp_path: Path) -> list[object]:
+    """Options that name 40 images of random pixels, gzipped, and their labels."""
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (40, 28, 28), dtype=np.uint8)
-    images, labels = tmp_path / "images", tmp_path / "labels"
-    images.write_bytes(b"\0\0\x08\x03" + struct.pack(">3I", *pixels.shape) + pixels.tobytes())
+    images, labels = tmp_path / "images.gz", tmp_path / "labels"
+    header = b"\0\0\x08\x03" + struct.pack(">3I", *pixels.shape)
+    images.write_bytes(gzip.compress(header + pixels.tobytes()))
     answers = (np.arange(40) % 10).astype(np.uint8)
     labels.write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 40) + answers.tobytes())
+    return ["--images", images, "--labels", labels]
+
+
+SMALL = ["--seeds", "0", "-o", "hidden=6", "-o", "epochs=2"]
+
+
+def test_figure_4_on_strips_of_images(run: Run, strips: list[object], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     out = tmp_path / "out"
-    command = ["reproduce", "figure4", "--images", images, "--labels", labels, "--seeds", "0"]
-    status, _, err = run(*command, *TINY, "--out", out)
+    command = ["reproduce", "figure4", *strips, *SMALL, "--out", out]
+    status, printed, err = run(*command, "-o", "local=yes")
     assert status == 0 and not err
-    cell = results(out)["cells"][0]["result"]
+    found = results(out)
+    cell = found["cells"][0]["result"]
     assert cell["letters"]["d_x"] == 14 and cell["letters"]["d_y"] == 10 and cell["units"] == 34
+    assert cell["bounds"]["local_ball"]["kind"] == "certificate"
+    assert "34 images of idx files" in found["notes"][0] and cell["steps"] == 56
+    assert not {"horizon", "classes", "code"} & set(found["cells"][0]["parameters"])
+    # U is still about 0.7 times an orthogonal matrix, so that claim isn't asked.
+    assert cell["letters"]["B_U"] < 1 and "polynomial" not in printed
+    again = [*command, "-o", "horizon=28"]
+    status, _, err = run(*again)
+    assert status == 2 and "horizon" in err and "text" in err
+
+
+def test_why_there_is_no_local_ball_of_a_text(run: Run, corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "out"
+    command = ["reproduce", "figure4", "--data-path", corpus, *SMALL, "--out", out]
+    assert run(*command, "-o", "local=yes")[0] == 0
+    found = results(out)
+    assert found["notes"][-1].startswith("The local margin ball does not apply: it reads one")
+    assert "local_ball" not in found["cells"][0]["result"]["bounds"]
+
+
+def test_much_smaller_is_a_factor_of_ten() -> None:
+    """And what is said of B_U > 1 is asked of such seeds only."""
+
+    def result(norm: float, gap: float) -> dict[str, Any]:
+        letters = {"d_h": 4.0, **dict.fromkeys(("B_U", "U_F"), norm)}
+        letters |= dict.fromkeys(("M_U", "M_V", "M_W", "V_F", "W_F"), 1.0)
+        printed = {f"Bound {k}": gap for k in (1, 2, 3)} | {"Ours": 0.0}
+        later = {f"Bound {k}": 9.0 + gap for k in (1, 2, 3)} | {"Ours": 0.1}
+        return {"letters": letters, "printed": printed, "printed at twice t": later}
+
+    def verdicts(*found: dict[str, Any]) -> dict[str, str]:
+        return {claim.quote: claim.verdict for claim in figure4_claims.claims(found)}
+
+    much = "our complexity bound is much smaller than Bound 1"
+    growth = "for B_U > 1 only ours is polynomial, Bounds 1 to 3 are exponential in t"
+    for gaps, wanted in (
+        ((1.5, 2.0), "held"),
+        ((1.5, 0.5), "held in part"),
+        ((0.5, 0.5), "held in part"),
+        ((-0.5, -1.0), "not held"),
+    ):
+        assert verdicts(*(result(2.0, gap) for gap in gaps))[much] == wanted
+    assert growth not in verdicts(result(0.9, 2.0))
+    assert verdicts(result(0.9, 2.0), result(2.0, 2.0))[growth] == "held"
+
+
+def test_bars_of_two_seeds_end_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    from recert.plots import studies
+
+    kept: list[Any] = []
+    monkeypatch.setattr(studies, "save", lambda figure, path: kept.append(figure) or path)
+    groups = [("log10", [("one", "red", [1.0, 2.0]), ("other", "blue", [-0.001, -0.003])])]
+    studies.bars(groups, tmp_path / "bars.png", title="bars")
+    axis = kept[0].axes[0]
+    assert [bar.get_height() for bar in axis.patches] == [1.5, -0.002]
+    assert [note.get_text() for note in axis.texts] == ["1.50", "0.00"]
 
 
 @pytest.mark.parametrize(
@@ -461,12 +530,29 @@ def test_without_any_text_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> 
         wikipedia.find("datasets")
     monkeypatch.setattr(wikipedia, "find_spec", lambda _: True)
     monkeypatch.setattr(wikipedia, "_downloaded", lambda: 1 / 0)
-    with pytest.raises(MissingDependencyError, match="no text"):
+    with pytest.raises(MissingDependencyError, match=r"no text .*could not load") as caught:
         wikipedia.find()
+    assert "pip install datasets" not in str(caught.value)
     with pytest.raises(FileError, match="division"):
         wikipedia.find("datasets")
     monkeypatch.setattr(wikipedia, "_downloaded", lambda: "= A =\n")
     assert wikipedia.find()[0] == "= A =\n"
+
+
+def test_which_text_it_is_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wikipedia, "excerpt", lambda: "= B =\n")
+    monkeypatch.setattr(wikipedia, "_downloaded", lambda: 1 / 0)
+    inside = "an excerpt of the English Wikipedia inside gensim"
+    for there, name in ((None, inside), (1, f"{inside}, as datasets could not load WikiText-2")):
+        monkeypatch.setattr(wikipedia, "find_spec", lambda _, there=there: there)
+        assert wikipedia.find() == ("= B =\n", name)
+    assert wikipedia.find("gensim") == ("= B =\n", inside)
+
+
+def test_rows_of_a_text_are_lines() -> None:
+    """Blank lines, which part paragraphs, are rows without a line's end."""
+    found = wikipedia.lines(["", " = A = \n", "", " One . \n", " Two . \n", "", " Three . \n"])
+    assert text.split_documents(found, "paragraph") == ["= A =", "One . Two .", "Three ."]
 
 
 def test_verdicts_and_ranges() -> None:

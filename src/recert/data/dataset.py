@@ -117,7 +117,7 @@ class SequenceData:
         kind = "<i8" if self.input_kind == "tokens" else "<f4"
         for array, form in ((self.sequences, kind), (self.labels, "<i8"), (self.lengths, "<i8")):
             found.update(str(array.shape).encode())
-            found.update(np.ascontiguousarray(array.astype(form)).data)
+            found.update(np.ascontiguousarray(array.astype(form, copy=False)).data)
         return found.hexdigest()
 
     def take(self, indices: np.ndarray | slice) -> SequenceData:

@@ -57,9 +57,11 @@ def load(
     if width % pieces:
         raise InputError(f"images {width} pixels wide have no half rows; use layout 'rows'")
     steps, step_width = height * pieces, width // pieces
+    scaled = pixels.astype(np.float32)
+    scaled /= np.float32(255)  # in place: 60,000 images have 188 MB
     return SequenceData(
         name="idx",
-        sequences=pixels.reshape(m, steps, step_width).astype(np.float32) / np.float32(255),
+        sequences=scaled.reshape(m, steps, step_width),
         labels=answers.astype(np.int64),
         lengths=np.full(m, steps, dtype=np.int64),
         classes=classes,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import bz2
 import html
+import logging
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,18 +50,49 @@ def find(source: str = "auto") -> tuple[str, str]:
 
     Raises:
         MissingDependencyError: neither is there; the message says what to do.
-        FileError: gensim's file is missing or is not what it should be.
+        FileError: gensim's file is missing or is not what it should be, or "datasets" is asked for
+            and can't load the text.
     """
-    if source in ("auto", "datasets"):
-        found = _wikitext(required=source == "datasets")
-        if found is not None:
-            return found, "WikiText-2 (raw), training part, through the library datasets"
+    missed = False
+    if source == "datasets" or (source == "auto" and find_spec("datasets") is not None):
+        try:
+            return wikitext(), "WikiText-2 (raw), training part, through the library datasets"
+        except FileError:
+            if source == "datasets":
+                raise
+            missed = True
+    why = "datasets could not load WikiText-2" if missed else ""
     try:
-        return excerpt(), "an excerpt of the English Wikipedia inside gensim"
+        found = excerpt()
     except MissingDependencyError:
         raise MissingDependencyError(
-            "no text to train on: give a file with --data-path (such as WikiText-2's), or "
-            f"pip install datasets, or pip install --no-deps {GENSIM}"
+            f"no text to train on{why and f' ({why})'}: give a file with --data-path (such as "
+            f"WikiText-2's), or {'' if missed else 'pip install datasets, or '}"
+            f"pip install --no-deps {GENSIM}"
+        ) from None
+    return found, f"an excerpt of the English Wikipedia inside gensim{why and f', as {why}'}"
+
+
+def wikitext() -> str:
+    """WikiText-2's training part, from the hub or the library's cache.
+
+    Without a network the library goes on trying for half a minute, and then looks in its cache;
+    with HF_HUB_OFFLINE=1 it looks there at once.
+
+    Raises:
+        MissingDependencyError: the library is not installed.
+        FileError: there is no network, and nothing in the cache.
+    """
+    if find_spec("datasets") is None:
+        raise MissingDependencyError("the library datasets is not installed; pip install datasets")
+    try:
+        return _downloaded()
+    except Exception as error:
+        # The library fails in many ways where it has no network.
+        reason = " ".join(str(error).split())[:200]
+        raise FileError(
+            f"datasets could not load WikiText-2 ({reason}); give a file with --data-path, or use "
+            "source gensim"
         ) from None
 
 
@@ -123,24 +157,29 @@ def _decompressed(path: Path) -> str:
         raise FileError(f"cannot read {path}: {error}; reinstall gensim") from None
 
 
-def _wikitext(*, required: bool) -> str | None:
-    """WikiText-2's training part, or None where the library or the network is not there."""
-    if find_spec("datasets") is None:
-        if required:
-            raise MissingDependencyError("the library datasets is not installed; pip install it")
-        return None
+@contextmanager
+def _quiet(*libraries: str) -> Iterator[None]:
+    """Without the warnings of libraries, such as one at each attempt to reach a host."""
+    loggers = [logging.getLogger(name) for name in libraries]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
-        return _downloaded()
-    except Exception as error:
-        # The library fails in many ways where it has no network.
-        if required:
-            reason = " ".join(str(error).split())[:200]
-            raise FileError(f"datasets could not load WikiText-2: {reason}") from None
-        return None
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _downloaded() -> str:
     import datasets  # type: ignore[import-not-found, unused-ignore]
 
-    found: Any = datasets.load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="train")
-    return "".join(found["text"])
+    # Their import sets the levels of the loggers anew.
+    with _quiet("datasets", "huggingface_hub"):
+        rows: Any = datasets.load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="train")
+    return lines(rows["text"])
+
+
+def lines(rows: Iterable[str]) -> str:
+    """The text of which each row is a line; blank lines are rows without a line's end."""
+    return "".join(f"{row.rstrip()}\n" for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from recert.plots.canvas import pyplot, save
 
@@ -62,8 +63,8 @@ def bars(
     """Values as bars on a log axis, one panel for each group, seeds as points on the bars.
 
     Args:
-        groups: (label of the axis, bars), where a bar is (name, colour, log10 values by seed); its
-            height is their median.
+        groups: (label of the axis, bars), where a bar is (name, colour, log10 values by seed); it
+            goes from 0 to their median.
         path: a PNG, SVG or PDF file, written through a temporary name.
         title: of the picture.
 
@@ -79,12 +80,12 @@ def bars(
     for axis, (label, drawn) in zip(axes[0], groups, strict=True):
         lowest = min(0.0, *(min(values) for _, _, values in drawn)) - 0.3
         for place, (_, colour, values) in enumerate(drawn):
-            middle = sorted(values)[len(values) // 2]
-            axis.bar(place, middle - lowest, bottom=lowest, color=colour, width=0.7, alpha=0.9)
+            middle = median(values)
+            axis.bar(place, middle, color=colour, width=0.7, alpha=0.9)
             axis.plot([place] * len(values), values, "o", color="black", markersize=3.5)
             axis.annotate(
-                f"{middle:.2f}",
-                (place, max(values)),
+                f"{round(middle, 2) + 0.0:.2f}".replace("-", "−"),
+                (place, max(0.0, *values)),
                 textcoords="offset points",
                 xytext=(0, 6),
                 ha="center",
@@ -92,10 +93,11 @@ def bars(
         axis.axhline(0.0, color="black", linewidth=1.0)
         names = [name for name, _, _ in drawn]
         axis.set_xticks(range(len(drawn)), names, fontsize=8.5, rotation=25, ha="right")
-        top = max(max(values) for _, _, values in drawn)
+        top = max(0.0, *(max(values) for _, _, values in drawn))
         axis.set_ylim(lowest, top + 0.08 * (top - lowest) + 0.3)
         axis.set_ylabel(label)
         axis.grid(alpha=0.25, axis="y")
+        axis.set_axisbelow(True)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
     return save(figure, path)

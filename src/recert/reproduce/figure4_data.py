@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from recert.errors import InputError
 from recert.reproduce.study import Request
 
 CODES = ("vocabulary", "learnt", "hash")
+# Options that say where data lie, and those that only a text has.
+_PLACES = ("data_path", "images", "labels", "source")
+_OF_TEXT = ("source", "split", "code", "horizon", "classes")
 # Shares of the documents: for making the vocabulary, and held back. The rest is the sample.
 VOCABULARY_SHARE, HELD_SHARE = 0.25, 0.15
 _HEADING = re.compile(r"^(= ?)+[^=]*( ?=)+$")
@@ -59,6 +63,11 @@ class Source:
     documents: tuple[str, ...] = ()
     images: SequenceData | None = None
 
+    def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those options on which a result depends beside the data."""
+        idle = {*_PLACES, *(_OF_TEXT if self.images is not None else ())}
+        return {name: value for name, value in options.items() if name not in idle}
+
     def parts(self, options: dict[str, Any], seed: int) -> Parts:
         """Sample and units held back; which unit is what is drawn by ``seed``."""
         if self.images is not None:
@@ -70,7 +79,7 @@ def read(request: Request) -> Source:
     """The data that a request names.
 
     Raises:
-        InputError: images without labels, or too few documents.
+        InputError: images without labels or with options of a text, or too few documents.
         FileError: a file cannot be read.
         MissingDependencyError: no text was named and none is at hand.
     """
@@ -80,6 +89,9 @@ def read(request: Request) -> Source:
     if options["images"] is not None:
         if options["data_path"] is not None:
             raise InputError("give a text or images, not both")
+        idle = [name for name in _OF_TEXT if name in request.given]
+        if idle:
+            raise InputError(f"{', '.join(idle)}: options of a text; leave them out with images")
         loaded = idx.load(options["images"], options["labels"], layout="strips")
         return Source(loaded.source, loaded.digest[:20], images=loaded)
     found, name = _text(options)
