@@ -41,9 +41,12 @@ from recert.training.model import RecurrentClassifier
 from recert.training.posterior_recipe import Candidate, PosteriorRecipe
 from recert.training.prior import Step
 from recert.training.recipes import Recipe
+from recert.training.shares import prior_units
 
 # Nats beside ln(1/δ) for which the temperature is chosen: shares of δ, and what a posterior moves.
 EXPECTED_NATS = 1.0
+# δ'/δ of the draws, as `recert.certify_posterior` has it by default.
+DRAWS_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ class TrainedPosterior:
         recipe: what it was trained by.
         seed: of initial weights, batches and draws.
         chosen: the candidate that the rehearsal chose.
-        rehearsed_error: of its network, on units of the prior's part that it had not seen.
+        rehearsed_error: what the prior's units say of its centre's error.
         seconds: wall time, not reproducible.
     """
 
@@ -86,7 +89,8 @@ def train_posterior(
     is float32 on one thread, randomness comes from ``seed`` alone.
 
     Args:
-        data: the sample; its first units (a share of the recipe) make the prior.
+        data: the sample; its first units make the prior, a share of the recipe or as many as a
+            pilot among them advises.
         recipe: how; `PosteriorRecipe()` by default.
         views: the same units in the same order in other encodings, say cut to other lengths. The
             rehearsal chooses among these and ``data``, on the prior's units alone; so where they
@@ -106,38 +110,52 @@ def train_posterior(
     recipe = recipe or PosteriorRecipe()
     seed, delta = arguments.whole("seed", seed, least=0), arguments.probability("delta", delta)
     tried, processes = arguments.whole("tried", tried), arguments.whole("processes", processes)
-    m_0 = math.ceil(recipe.share * data.units)
-    if m_0 < 8 or data.units - m_0 < 8:
+    first = math.ceil((recipe.pilot if recipe.share is None else recipe.share) * data.units)
+    if first < 8 or data.units - first < 8:
         raise InputError(
-            f"{data.units} units leave {m_0} for the prior and {data.units - m_0} for the bound; "
-            "either needs at least 8: take more units or another share"
+            f"{data.units} units leave {first} for the prior and {data.units - first} for the "
+            "bound; either needs at least 8: take more units or another share"
         )
     _check_views(data, views)
     began = time.perf_counter()
-    parts = [view.split(m_0) for view in (data, *views)]
-    trainings = len(recipe.candidates) + len(views) + 1
+    everything = (data, *views)
+    pilots = [view.split(first)[0] for view in everything]
     with one_thread(), progress_bar(progress) as bar:
-        total = trainings * recipe.prior.epochs + recipe.epochs
-        task = None if bar is None else bar.add_task("training", total=total)
+        task = None if bar is None else bar.add_task("training", total=_epochs(recipe, len(views)))
 
         def step(epochs: int) -> None:
             if bar is not None and task is not None:
                 bar.advance(task, epochs)
 
-        best = priors.rehearse([own for own, _ in parts], recipe, seed, processes, step)
-        own, rest = parts[best.view]
-        scale = priors.bearable_scale(best, own, recipe, seed)
+        best = priors.rehearse(pilots, recipe, seed, processes, step)
+        whole, pilot = everything[best.view], pilots[best.view]
+        nats = _nats(whole, delta, tried, chosen=bool(views))
+        m_0, error = first, best.error
+        if recipe.share is None:
+            curve = priors.curve_of(best, pilot, recipe, seed, step)
+            m_0 = prior_units(
+                curve, data.units, first, nats=nats, closeness=recipe.closeness,
+                disagreement=recipe.disagreement, delta=DRAWS_SHARE * delta,
+            )  # fmt: skip
+            error = curve.error(m_0)
+        own, rest = whole.split(m_0)
+        scale = priors.bearable_scale(best, pilot, recipe, seed)
         centre = priors.train_centre(own, recipe, best.candidate, seed, step)
-        expected = _nats((data, *views)[best.view], delta, tried, chosen=bool(views))
         start = around(
             centre, m_0, part_digest(priors.part_of(own)), scale,
-            temperature=temperature_for(best.error, expected, data.units - m_0),
+            temperature=temperature_for(error, nats, data.units - m_0),
         )  # fmt: skip
         found = _descend(start, rest, recipe, best.candidate.applied(recipe.prior), seed, step)
     seconds = time.perf_counter() - began
-    return TrainedPosterior(
-        found, (data, *views)[best.view], recipe, seed, best.candidate, best.error, seconds
-    )
+    return TrainedPosterior(found, whole, recipe, seed, best.candidate, error, seconds)
+
+
+def _epochs(recipe: PosteriorRecipe, views: int) -> int:
+    """How many there are at least, for the bar."""
+    usual = recipe.candidates[0].epochs
+    rehearsed = sum(candidate.epochs for candidate in recipe.candidates) + views * usual
+    curve = 2 * usual if recipe.share is None else 0
+    return rehearsed + curve + usual + recipe.epochs
 
 
 def _check_views(data: SequenceData, views: Sequence[SequenceData]) -> None:

@@ -22,6 +22,8 @@ class Candidate:
         d_h: hidden units of each layer in each direction.
         bidirectional: whether each layer also reads from the sequence's end.
         cell: vanilla, mgu, gru or lstm.
+        epochs: passes over the prior's units.
+        batch: sequences per step.
 
     Raises:
         InputError: a value is out of range; the message names it.
@@ -33,21 +35,26 @@ class Candidate:
     d_h: int = 48
     bidirectional: bool = True
     cell: str = "gru"
+    epochs: int = 16
+    batch: int = 256
 
     def __post_init__(self) -> None:
         check_cell(self.cell, "tanh")
         arguments.positive("learning_rate", self.learning_rate)
-        arguments.whole("d_h", self.d_h)
+        for name in ("d_h", "epochs", "batch"):
+            arguments.whole(name, getattr(self, name))
         for name, most in (("label_smoothing", 0.99), ("weight_decay", 100.0)):
             value = arguments.number(name, getattr(self, name), f"use a number from 0 to {most:g}")
             if not 0.0 <= value <= most:
                 raise InputError(f"{name} is {value}; use a number from 0 to {most:g}")
 
     def applied(self, prior: Recipe) -> Recipe:
-        """A recipe with this candidate's architecture and rate."""
+        """A recipe with this candidate's architecture, rate, epochs and batch."""
         return replace(
             prior,
             cell=self.cell,
+            epochs=self.epochs,
+            batch=self.batch,
             learning_rate=self.learning_rate,
             d_h=self.d_h,
             bidirectional=self.bidirectional,
@@ -65,6 +72,8 @@ CANDIDATES = (
     Candidate(cell="mgu"),
     Candidate(cell="lstm"),
     Candidate(cell="vanilla"),
+    Candidate(epochs=32),
+    Candidate(batch=128),
 )
 """A usual training, and others that differ from it in one thing each."""
 
@@ -74,10 +83,15 @@ class PosteriorRecipe:
     """How a prior and a posterior are trained.
 
     Attributes:
-        prior: biases, epochs, batch and clip of the prior's centre; what candidates name, and caps
-            and loss, are not used.
+        prior: biases and clip of the prior's centre; what candidates name, and caps and loss, are
+            not used.
         candidates: among which the rehearsal chooses.
-        share: of the units, that make the prior.
+        share: of the units, that make the prior; None where a pilot tells
+            (`recert.training.shares`).
+        pilot: share of the units, the first ones, on which the rehearsal runs where ``share`` is
+            None; the prior gets these and, as a rule, more.
+        closeness: with a pilot, by how large a share of the error the limit may be expected above
+            it.
         disagreement: largest share of units on which a network that is drawn may err otherwise than
             the mean network; it fixes the prior's scale.
         epochs: passes of the posterior over the units that the bound counts; 0 leaves the prior.
@@ -89,9 +103,11 @@ class PosteriorRecipe:
         InputError: a value is out of range; the message names it.
     """
 
-    prior: Recipe = field(default_factory=lambda: Recipe(bias=True, epochs=16, batch=256))
+    prior: Recipe = field(default_factory=lambda: Recipe(bias=True))
     candidates: tuple[Candidate, ...] = CANDIDATES
-    share: float = 0.17
+    share: float | None = None
+    pilot: float = 0.1
+    closeness: float = 0.05
     disagreement: float = 0.003
     epochs: int = 2
     batch: int = 512
@@ -99,8 +115,10 @@ class PosteriorRecipe:
     width: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("share", "disagreement"):
-            arguments.probability(name, getattr(self, name))
+        for name in ("share", "pilot", "disagreement"):
+            if getattr(self, name) is not None:
+                arguments.probability(name, getattr(self, name))
+        arguments.positive("closeness", self.closeness)
         if not self.candidates:
             raise InputError("candidates are none; give at least one")
         arguments.whole("epochs", self.epochs, least=0)

@@ -36,6 +36,7 @@ from recert.training.loop import (
 )
 from recert.training.model import RecurrentClassifier
 from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+from recert.training.shares import LearningCurve, learning_curve
 from recert.workers import in_processes
 
 # Candidates for the prior's scale: 2^(j/8).
@@ -88,7 +89,7 @@ def rehearse(
     for (v, candidate), (values, error) in zip(tried, answers, strict=True):
         blank = model_of(views[v], candidate.applied(recipe.prior)).eval().recert_network()
         found.append(Rehearsal(candidate, v, with_values(blank, values), error))
-        step(recipe.prior.epochs)
+        step(candidate.epochs)
     return min(found, key=lambda rehearsal: rehearsal.error)
 
 
@@ -113,6 +114,21 @@ def _alone(
     with one_thread():
         done = _rehearsed(own, 0, recipe, candidate, seed, lambda epochs: None)
     return {block.name: block.value for block in done.network.blocks()}, done.error
+
+
+def curve_of(
+    best: Rehearsal, own: SequenceData, recipe: PosteriorRecipe, seed: int, step: Step
+) -> LearningCurve:
+    """How the error falls with units: that of the rehearsal, and on a half and a quarter of it."""
+    training, trial = _quarters(own)
+    part, at = part_of(trial), step_read(trial)
+    sizes, errors = [training.units], [best.error]
+    for share in (2, 4):
+        fewer = training.split(max(1, training.units // share))[0]
+        network = train_centre(fewer, recipe, best.candidate, seed, step)
+        sizes.append(fewer.units)
+        errors.append(float(fixed_losses(network, part, at).mean()))
+    return learning_curve(sizes[::-1], errors[::-1], trial.units)
 
 
 def bearable_scale(best: Rehearsal, own: SequenceData, recipe: PosteriorRecipe, seed: int) -> float:
