@@ -502,6 +502,13 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         change("assumptions/iid/statement", "the sample is a sample"),
         "assumptions.iid.statement",
     ),
+    "an encoding that looked": (
+        change(
+            "assumptions/encoding/statement",
+            "the encoding of inputs was fixed before looking at the units that the bound counts",
+        ),
+        "assumptions.encoding.statement",
+    ),
     "a term too many": (
         lambda d: bound_of(d, "margin_ball")["terms"].update(units=1e9),
         "margin_ball.terms",

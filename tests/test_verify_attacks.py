@@ -358,6 +358,11 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
             statement=row_of(d, "prior")["statement"].replace("100", "1")),
         "assumptions.prior.statement",
     ),
+    "an encoding that looked at nothing": (
+        lambda d: row_of(d, "encoding").update(
+            statement="the encoding of inputs was fixed before looking at the sample"),
+        "assumptions.encoding.statement",
+    ),
 }  # fmt: skip
 
 

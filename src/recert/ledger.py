@@ -170,7 +170,9 @@ def _enclosures_row() -> Assumption:
     )
 
 
-def encoding_row(encoding: str | int, units: str = "sample") -> Assumption:
+def encoding_row(
+    encoding: str | int, *, units: str = "sample", who: str = "declared by the user"
+) -> Assumption:
     """Whether the encoding of inputs is a choice that the sample made, or these units of it."""
     statement = f"the encoding of inputs was fixed before looking at the {units}"
     if encoding == "learnt":
@@ -179,7 +181,7 @@ def encoding_row(encoding: str | int, units: str = "sample") -> Assumption:
         )
         return Assumption("encoding", statement, "violated", evidence)
     if encoding == "fixed" or encoding == 1:
-        return Assumption("encoding", statement, "declared", "declared by the user")
+        return Assumption("encoding", statement, "declared", who)
     statement = (
         "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"
     )

@@ -15,10 +15,9 @@ from recert.posterior import Posterior
 from recert.recurrence import between, shifted_between, shifted_within, within
 from recert.sample import At, Reading
 
-FIXED = (
-    "the architecture and the recipe for the prior were fixed before looking at the units that "
-    "the bound counts"
-)
+COUNTED = "units that the bound counts"
+FIXED = f"the architecture and the recipe for the prior were fixed before looking at the {COUNTED}"
+REHEARSED = "declared by the user, or chosen on the units that made the prior"
 
 
 def rows_of(
@@ -32,7 +31,7 @@ def rows_of(
     rows = [
         _draws_row(roles, declared),
         *ledger.recipe_rows(declared.tried, FIXED),
-        ledger.encoding_row(declared.encoding, "units that the bound counts"),
+        ledger.encoding_row(declared.encoding, units=COUNTED, who=REHEARSED),
         _prior_row(posterior, roles, reading.at),
         _roles_row(roles),
         Assumption(
