@@ -781,11 +781,17 @@ def test_lengths_are_rehearsed_and_need_no_payment(
     assert record["encoding"] == "fixed"
     found = gibbs_runs.certify_saved(tmp_path / "q", repetitions=2)
     assert [cost.what for cost in found["pac_bayes_kl"].cost] == ["recipes tried on this sample"]
-    assert "units that the bound counts" in found.assumption("encoding").statement
+    row = found.assumption("encoding")
+    assert row.statement.endswith("before looking at the units that the bound counts")
+    assert "on the units that made the prior" in row.evidence
     # Who says how long nouns are to be has chosen with all of them in view.
     gibbs_runs.train_and_save("german-nouns", tmp_path / "r", options={"max_length": 3}, **quick)
     told = gibbs_runs.certify_saved(tmp_path / "r", repetitions=2)
-    assert [cost.value for cost in told["pac_bayes_kl"].cost] == [4, 32]
+    costs = told["pac_bayes_kl"].cost
+    assert [cost.value for cost in costs] == [100, 32]
+    assert [cost.nats for cost in costs] == pytest.approx([math.log(100), math.log(32)])
+    free = gibbs_runs.certify_saved(tmp_path / "r", repetitions=2, tried=1, encoding="fixed")
+    assert free["pac_bayes_kl"].value < found["pac_bayes_kl"].value < told["pac_bayes_kl"].value
 
 
 def test_the_whole_house_imports_gibbs_without_torch() -> None:

@@ -107,7 +107,7 @@ class PosteriorRecipe:
     candidates: tuple[Candidate, ...] = CANDIDATES
     share: float | None = None
     pilot: float = 0.1
-    closeness: float = 0.05
+    closeness: float = 0.06
     disagreement: float = 0.003
     epochs: int = 2
     batch: int = 512
