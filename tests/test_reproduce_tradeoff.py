@@ -30,7 +30,7 @@ from recert.reproduce.tradeoff_training import (
 from recert.sample import Reading, Sample
 
 QUIET = Console(quiet=True)
-TINY = {"units": 200, "epochs": 1, "batch": 64, "hidden": 3, "length": 4, "local": "all"}
+TINY = {"units": 200, "epochs": 1, "batch": 64, "hidden": 3, "length": 4, "local": "yes"}
 
 
 # The task.

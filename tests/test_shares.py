@@ -81,6 +81,11 @@ def test_the_number_depends_on_the_pilot_alone() -> None:
     assert other.temperature == found.temperature and other.digest != found.digest
     fixed = train_posterior(data, replace(recipe, share=0.2), seed=1).posterior.prior
     assert fixed.units == 300
+    # The least that there can be: a pilot of 8 units, the curve on 6, 3 and 1 of them.
+    least = train_posterior(data.take(slice(0, 40)), recipe, seed=1).posterior
+    assert 8 <= least.prior.units <= 32 and least.prior.scale > 0
+    with pytest.raises(InputError, match="leave 7 for the prior"):
+        train_posterior(data.take(slice(0, 35)), recipe, seed=1)
     for field, value in (("pilot", 0.0), ("pilot", 1.0), ("closeness", 0.0)):
         with pytest.raises(InputError):
             PosteriorRecipe(**{field: value})

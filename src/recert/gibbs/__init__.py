@@ -3,10 +3,12 @@
 from recert.gibbs.certify import certify_posterior
 from recert.gibbs.draws import draw_weights, gibbs_losses
 from recert.gibbs.measure import fixed_losses
+from recert.gibbs.menu import MONTE_CARLO_SHARE
 from recert.gibbs.roles import Part, Roles, assign_roles, drift, part_digest, read
 from recert.gibbs.tally import Tally, tally, unit_losses
 
 __all__ = [
+    "MONTE_CARLO_SHARE",
     "Part",
     "Roles",
     "Tally",

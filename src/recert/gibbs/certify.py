@@ -13,7 +13,7 @@ from recert.certificate import Certificate
 from recert.describe import describe_network
 from recert.errors import InputError
 from recert.gibbs.measure import Drawing, Progress, draw, held_out, zero_one
-from recert.gibbs.menu import described, evaluate, finite_list, shares_of
+from recert.gibbs.menu import MONTE_CARLO_SHARE, described, evaluate, finite_list, shares_of
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
 from recert.network import Network
@@ -35,7 +35,7 @@ def certify_posterior(
     groups: Any = None,
     max_length: int | None = None,
     repetitions: int = 4,
-    monte_carlo_share: float = 0.02,
+    monte_carlo_share: float = MONTE_CARLO_SHARE,
     seed: int = 0,
     holdout: Sequence[Any] | None = None,
     holdout_role: Role = "certificate",

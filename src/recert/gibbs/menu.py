@@ -26,6 +26,8 @@ from recert.theorems.pac_bayes import (
     mean_network,
 )
 
+# What the draws may fail with, δ'/δ, unless it is said.
+MONTE_CARLO_SHARE = 0.02
 # How δ less Monte Carlo's part is shared among the statements.
 WEIGHTS = {"pac_bayes_temperature": 0.9, "pac_bayes_kl": 0.1, "held_out": 0.25}
 
@@ -40,7 +42,9 @@ def shares_of(declared: Declared, drawing: Drawing, posterior: Posterior) -> dic
     limits = 1 if declared.population is None else 2
     scale = (1.0 - limits * drawing.share) / math.fsum(weights.values())
     if scale <= 0.0:
-        raise InputError(f"monte_carlo_share is {drawing.share}, which leaves nothing; use 0.02")
+        raise InputError(
+            f"monte_carlo_share is {drawing.share}, which leaves nothing; use {MONTE_CARLO_SHARE}"
+        )
     weights = {name: weight * scale for name, weight in weights.items()}
     weights["monte_carlo"] = drawing.share
     if limits == 2:

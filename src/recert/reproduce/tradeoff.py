@@ -45,7 +45,7 @@ def _cells(request: Request) -> list[Cell]:
         parts = {seed: _parts(task, options, seed) for seed in request.seeds}
         for constraint in CONSTRAINTS:
             for seed in request.seeds:
-                local = options["local"] == "all"
+                local = options["local"] == "yes"
                 what = {
                     "study": "tradeoff", "revision": 1, "task": task, "U": constraint.name,
                     "seed": seed, "local": local, "digest": parts[seed][0].digest[:20],
@@ -242,8 +242,8 @@ TRADEOFF = Study(
         "epochs": Option(14, "passes over the sample", quick=10),
         "batch": Option(256, "units a step", quick=128),
         "learning_rate": Option(0.02, "peak of Adam's rate", least=1e-9),
-        "local": Option("all", "seeds at which the local ball is evaluated", quick="none",
-                        choices=("none", "all")),
+        "local": Option("yes", "whether the local margin ball is evaluated, too", quick="no",
+                        choices=("no", "yes")),
         "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),
     },
     _cells,

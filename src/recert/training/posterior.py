@@ -25,7 +25,7 @@ from recert import arguments
 from recert.compression.program import with_values
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
-from recert.gibbs import part_digest
+from recert.gibbs import MONTE_CARLO_SHARE, part_digest
 from recert.posterior import Posterior, Prior, around
 from recert.theorems.pac_bayes import temperature_for
 from recert.training import prior as priors
@@ -45,8 +45,6 @@ from recert.training.shares import prior_units
 
 # Nats beside ln(1/δ) for which the temperature is chosen: shares of δ, and what a posterior moves.
 EXPECTED_NATS = 1.0
-# δ'/δ of the draws, as `recert.certify_posterior` has it by default.
-DRAWS_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +133,7 @@ def train_posterior(
             curve = priors.curve_of(best, pilot, recipe, seed, step)
             m_0 = prior_units(
                 curve, data.units, first, nats=nats, closeness=recipe.closeness,
-                disagreement=recipe.disagreement, delta=DRAWS_SHARE * delta,
+                disagreement=recipe.disagreement, delta=MONTE_CARLO_SHARE * delta,
             )  # fmt: skip
             error = curve.error(m_0)
         own, rest = whole.split(m_0)
