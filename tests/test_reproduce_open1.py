@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from recert.concentration import kl_inverse_upper
 from recert.data import catalogue, synthetic
 from recert.errors import InputError
 from recert.plots import ladder_study as study
-from recert.reproduce import open1, open1_anatomy, open1_answers, open1_networks
+from recert.reproduce import open1_anatomy, open1_answers, open1_networks
 from recert.reproduce import run as running
 from recert.reproduce.open1 import OPEN_1
+from recert.reproduce.open1_training import CERTIFIED
 
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
@@ -109,7 +111,7 @@ def test_the_answer_names_the_step_that_gains_most() -> None:
 
 
 def test_every_rung_has_a_title() -> None:
-    known = {*open1.CERTIFIED, "local_ball", *open1_anatomy.PRINTED}
+    known = {*CERTIFIED, "local_ball", *open1_anatomy.PRINTED, *open1_anatomy.BEYOND}
     assert known == set(open1_anatomy.TITLES)
     assert set(open1_anatomy.NATS) <= known and set(open1_anatomy.KL_FORMS) <= known
 
@@ -132,7 +134,7 @@ def test_a_tiny_run_resumes_and_repeats(tmp_path: Path, monkeypatch: pytest.Monk
     first = OPEN_1.request(tmp_path / "a", seeds=(0, 1), given=TINY)
     running.run(OPEN_1, first, console=QUIET)
     found = json.loads((tmp_path / "a" / "results.json").read_text())
-    assert {row["bound"] for row in found["rows"]} >= {*open1.CERTIFIED, "printed_theorem_2"}
+    assert {row["bound"] for row in found["rows"]} >= {*CERTIFIED, "printed_theorem_2"}
     assert {row["kind"] for row in found["rows"]} <= {"order", "certificate", "estimate"}
     assert {"gain", "why", "slopes", "below 1", "below 0.5"} <= set(found["answers"])
     for name in ("results.csv", "open-1.png", "open-1.svg", "command.txt"):
@@ -149,10 +151,55 @@ def test_a_tiny_run_resumes_and_repeats(tmp_path: Path, monkeypatch: pytest.Monk
     assert now[gone][1] == kept[gone][1]
 
 
+def test_files_and_posteriors_leave_norms_behind(tmp_path: Path) -> None:
+    names = "nouns-free-8,nouns-file,nouns-posterior"
+    request = OPEN_1.request(tmp_path / "a", seeds=(0,), given=TINY | {"networks": names})
+    running.run(OPEN_1, request, console=QUIET)
+    found = json.loads((tmp_path / "a" / "results.json").read_text())
+    rows = {(row["network"], row["m"], row["bound"]): row for row in found["rows"]}
+    cells = {
+        (cell["parameters"]["network"], cell["parameters"]["m"]): cell["result"]
+        for cell in found["cells"]
+    }
+    for m in (200, 400):
+        program, posterior = cells["nouns-file", m], cells["nouns-posterior", m]
+        assert set(program["rungs"]) == {"occam"}
+        assert set(posterior["rungs"]) == {"pac_bayes_temperature"}
+        occam, drawn = program["rungs"]["occam"], posterior["rungs"]["pac_bayes_temperature"]
+        assert occam["kind"] == drawn["kind"] == "certificate"
+        # Every bit of the file is paid, and the posterior's recipe, its alphabet and length.
+        bits = 8 * program["bytes"]
+        assert occam["terms"]["complexity_nats"] >= bits * math.log(2)
+        units = m - posterior["prior units"]
+        assert drawn["terms"]["rate"] * units > math.log(100) + math.log(1 / 0.01)
+        assert occam["value"] > program["error"] and drawn["value"] > posterior["error"]
+        row = rows["nouns-file", m, "occam"]
+        nats = row["nats a parameter"] * row["parameters"]
+        assert nats == pytest.approx(occam["terms"]["complexity_nats"])
+        assert f"m = {m}: {row['value']:.4f}" in found["answers"]["beyond norms"]
+    # What norms say is of the network that norms certify alone.
+    assert {part["network"] for part in found["parts"]} == {"nouns-free-8"}
+    assert "nouns-file" not in found["answers"]["distance"]
+
+
+def test_choices_are_paid_by_what_they_served() -> None:
+    sample = synthetic.load(50, seed=0)
+    coded = replace(sample, encoding=32)
+    paid = {
+        name: open1_networks.paid(open1_networks.TRAINEES[name], coded)
+        for name in ("nouns-free-8", "nouns-file", "nouns-posterior", "cmudict-posterior")
+    }
+    assert paid["nouns-free-8"]["encoding"] == "fixed" and paid["nouns-free-8"]["tried"] > 10**4
+    assert paid["nouns-file"] == {"tried": 1, "encoding": 32}
+    assert paid["nouns-posterior"] == {"tried": 100, "encoding": 32}
+    assert paid["cmudict-posterior"] == {"tried": 1, "encoding": 32}
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"networks": "moon"}, "moon"),
+        ({"networks": "nouns-file,nouns-posterior"}, "name one, too"),
         ({"networks": "nouns-free-8,nouns-free-8"}, "each once"),
         ({"largest": 60, "smallest": 60}, "rise"),
         ({"largest": 700}, "held back"),

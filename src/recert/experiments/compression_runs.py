@@ -204,7 +204,7 @@ def _trained(
     weights = None if start is None else {b.name: np.array(b.value) for b in start.blocks()}
     jobs = [(sample, replace(recipe, price=price), weights, seed, delta) for price in prices]
     alone = processes == 1 or len(jobs) == 1
-    answers = starmap(_one, jobs) if alone else in_processes(_one, jobs, processes)
+    answers = starmap(trained_file, jobs) if alone else in_processes(trained_file, jobs, processes)
     found = []
     for answer in answers:
         found.append(compression.decode(answer))
@@ -213,14 +213,14 @@ def _trained(
     return found
 
 
-def _one(
+def trained_file(
     sample: SequenceData,
     recipe: RoundedRecipe,
     start: Mapping[str, Array] | None,
     seed: int,
     delta: float,
 ) -> bytes:
-    """One training and search in a process of its own, which hands back a file."""
+    """One training on grids and a search around it; a file is what processes can hand over."""
     from recert.training.rounding import train_rounded
     from recert.training.rounding_search import refine
 

@@ -12,7 +12,7 @@ Row = Mapping[str, Any]
 
 COLOURS = (
     "#000000", "#d73027", "#fc8d59", "#b8860b", "#c51b7d", "#7b3294", "#8c510a", "#1b7837",
-    "#01665e", "#2166ac", "#4393c3",
+    "#01665e", "#2166ac", "#e7298a", "#66a61e", "#4393c3",
 )  # fmt: skip
 PARTS = {
     "training error": "#8c8c8c",
@@ -33,7 +33,8 @@ def ladder_against_m(
     """Values of all rungs against m for some networks; what steps gain; what a value consists of.
 
     Args:
-        ladders: network → rows with ``bound``, ``m``, ``value``, ``half range``, ``test error``.
+        ladders: network → rows with ``network``, ``bound``, ``m``, ``value``, ``half range``,
+            ``test error``; those of other predictors on the same data are drawn, too.
         parts: a row for every network: ``network``, ``decades: <step>``, ``margin_ball: <part>``.
         path: a PNG, SVG or PDF file, written through a temporary name.
         titles: of bounds, in the order of the legend.
@@ -47,7 +48,10 @@ def ladder_against_m(
     figure, axes = plt.subplots(2, 2, figsize=(14.5, 9.0), squeeze=False)
     for axis, (network, rows) in zip(axes[0], ladders.items(), strict=False):
         _ladder(axis, network, rows, titles)
-    axes[0][-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False)
+    for axis in axes[0][len(ladders) :]:
+        axis.set_axis_off()
+    last = axes[0][min(len(ladders), 2) - 1]
+    last.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False)
     _steps(axes[1][0], parts, steps)
     _parts(axes[1][1], parts)
     return save(figure, path)
@@ -66,7 +70,7 @@ def _ladder(axis: Any, network: str, rows: Sequence[Row], titles: Mapping[str, s
         low = [v - w for v, w in zip(values, wide, strict=True)]
         high = [v + w for v, w in zip(values, wide, strict=True)]
         axis.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
-    errors = {row["m"]: row["test error"] for row in rows}
+    errors = {row["m"]: row["test error"] for row in rows if row["network"] == network}
     axis.plot(list(errors), list(errors.values()), "k:", linewidth=1.6, label="test error")
     axis.axhline(1.0, color="black", linewidth=1.0)
     axis.set_xscale("log")

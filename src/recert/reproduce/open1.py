@@ -2,7 +2,8 @@
 
 The paper's first open problem asks for tighter bounds. Several networks are trained on several
 sample sizes and certified by the package's menu, from Theorem 2 as printed (an order, not a bound)
-down to the limit of units held back; `open1_anatomy` takes the values apart.
+down to the limit of units held back; `open1_anatomy` takes the values apart. Beside them stand what
+leaves norms behind at the same sizes: short files and posteriors.
 """
 
 from __future__ import annotations
@@ -12,13 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from recert.data import SequenceData
 from recert.errors import InputError
-from recert.pipeline import certify
 from recert.plots import ladder_study
-from recert.reproduce import open1_networks
+from recert.reproduce import open1_networks, open1_training
 from recert.reproduce.open1_anatomy import (
     STEPS,
     TITLES,
@@ -35,16 +33,6 @@ from recert.reproduce.open1_networks import Trainee
 from recert.reproduce.slopes import spread
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
 
-CERTIFIED = (
-    "theorem_2",
-    "theorem_2_clipped",
-    "theorem_2_single_scale",
-    "theorem_3_l1_cover",
-    "theorem_3_gaussian",
-    "margin_cover",
-    "margin_ball",
-    "held_out",
-)
 DRAWN = tuple(name for name in TITLES if name not in ("margin_cover", "theorem_3_l1_cover"))
 """Rungs in the picture: those that others hide are left out."""
 Runs = Mapping[tuple[str, int, int], Result]
@@ -91,61 +79,10 @@ def _cell(
     return Cell(
         title,
         what,
-        lambda bar: trained(trainee, sample, held, seed, options, local=local, bar=bar),
+        lambda bar: open1_training.trained(
+            trainee, sample, held, seed, options, local=local, bar=bar
+        ),
     )
-
-
-def trained(
-    trainee: Trainee,
-    sample: SequenceData,
-    held: SequenceData,
-    seed: int,
-    options: Mapping[str, Any],
-    *,
-    local: bool,
-    bar: Progress | bool = False,
-) -> Result:
-    """Train one network and certify it: errors, number of parameters, and every rung."""
-    from recert.experiments.training_runs import error_of
-    from recert.training import train
-
-    recipe = open1_networks.recipe(
-        trainee, sample.m, steps=options["steps"], batch=options["batch"]
-    )
-    run = train(sample, recipe, seed=seed, progress=bar, description=f"{trainee.cell}, {sample.m}")
-    network = run.model.recert_network()
-    few = held.take(slice(0, max(1, min(held.m, sample.m // 4))))
-    certificate = certify(
-        network,
-        sample.sequences,
-        sample.labels,
-        delta=options["delta"],
-        lengths=sample.lengths,
-        input_bound=sample.input_bound,
-        max_length=sample.max_length,
-        caps=run.caps or None,
-        holdout=(few.sequences, few.labels, few.lengths),
-        holdout_role="checking",
-        draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
-        bounds=(*CERTIFIED, "local_ball") if local else CERTIFIED,
-        **open1_networks.paid(trainee, sample),
-    )
-    bounds = [b for b in certificate.bounds if b.log10 is not None and b.name in TITLES]
-    return {
-        "parameters": sum(block.parameters for block in network.margin_form().blocks()),
-        "error": float(certificate.sample["training_error"]),
-        "held_error": error_of(network, held),
-        "rungs": {
-            b.name: {
-                "kind": b.kind,
-                "value": float(b.value),
-                "log10": b.log10,
-                "gamma": b.choices.get("gamma"),
-                "terms": dict(b.terms),
-            }
-            for b in bounds
-        },
-    }
 
 
 def rows_of(runs: Runs) -> list[dict[str, Any]]:
@@ -242,13 +179,20 @@ def _by_seed(runs: Runs) -> dict[tuple[str, int], list[Result]]:
 
 def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     runs: Runs = dict(zip(_keys(request), results, strict=True))
-    rows, parts = rows_of(runs), parts_of(runs)
+    of_norms = {
+        key: run for key, run in runs.items() if open1_networks.TRAINEES[key[0]].how == "norms"
+    }
+    rows, parts = rows_of(runs), parts_of(of_norms)
 
     def draw(path: Path) -> Path:
         return ladder_study.ladder_against_m(
             {
-                name: [row for row in rows if row["network"] == name and row["bound"] in DRAWN]
-                for name in _shown(runs)
+                name: [
+                    row
+                    for row in rows
+                    if row["network"] in (name, *_beyond(runs, name)) and row["bound"] in DRAWN
+                ]
+                for name in _shown(of_norms)
             },
             drawn_parts(parts),
             path,
@@ -256,7 +200,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
             steps=tuple(STEPS),
         )
 
-    said = answers(runs, rows, parts)
+    said = answers(of_norms, rows, parts)
     notes = [
         f"Certified at δ = {request.options['delta']:g}, all statements of a network together, "
         "each network alone; printed formulas are orders and bound nothing.",
@@ -279,11 +223,20 @@ def _shown(runs: Runs) -> list[str]:
     return [names[0], *(free or names[1:])[:1]]
 
 
+def _beyond(runs: Runs, network: str) -> list[str]:
+    """What leaves norms behind on the same data."""
+    kinds = open1_networks.TRAINEES
+    names = dict.fromkeys(name for name, _, _ in runs)
+    data = kinds[network].data
+    return [n for n in names if kinds[n].how != "norms" and kinds[n].data == data]
+
+
 OPEN_1 = Study(
     "open-1",
     "Open problem 1: every rung of the ladder against m, width and cell",
     {
-        "networks": Option("all", "kinds of networks, separated by commas, or all",
+        "networks": Option("all", "kinds of networks, files and posteriors, separated by commas, "
+                           "or all",
                            quick=open1_networks.QUICK),
         "smallest": Option(1000, "smallest number of units to train on", least=50),
         "largest": Option(64_000, "largest number of units", quick=8000, least=51),
@@ -291,7 +244,7 @@ OPEN_1 = Study(
         "held": Option(10_000, "units held back"),
         "steps": Option(200, "steps of training, about, whatever m is", quick=120),
         "batch": Option(512, "units a step"),
-        "local": Option(8000, "largest m for the local margin ball", quick=1000, least=0),
+        "local": Option(64_000, "largest m for the local margin ball", quick=1000, least=0),
         "delta": Option(0.01, "failure probability of a network's bounds", least=1e-300),
     },
     _cells,

@@ -28,14 +28,19 @@ TITLES = {
     "margin_cover": "margin ball, covering form",
     "margin_ball": "margin ball",
     "local_ball": "local margin ball",
+    "occam": "a short file (Occam)",
+    "pac_bayes_temperature": "a posterior (PAC-Bayes), weights drawn",
     "held_out": "held-out limit, m/4 more units",
 }
+BEYOND = ("occam", "pac_bayes_temperature")
+"""Statements on predictors of their own, for which norms are nothing."""
 KL_FORMS = (
     "theorem_3_l1_cover",
     "theorem_3_gaussian",
     "margin_cover",
     "margin_ball",
     "local_ball",
+    *BEYOND,
     "held_out",
 )
 """Statements kl⁻¹(risk, nats/m): at most 1, and saturated near it."""
@@ -47,6 +52,8 @@ NATS = {
     "margin_cover": "complexity_nats",
     "margin_ball": "complexity_nats",
     "local_ball": "complexity_nats",
+    "occam": "complexity_nats",
+    "pac_bayes_temperature": "KL",
 }
 """Where a statement keeps the nats that it pays for the network."""
 STEPS = {

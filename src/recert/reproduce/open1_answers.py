@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recert.reproduce.open1_anatomy import (
+    BEYOND,
     PRINTED,
     STEPS,
     TITLES,
@@ -29,7 +30,7 @@ CERTIFIED_STEPS = tuple(name for name in STEPS if name != "constants")
 
 
 def answers(runs: Runs, rows: Sequence[Row], parts: Sequence[Row]) -> dict[str, str]:
-    """Sentences by topic."""
+    """Sentences by topic; ``runs`` and ``parts`` are those of networks that norms certify."""
     found = {
         "gain": _gain(parts),
         "why": _why(runs, rows),
@@ -38,6 +39,7 @@ def answers(runs: Runs, rows: Sequence[Row], parts: Sequence[Row]) -> dict[str, 
         "slopes": _slopes(runs, rows),
         "size": _size(rows),
         "distance": _distance(rows),
+        "beyond norms": _beyond(rows),
     }
     found |= {f"below {level:g}": _below(rows, level) for level in LEVELS}
     return {topic: text for topic, text in found.items() if text}
@@ -190,7 +192,7 @@ def _is_free_vanilla(name: str) -> bool:
 def _distance(rows: Sequence[Row]) -> str:
     largest = max(row["m"] for row in rows)
     found = []
-    for network in dict.fromkeys(row["network"] for row in rows):
+    for network in dict.fromkeys(row["network"] for row in rows if row["bound"] not in BEYOND):
         there = {r["bound"]: r for r in rows if r["network"] == network and r["m"] == largest}
         norms = [b for b in there if b not in (*PRINTED, "held_out")]
         best = min(norms, key=lambda b: there[b]["value"])
@@ -200,6 +202,35 @@ def _distance(rows: Sequence[Row]) -> str:
             f"{there['held_out']['value']:.4f}, test error {error:.4f}"
         )
     return f"At m = {largest:,}: {'; '.join(found)}."
+
+
+def _beyond(rows: Sequence[Row]) -> str:
+    """Files and posteriors, at every m; and the smallest value that norms give on the same data."""
+    found = []
+    for name, kind in TRAINEES.items():
+        own = [row for row in rows if row["network"] == name and row["bound"] in BEYOND]
+        if not own:
+            continue
+        each = "; ".join(
+            f"m = {row['m']:,}: {row['value']:.4f} at test error {row['test error']:.4f}, "
+            f"{row['nats a parameter'] * row['parameters']:,.0f} nats"
+            for row in own
+        )
+        best = [
+            min(values)
+            for m in (row["m"] for row in own)
+            if (values := [r["value"] for r in rows if r["m"] == m and _of_norms(r, kind.data)])
+        ]
+        norms = f" (norms: {', '.join(f'{value:.4f}' for value in best)})" if best else ""
+        found.append(f"{name} {each}{norms}")
+    return f"Without norms: {'. '.join(found)}." if found else ""
+
+
+def _of_norms(row: Row, data: str) -> bool:
+    """A certificate of a network's norms, on these data."""
+    kind = TRAINEES[row["network"]]
+    named = row["bound"] not in (*PRINTED, "held_out")
+    return kind.how == "norms" and kind.data == data and named
 
 
 def smallest_below(

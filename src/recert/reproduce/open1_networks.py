@@ -1,7 +1,7 @@
-"""Networks on which ``recert reproduce open-1`` climbs down its ladder: data, recipe, what is paid.
+"""On what ``recert reproduce open-1`` climbs down its ladder: data, recipe, what is paid.
 
-Each takes about as many steps at every m (whole epochs), so that rungs differ by the sample and
-little by training.
+Networks that norms certify take about as many steps at every m (whole epochs), so that rungs differ
+by the sample and little by training.
 The caps were found on German nouns: certificates there pay for the search; on cmudict they were
 fixed beforehand and cost nothing.
 """
@@ -9,11 +9,12 @@ fixed beforehand and cost nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from recert import data
 from recert.data import SequenceData
 from recert.errors import InputError
+from recert.experiments import gibbs_runs
 from recert.experiments.training_runs import PAID_BY_RECIPE
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Trainee:
         d_h: hidden units.
         capped: inside the caps that were declared for German nouns, or free.
         local: whether the local margin ball is affordable.
+        how: what is certified: a network by its "norms", a network as a short "file", or a
+            "posterior" over networks.
     """
 
     data: str
@@ -37,6 +40,7 @@ class Trainee:
     d_h: int
     capped: bool = False
     local: bool = False
+    how: Literal["norms", "file", "posterior"] = "norms"
 
 
 TRAINEES: dict[str, Trainee] = {
@@ -46,8 +50,12 @@ TRAINEES: dict[str, Trainee] = {
     "nouns-free-32": Trainee("german-nouns", "vanilla", 32),
     "nouns-gru-4": Trainee("german-nouns", "gru", 4, capped=True),
     "nouns-lstm-4": Trainee("german-nouns", "lstm", 4, capped=True),
-    "cmudict-capped-8": Trainee("cmudict", "vanilla", 8, capped=True),
-    "cmudict-free-8": Trainee("cmudict", "vanilla", 8),
+    "cmudict-capped-8": Trainee("cmudict", "vanilla", 8, capped=True, local=True),
+    "cmudict-free-8": Trainee("cmudict", "vanilla", 8, local=True),
+    "nouns-file": Trainee("german-nouns", "vanilla", 16, how="file"),
+    "nouns-posterior": Trainee("german-nouns", "gru", 48, how="posterior"),
+    "cmudict-file": Trainee("cmudict", "vanilla", 16, how="file"),
+    "cmudict-posterior": Trainee("cmudict", "gru", 48, how="posterior"),
 }
 QUICK = "nouns-capped-8,nouns-free-16,nouns-lstm-4,cmudict-capped-8"
 
@@ -66,7 +74,10 @@ def named(names: str) -> dict[str, Trainee]:
         raise InputError(
             f"networks are {names!r}; use 'all' or some of {', '.join(TRAINEES)}, each once"
         )
-    return {part: TRAINEES[part] for part in parts}
+    found = {part: TRAINEES[part] for part in parts}
+    if all(trainee.how != "norms" for trainee in found.values()):
+        raise InputError(f"networks are {names!r}; name one, too, that is no file or posterior")
+    return found
 
 
 def recipe(trainee: Trainee, m: int, *, steps: int, batch: int) -> Recipe:
@@ -97,7 +108,9 @@ def paid(trainee: Trainee, sample: SequenceData) -> dict[str, Any]:
     """What `recert.certify` is told of choices that were made with the sample in view."""
     from recert.training.recipes import GERMAN_NOUNS_CHOICES
 
-    if trainee.data in PAID_BY_RECIPE:
+    if trainee.how == "posterior":
+        return {"tried": gibbs_runs.TRIED.get(trainee.data, 1), "encoding": sample.encoding}
+    if trainee.how == "norms" and trainee.data in PAID_BY_RECIPE:
         return {"tried": GERMAN_NOUNS_CHOICES[trainee.cell], "encoding": "fixed"}
     return {"tried": 1, "encoding": sample.encoding}
 

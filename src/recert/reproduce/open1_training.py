@@ -1,0 +1,199 @@
+"""Trains what ``recert reproduce open-1`` climbs with, and certifies it: errors and every rung.
+
+Networks are certified by norms. A network as a short file and a posterior over networks leave norms
+behind; they are trained as `recert compress` and `recert pacbayes` do, by one recipe each in place
+of several that compete.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from recert import compression
+from recert.certificate import Certificate
+from recert.data import SequenceData
+from recert.experiments import compression_runs
+from recert.experiments.training_runs import error_of
+from recert.gibbs import certify_posterior
+from recert.pipeline import certify
+from recert.reproduce import open1_anatomy, open1_networks
+from recert.reproduce.open1_networks import Trainee
+from recert.reproduce.study import Result
+
+CERTIFIED = (
+    "theorem_2",
+    "theorem_2_clipped",
+    "theorem_2_single_scale",
+    "theorem_3_l1_cover",
+    "theorem_3_gaussian",
+    "margin_cover",
+    "margin_ball",
+    "held_out",
+)
+
+
+def trained(
+    trainee: Trainee,
+    sample: SequenceData,
+    held: SequenceData,
+    seed: int,
+    options: Mapping[str, Any],
+    *,
+    local: bool,
+    bar: Progress | bool = False,
+) -> Result:
+    """Train one predictor and certify it.
+
+    Args:
+        trainee: what it is.
+        sample: units to train on and to certify with.
+        held: units that it is not shown, on which its error is measured.
+        seed: of training.
+        options: steps, batch and delta of the study.
+        local: evaluate the local margin ball, too; of networks alone.
+        bar: where progress is drawn.
+
+    Returns:
+        ``parameters``, ``error``, ``held_error``, and ``rungs`` by the statement's name.
+    """
+    if trainee.how == "file":
+        return _file(trainee, sample, held, seed, options["delta"])
+    if trainee.how == "posterior":
+        return _posterior(trainee, sample, held, seed, options["delta"], bar)
+    return _network(trainee, sample, held, seed, options, local=local, bar=bar)
+
+
+def _network(
+    trainee: Trainee,
+    sample: SequenceData,
+    held: SequenceData,
+    seed: int,
+    options: Mapping[str, Any],
+    *,
+    local: bool,
+    bar: Progress | bool,
+) -> Result:
+    from recert.training import train
+
+    recipe = open1_networks.recipe(
+        trainee, sample.m, steps=options["steps"], batch=options["batch"]
+    )
+    run = train(sample, recipe, seed=seed, progress=bar, description=f"{trainee.cell}, {sample.m}")
+    network = run.model.recert_network()
+    few = held.take(slice(0, max(1, min(held.m, sample.m // 4))))
+    certificate = certify(
+        network,
+        sample.sequences,
+        sample.labels,
+        delta=options["delta"],
+        lengths=sample.lengths,
+        input_bound=sample.input_bound,
+        max_length=sample.max_length,
+        caps=run.caps or None,
+        holdout=(few.sequences, few.labels, few.lengths),
+        holdout_role="checking",
+        draws=_draws(sample),
+        bounds=(*CERTIFIED, "local_ball") if local else CERTIFIED,
+        **open1_networks.paid(trainee, sample),
+    )
+    return {
+        "parameters": sum(block.parameters for block in network.margin_form().blocks()),
+        "error": float(certificate.sample["training_error"]),
+        "held_error": error_of(network, held),
+        "rungs": _rungs(certificate, open1_anatomy.TITLES),
+    }
+
+
+def _file(
+    trainee: Trainee, sample: SequenceData, held: SequenceData, seed: int, delta: float
+) -> Result:
+    """A network that was trained on grids, as a file whose bytes are what it pays."""
+    changes = {"cell": trainee.cell, "d_h": trainee.d_h}
+    recipe = compression_runs.recipe_for(None, sample, changes)
+    assert recipe is not None
+    contents = compression_runs.trained_file(sample, recipe, None, seed, delta)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / compression_runs.FILE
+        path.write_bytes(contents)
+        certificate = certify(
+            path,
+            sample.sequences,
+            sample.labels,
+            delta=delta,
+            lengths=sample.lengths,
+            max_length=sample.max_length,
+            draws=_draws(sample),
+            bounds=("occam",),
+            **open1_networks.paid(trainee, sample),
+        )
+    network = compression.decode(contents).network()
+    return {
+        "parameters": sum(block.parameters for block in network.blocks()),
+        "bytes": len(contents),
+        "error": float(certificate.sample["training_error"]),
+        "held_error": error_of(network, held),
+        "rungs": _rungs(certificate, open1_anatomy.TITLES),
+    }
+
+
+def _posterior(
+    trainee: Trainee,
+    sample: SequenceData,
+    held: SequenceData,
+    seed: int,
+    delta: float,
+    bar: Progress | bool,
+) -> Result:
+    """Weights that are drawn; the error is that of single draws, on the units of the bound."""
+    from recert.training.posterior import train_posterior
+    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+
+    one = Candidate(cell=trainee.cell, d_h=trainee.d_h)
+    paid = open1_networks.paid(trainee, sample)
+    run = train_posterior(
+        sample, PosteriorRecipe(candidates=(one,)), seed=seed, delta=delta, tried=paid["tried"],
+        progress=bar,
+    )  # fmt: skip
+    certificate = certify_posterior(
+        run.posterior,
+        sample.sequences,
+        sample.labels,
+        delta=delta,
+        lengths=sample.lengths,
+        max_length=sample.max_length,
+        holdout=(held.sequences, held.labels, held.lengths),
+        holdout_role="checking",
+        draws=_draws(sample),
+        seed=seed,
+        **paid,
+    )
+    return {
+        "parameters": sum(block.parameters for block in run.posterior.mean.blocks()),
+        "prior units": run.posterior.prior.units,
+        "error": float(certificate.sample["training_error"]),
+        "held_error": float(certificate.sample["holdout"]["error"]),
+        "rungs": _rungs(certificate, open1_anatomy.BEYOND),
+    }
+
+
+def _rungs(certificate: Certificate, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    return {
+        b.name: {
+            "kind": b.kind,
+            "value": float(b.value),
+            "log10": b.log10,
+            "gamma": b.choices.get("gamma"),
+            "terms": dict(b.terms),
+        }
+        for b in certificate.bounds
+        if b.log10 is not None and b.name in names
+    }
+
+
+def _draws(sample: SequenceData) -> str:
+    return f"{sample.unit}s are regarded as draws from an unbounded source of them"
