@@ -15,8 +15,6 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from recert import adapters, compression, data, files
 from recert.blocks import Array
 from recert.compression import Candidate, Program
@@ -24,8 +22,8 @@ from recert.compression.search import certified
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import roles, training_runs
+from recert.experiments.compression_starts import Start, start_of
 from recert.experiments.training_runs import error_of
-from recert.layers import Bidirectional, Layer
 from recert.network import Network
 from recert.plots import CodePoint
 from recert.workers import in_processes
@@ -135,12 +133,9 @@ def compress_and_save(
 
 
 def recipe_for(
-    start: Network | None, sample: SequenceData, changes: dict[str, Any]
-) -> RoundedRecipe | None:
-    """How to train on grids: as packaged, or in the architecture of a trained network.
-
-    None where the network is of no architecture that is trained here.
-    """
+    sample: SequenceData, changes: dict[str, Any], start: Start | None = None
+) -> RoundedRecipe:
+    """How to train on grids: as packaged, or in the architecture of a trained network."""
     from recert.training import Recipe
     from recert.training.rounding import GERMAN_NOUNS_ROUNDED
 
@@ -152,11 +147,8 @@ def recipe_for(
         return replace(
             rounded, recipe=_batched(replace(rounded.recipe, **changes), sample, changes)
         )
-    shape = _shape(start)
-    if shape is None:
-        return None
     usual = {"epochs": 60, **changes}
-    recipe = _batched(replace(rounded.recipe, **{**usual, **shape}), sample, changes)
+    recipe = _batched(replace(rounded.recipe, **{**usual, **start.shape}), sample, changes)
     return replace(rounded, recipe=recipe, begin=0.0, full=0.3)
 
 
@@ -167,29 +159,9 @@ def _batched(recipe: Recipe, sample: SequenceData, changes: Mapping[str, Any]) -
     return replace(recipe, batch=min(recipe.batch, max(64, recipe.epochs * sample.m // STEPS)))
 
 
-def _shape(network: Network) -> dict[str, Any] | None:
-    """The architecture as fields of a recipe; None where no recipe has it."""
-    from recert.training import CELLS
-
-    first = network.layers[0]
-    layer = first.forward if isinstance(first, Bidirectional) else first
-    plain = not network.encoder and not network.head.hidden and network.head.pool is None
-    simple = layer.cell in CELLS and layer.cell != "conv" and network.embedding is None
-    if not (plain and simple and isinstance(layer, Layer)) or network.read == "mean":
-        return None
-    return {
-        "cell": layer.cell,
-        "activation": layer.activation,
-        "d_h": layer.d_out,
-        "bias": network.head.b is not None,
-        "layers": len(network.layers),
-        "bidirectional": network.two_way,
-    }
-
-
 def _trained(
     sample: SequenceData,
-    start: Network | None,
+    network: Network | None,
     seed: int,
     prices: Sequence[float],
     changes: dict[str, Any],
@@ -197,11 +169,12 @@ def _trained(
     progress: Callable[[float], object] | None,
     delta: float,
 ) -> list[Program]:
-    """One program for each price, in processes of their own."""
-    recipe = recipe_for(start, sample, changes)
-    if recipe is None:
+    """One program for each price, in processes of their own; none where nothing trains so."""
+    start = None if network is None else start_of(network, sample)
+    if network is not None and start is None:
         return []
-    weights = None if start is None else {b.name: np.array(b.value) for b in start.blocks()}
+    recipe = recipe_for(sample, changes, start)
+    weights = None if start is None else start.weights
     jobs = [(sample, replace(recipe, price=price), weights, seed, delta) for price in prices]
     alone = processes == 1 or len(jobs) == 1
     answers = starmap(trained_file, jobs) if alone else in_processes(trained_file, jobs, processes)

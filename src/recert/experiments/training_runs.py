@@ -21,7 +21,7 @@ from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import roles
 from recert.joint import JointCertificate, shares_of
-from recert.margins import margin_table
+from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.pipeline import certify_declared
 from recert.sample import At, Reading, Sample
@@ -132,10 +132,15 @@ def recipe_for(
 
 def error_of(network: Network, loaded: SequenceData) -> float:
     """Error at the last step, or averaged over the steps that have labels, per unit."""
+    return margins_of(network, loaded).error
+
+
+def margins_of(network: Network, loaded: SequenceData) -> MarginTable:
+    """Margins at the last step, or at all steps that have labels."""
     at: At = "last" if loaded.labels.ndim == 1 else "average"
     reading = Reading(network.input_kind, network.d_x, network.K, at)
     sample = Sample(loaded.sequences, loaded.labels, reading, lengths=loaded.lengths)
-    return margin_table(sample, adapters.torch_predictor(network), groups=loaded.groups).error
+    return margin_table(sample, adapters.torch_predictor(network), groups=loaded.groups)
 
 
 def certify_saved(

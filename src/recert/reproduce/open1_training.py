@@ -114,8 +114,7 @@ def _file(
 ) -> Result:
     """A network that was trained on grids, as a file whose bytes are what it pays."""
     changes = {"cell": trainee.cell, "d_h": trainee.d_h}
-    recipe = compression_runs.recipe_for(None, sample, changes)
-    assert recipe is not None
+    recipe = compression_runs.recipe_for(sample, changes)
     contents = compression_runs.trained_file(sample, recipe, None, seed, delta)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / compression_runs.FILE

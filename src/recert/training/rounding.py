@@ -271,11 +271,32 @@ def _shorter_head(network: Network, blocks: dict[str, CodedBlock]) -> Program:
     return min((plain, other), key=coded_bits)
 
 
+def network_with(data: SequenceData, recipe: Recipe, weights: Mapping[str, np.ndarray]) -> Network:
+    """The network of a recipe's architecture with these weights, rounded to float32.
+
+    Args:
+        data: what it reads.
+        recipe: of which only the architecture counts.
+        weights: by block; biases that are not there are zeros.
+
+    Raises:
+        InputError: the blocks are other ones.
+    """
+    model = model_of(data, recipe)
+    still = {
+        part.name: np.zeros(part.shape)
+        for part in model.architecture.parts()
+        if part.norm == "euclidean"
+    }
+    _copy({**still, **weights}, model.blocks())
+    return model.eval().recert_network()
+
+
 def _copy(given: Mapping[str, np.ndarray], named: dict[str, nn.Parameter]) -> None:
     """The weights of a trained network into a model of the same blocks."""
     shapes = {name: tuple(block.shape) for name, block in named.items()}
     if {name: value.shape for name, value in given.items()} != shapes:
-        raise InputError("the network has other blocks than the recipe's; compress it as it is")
+        raise InputError("the network has other blocks than the recipe's")
     with torch.no_grad():
         for name, value in given.items():
             named[name].copy_(torch.from_numpy(np.array(value)))
