@@ -75,14 +75,10 @@ def _cell(
         "study": "open-1", "revision": 1, "network": name, "m": m, "seed": seed, "local": local,
         "data": trainee.data, "sample": sample.digest, "held back": held.digest, **options,
     }  # fmt: skip
+    steps, batch, delta = options["steps"], options["batch"], options["delta"]
+    task = open1_training.Task(trainee, sample, held, seed, steps, batch, delta, local)
     title = f"{name}, m = {m:,}, seed {seed}"
-    return Cell(
-        title,
-        what,
-        lambda bar: open1_training.trained(
-            trainee, sample, held, seed, options, local=local, bar=bar
-        ),
-    )
+    return Cell(title, what, lambda bar: open1_training.trained(task, bar))
 
 
 def rows_of(runs: Runs) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ of several that compete.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,60 +38,60 @@ CERTIFIED = (
 )
 
 
-def trained(
-    trainee: Trainee,
-    sample: SequenceData,
-    held: SequenceData,
-    seed: int,
-    options: Mapping[str, Any],
-    *,
-    local: bool,
-    bar: Progress | bool = False,
-) -> Result:
-    """Train one predictor and certify it.
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained, on what.
 
-    Args:
+    Attributes:
         trainee: what it is.
         sample: units to train on and to certify with.
         held: units that it is not shown, on which its error is measured.
         seed: of training.
-        options: steps, batch and delta of the study.
+        steps: of a network's training, about.
+        batch: units a step of it.
+        delta: failure probability of its bounds.
         local: evaluate the local margin ball, too; of networks alone.
+    """
+
+    trainee: Trainee
+    sample: SequenceData
+    held: SequenceData
+    seed: int
+    steps: int
+    batch: int
+    delta: float
+    local: bool
+
+
+def trained(task: Task, bar: Progress | bool = False) -> Result:
+    """Train one predictor and certify it.
+
+    Args:
+        task: what is trained.
         bar: where progress is drawn.
 
     Returns:
         ``parameters``, ``error``, ``held_error``, and ``rungs`` by the statement's name.
     """
-    if trainee.how == "file":
-        return _file(trainee, sample, held, seed, options["delta"])
-    if trainee.how == "posterior":
-        return _posterior(trainee, sample, held, seed, options["delta"], bar)
-    return _network(trainee, sample, held, seed, options, local=local, bar=bar)
+    if task.trainee.how == "file":
+        return _file(task)
+    return (_posterior if task.trainee.how == "posterior" else _network)(task, bar)
 
 
-def _network(
-    trainee: Trainee,
-    sample: SequenceData,
-    held: SequenceData,
-    seed: int,
-    options: Mapping[str, Any],
-    *,
-    local: bool,
-    bar: Progress | bool,
-) -> Result:
+def _network(task: Task, bar: Progress | bool) -> Result:
     from recert.training import train
 
-    recipe = open1_networks.recipe(
-        trainee, sample.m, steps=options["steps"], batch=options["batch"]
-    )
-    run = train(sample, recipe, seed=seed, progress=bar, description=f"{trainee.cell}, {sample.m}")
+    trainee, sample, held = task.trainee, task.sample, task.held
+    recipe = open1_networks.recipe(trainee, sample.m, steps=task.steps, batch=task.batch)
+    title = f"{trainee.cell}, {sample.m}"
+    run = train(sample, recipe, seed=task.seed, progress=bar, description=title)
     network = run.model.recert_network()
     few = held.take(slice(0, max(1, min(held.m, sample.m // 4))))
     certificate = certify(
         network,
         sample.sequences,
         sample.labels,
-        delta=options["delta"],
+        delta=task.delta,
         lengths=sample.lengths,
         input_bound=sample.input_bound,
         max_length=sample.max_length,
@@ -98,7 +99,7 @@ def _network(
         holdout=(few.sequences, few.labels, few.lengths),
         holdout_role="checking",
         draws=_draws(sample),
-        bounds=(*CERTIFIED, "local_ball") if local else CERTIFIED,
+        bounds=(*CERTIFIED, "local_ball") if task.local else CERTIFIED,
         **open1_networks.paid(trainee, sample),
     )
     return {
@@ -109,13 +110,12 @@ def _network(
     }
 
 
-def _file(
-    trainee: Trainee, sample: SequenceData, held: SequenceData, seed: int, delta: float
-) -> Result:
+def _file(task: Task) -> Result:
     """A network that was trained on grids, as a file whose bytes are what it pays."""
+    trainee, sample = task.trainee, task.sample
     changes = {"cell": trainee.cell, "d_h": trainee.d_h}
     recipe = compression_runs.recipe_for(sample, changes)
-    contents = compression_runs.trained_file(sample, recipe, None, seed, delta)
+    contents = compression_runs.trained_file(sample, recipe, None, task.seed, task.delta)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / compression_runs.FILE
         path.write_bytes(contents)
@@ -123,7 +123,7 @@ def _file(
             path,
             sample.sequences,
             sample.labels,
-            delta=delta,
+            delta=task.delta,
             lengths=sample.lengths,
             max_length=sample.max_length,
             draws=_draws(sample),
@@ -135,40 +135,34 @@ def _file(
         "parameters": sum(block.parameters for block in network.blocks()),
         "bytes": len(contents),
         "error": float(certificate.sample["training_error"]),
-        "held_error": error_of(network, held),
+        "held_error": error_of(network, task.held),
         "rungs": _rungs(certificate, open1_anatomy.TITLES),
     }
 
 
-def _posterior(
-    trainee: Trainee,
-    sample: SequenceData,
-    held: SequenceData,
-    seed: int,
-    delta: float,
-    bar: Progress | bool,
-) -> Result:
+def _posterior(task: Task, bar: Progress | bool) -> Result:
     """Weights that are drawn; the error is that of single draws, on the units of the bound."""
     from recert.training.posterior import train_posterior
     from recert.training.posterior_recipe import Candidate, PosteriorRecipe
 
+    trainee, sample, held = task.trainee, task.sample, task.held
     one = Candidate(cell=trainee.cell, d_h=trainee.d_h)
     paid = open1_networks.paid(trainee, sample)
     run = train_posterior(
-        sample, PosteriorRecipe(candidates=(one,)), seed=seed, delta=delta, tried=paid["tried"],
-        progress=bar,
+        sample, PosteriorRecipe(candidates=(one,)), seed=task.seed, delta=task.delta,
+        tried=paid["tried"], progress=bar,
     )  # fmt: skip
     certificate = certify_posterior(
         run.posterior,
         sample.sequences,
         sample.labels,
-        delta=delta,
+        delta=task.delta,
         lengths=sample.lengths,
         max_length=sample.max_length,
         holdout=(held.sequences, held.labels, held.lengths),
         holdout_role="checking",
         draws=_draws(sample),
-        seed=seed,
+        seed=task.seed,
         **paid,
     )
     return {
