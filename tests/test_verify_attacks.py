@@ -383,6 +383,42 @@ def test_a_prior_made_from_other_units() -> None:
     assert failed(drawn(sealed(data), other)) == {"choices.prior_digest"}
 
 
+PAID = "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"
+LESS = ", less the units that made the prior"
+
+
+def test_an_encoding_is_said_to_be_paid_for_where_it_is() -> None:
+    own, text, (x, y, n), held = gibbs()
+    data = json.loads(text)
+    fixed = row_of(data, "encoding")["statement"]
+    row_of(data, "encoding")["statement"] = PAID
+    assert failed(drawn(sealed(data))) == {"assumptions.encoding.statement"}
+    data = plain(certify_posterior(own, x, y, lengths=n, max_length=12, encoding=4, holdout=held))
+    assert drawn(data)
+    row_of(data, "encoding")["statement"] = fixed
+    assert failed(drawn(sealed(data))) == {"assumptions.encoding.statement"}
+    network = one()
+    data = plain(recert.certify(network, X, Y, max_length=6, bounds=("margin_ball",)))
+    row_of(data, "encoding")["statement"] = PAID
+    assert failed(verify(sealed(data), network, X, Y)) == {"assumptions.encoding.statement"}
+
+
+def test_of_which_list_statements_speak() -> None:
+    own, _, (x, y, n), _ = gibbs()
+    data = plain(certify_posterior(own, x, y, lengths=n, max_length=12, population=900))
+    assert verify(data, own, x, y, lengths=n)
+    row = row_of(data, "iid")
+    row["statement"] = row["statement"].removesuffix(LESS)
+    assert failed(verify(sealed(data), own, x, y, lengths=n)) == {"assumptions.iid.statement"}
+    network = one()
+    data = plain(
+        recert.certify(network, X, Y, max_length=6, population=900, bounds=("margin_ball",))
+    )
+    assert verify(data, network, X, Y)
+    row_of(data, "iid")["statement"] += LESS
+    assert failed(verify(sealed(data), network, X, Y)) == {"assumptions.iid.statement"}
+
+
 # Hostile values.
 
 HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {

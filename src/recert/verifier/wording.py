@@ -13,11 +13,12 @@ _N = r"([\d,]+)"
 _ENCODING_PAID = (
     "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"
 )
+_LESS = ", less the units that made the prior"
 HYPOTHESES: dict[str, tuple[str, ...]] = {
     "iid": (
         "the units of the sample are independent draws from the distribution of new units",
         f"the sample was drawn without replacement from a list of {_N} units, of which the "
-        "statements speak(?:, less the units that made the prior)?",
+        f"statements speak(?:{_LESS})?",
     ),
     "architecture": ("the architecture was fixed beforehand, or its choice is paid for",),
     "step": ("the step at which the loss is read was fixed beforehand",),
@@ -113,6 +114,14 @@ def check(record: Record, sheet: Sheet) -> None:
             listed = bool(found.groups()) and found.group(1) is not None
             sheet.holds("sample.reading", listed == record.of_list, record.sample["reading"],
                         row["statement"])  # fmt: skip
+            # Statements on drawn weights speak of the list less the prior's part, others of all.
+            less = row["statement"].endswith(_LESS)
+            told = row["status"] == "violated" or less == (listed and record.gibbs)
+            sheet.holds(where, told, row["statement"], "the list that the statements speak of")
+        if row["id"] == "encoding" and found is not None:
+            paid, n = row["statement"] == _ENCODING_PAID, record.declared["encoding"]
+            chosen = isinstance(n, int) and n > 1
+            sheet.holds(where, paid == chosen, row["statement"], n)
     for bound in record.bounds:
         if bound["kind"] in ("certificate", "estimate"):
             strange = sorted(set(bound["terms"]) - TERMS.get(bound["name"], set()) - {"value"})
