@@ -358,6 +358,20 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
             statement=row_of(d, "prior")["statement"].replace("100", "1")),
         "assumptions.prior.statement",
     ),
+    "how many units come again": (
+        lambda d: row_of(d, "roles").update(
+            evidence=row_of(d, "roles")["evidence"].replace(" of 200 ", " of 2,000 ")),
+        "assumptions.roles.evidence",
+    ),
+    "no word of units that come again": (
+        lambda d: row_of(d, "roles").update(evidence="none comes again"),
+        "assumptions.roles.evidence",
+    ),
+    "errors of the prior's centre": (
+        lambda d: row_of(d, "prior").update(
+            evidence="its centre errs on 0.00% of them and on 0.00% of the rest"),
+        "assumptions.prior.evidence",
+    ),
     "an encoding that looked at nothing": (
         lambda d: row_of(d, "encoding").update(
             statement="the encoding of inputs was fixed before looking at the sample"),

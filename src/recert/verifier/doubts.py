@@ -8,6 +8,7 @@ Traces of sequences are taken with the package's own code.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import numpy as np
@@ -79,12 +80,42 @@ def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, res
     sheet.holds("choices.prior_digest", prior.digest == found, prior.digest, found, "re-measured")
     check_iid(record, sheet, rest)
     _doubted(record, sheet, "roles", _shared(seen, rest), "units that made the prior are counted")
+    _counted(record, sheet, seen, rest)
     counted = measured(record, prior.centre, rest)
     wrong = counted.weights * ~(counted.margins.M > 0.0)
     sums = np.bincount(rest.units[counted.margins.owner], wrong, minlength=rest.m)
     losses = rest.m * sums.astype(np.float64)
+    own = measured(record, prior.centre, seen)
+    on_own = float((own.weights * ~(own.margins.M > 0.0)).sum())
+    _errors(record, sheet, (on_own, float(losses.mean())), seen.m)
     doubted = _drift(losses) > DEVIATIONS
     _doubted(record, sheet, "prior", doubted, "it errs less on the first units than later")
+
+
+def _evidence(record: Record, id: str) -> str:
+    return next((r["evidence"] for r in record.data["assumptions"] if r["id"] == id), "")
+
+
+def _counted(record: Record, sheet: Sheet, seen: Sample, rest: Sample) -> None:
+    """What the ledger says of units that made the prior: how many, and how many come again."""
+    said = re.search(
+        r"first ([\d,]+) units .* ([\d,]+) of ([\d,]+) further sequences occur among them",
+        _evidence(record, "roles"),
+    )
+    told = None if said is None else tuple(int(word.replace(",", "")) for word in said.groups())
+    known = set(seen.sequences())
+    found = seen.m, sum(one in known for one in rest.sequences()), len(rest.x)
+    where = "assumptions.roles.evidence"
+    sheet.holds(where, told == found, told, found, "re-measured")
+
+
+def _errors(record: Record, sheet: Sheet, found: tuple[float, float], units: int) -> None:
+    """What the ledger says of the errors of the prior's centre, but for a unit that is a tie."""
+    said = re.search(r"errs on ([\d.]+)% of them and on ([\d.]+)% of", _evidence(record, "prior"))
+    told = None if said is None else tuple(float(word) / 100.0 for word in said.groups())
+    room = 1.01e-4 / 2 + 2.0 / units
+    ok = told is not None and all(abs(a - b) <= room for a, b in zip(told, found, strict=True))
+    sheet.holds("assumptions.prior.evidence", ok, told, found, "re-measured")
 
 
 def _drift(losses: Array) -> float:
