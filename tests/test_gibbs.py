@@ -241,6 +241,19 @@ def test_draws_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None
     assert 0.02 < losses.mean() < 0.98
 
 
+def test_draws_do_not_see_padding() -> None:
+    """Without max_length a sample may be padded wider than its longest sequence; verify cuts it."""
+    rng = np.random.default_rng(0)
+    x, y, n = rng.integers(50, size=(1200, 40)), rng.integers(2, size=1200), np.full(1200, 10)
+    net = family.random_network(rng, "gru", d_x=50, d_h=16, K=2, tokens=True)
+    posterior = around(net, 1, DIGEST, 0.3)
+    wide, narrow = (
+        gibbs_losses(posterior, Batch(part, y, n), "last", repetitions=1, seed=1)
+        for part in (x, x[:, :10])
+    )
+    assert (wide == narrow).all()
+
+
 def test_outputs_that_overflow_are_refused() -> None:
     net = made({"cell": "vanilla", "activation": "relu", "scale": 1.0})
     wild = replace(random_posterior(net, 1), log_scales={b.name: 60.0 for b in net.blocks()})

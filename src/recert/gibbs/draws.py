@@ -178,8 +178,8 @@ def _slots(
 
 
 def _rows(posterior: Posterior, batch: Batch) -> int:
-    """Sequences for which weights are drawn at once."""
-    steps = min(batch.x.shape[1], posterior.mean.d_x)
+    """Sequences for which weights are drawn at once; padding makes no difference to it."""
+    steps = min(int(batch.lengths.max()), posterior.mean.d_x)
     count = sum(_drawn_size(block, steps) for block in posterior.mean.blocks())
     return max(1, min(MOST_ROWS, MOST_DRAWN // max(1, count)))
 
