@@ -413,7 +413,7 @@ def _json_targets() -> list[Target]:
     posterior = _folder_of(
         lambda f: save_posterior(around(network, 20, "a" * 64, 0.1, index=3, temperature=1.0), f)
     )
-    record = {"data.json": json.dumps({**meta, "encoding": "fixed"}).encode()}
+    record = {"data.json": json.dumps({**meta, "encoding": "fixed", "tried": 1}).encode()}
     certified = _folder_of(lambda f: certificate.save(f / "certificate.json"))
     json_ = (damaged_json,)
     return [

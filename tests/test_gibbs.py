@@ -667,6 +667,27 @@ def test_gibbs_runs_from_training_to_certificate(tmp_path: Path) -> None:
         gibbs_runs.recipe_for({"wings": 2})
 
 
+def test_recipes_that_were_declared_in_training_are_paid_for_later(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from recert.experiments import gibbs_runs
+
+    quick = {
+        "d_h": 2, "bidirectional": False, "epochs": 1, "cell": "vanilla", "learning_rate": 0.1,
+        "weight_decay": 0.0, "label_smoothing": 0.0, "batch": 16, "posterior_epochs": 0,
+    }  # fmt: skip
+    gibbs_runs.train_and_save(
+        "synthetic", tmp_path / "q", options={"m": 300}, changes=quick, processes=1, tried=12
+    )
+    found = gibbs_runs.certify_saved(tmp_path / "q", repetitions=2)
+    assert [cost.value for cost in found["pac_bayes_kl"].cost] == [12]
+    assert "one of 12" in found.assumption("architecture").evidence
+    record = tmp_path / "q" / "data.json"
+    entry = json.loads(record.read_text())
+    record.write_text(json.dumps({key: entry[key] for key in entry if key != "tried"}))
+    with pytest.raises(FileError, match="tried"):
+        gibbs_runs.certify_saved(tmp_path / "q")
+
+
 def test_posterior_recipes_refuse_bad_values() -> None:
     pytest.importorskip("torch")
     from recert.training.posterior import train_posterior

@@ -41,7 +41,7 @@ def pacbayes(
         typer.Option(
             min=1,
             help="Recipes among which you chose this one with the units of the bound in view. By "
-            "default as many as the packaged recipe pays for.",
+            "default as many as the packaged recipe pays for; with --posterior, as were declared.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -101,7 +101,8 @@ def train_and_save(
         delta: at which it is to be certified.
         holdout: units, or a share of all, that are set aside before anything else.
         changes: fields of the recipe, or of its prior, to replace.
-        tried: as `certify_saved` is going to be told.
+        tried: recipes among which this one was chosen on units that the bound counts; recorded,
+            so that `certify_saved` pays for them. By default that of `TRIED`.
         processes: trainings of the rehearsal at once.
         progress: draw a bar.
 
@@ -111,6 +112,7 @@ def train_and_save(
     from recert.training.posterior import train_posterior
 
     recipe = recipe_for(changes or {})
+    tried = TRIED.get(name, 1) if tried is None else tried
     options = dict(options or {})
     known = seeded(name, options, seed)
     lengths = () if "max_length" in known else LENGTHS.get(name, ())
@@ -118,8 +120,7 @@ def train_and_save(
     divisions = [_divided(name, each, units, holdout, seed) for each in asked]
     samples = [divided.sample for divided in divisions]
     trained = train_posterior(
-        samples[0], recipe, views=samples[1:], seed=seed, delta=delta,
-        tried=TRIED.get(name, 1) if tried is None else tried,
+        samples[0], recipe, views=samples[1:], seed=seed, delta=delta, tried=tried,
         processes=processes, progress=progress,
     )  # fmt: skip
     place = next(i for i, sample in enumerate(samples) if sample is trained.data)
@@ -129,6 +130,7 @@ def train_and_save(
         **roles.recorded(divided, seed),
         "max_length": divided.sample.max_length,
         "encoding": "fixed" if lengths else divided.sample.encoding,
+        "tried": tried,
     }
     contents = posterior_files(trained.posterior, out)
     contents[out / RECORD] = (json.dumps(record, indent=2) + "\n").encode()
@@ -208,7 +210,7 @@ def certify_saved(
         repetitions: networks drawn for each sequence.
         seed: of the draws.
         tried: recipes among which this one was chosen on units that the bound counts; by default
-            the number of `TRIED` for data in view of which the packaged recipe was found.
+            as many as were declared in training.
         encoding: how the inputs' encoding came about; by default as the record says: "fixed" where
             the rehearsal chose it on the prior's part.
         holdout_role: of the units that were set aside or held back.
@@ -238,7 +240,7 @@ def certify_saved(
         holdout=None if held is None else (held.sequences, held.labels, held.lengths, held.groups),
         holdout_role=divided.role,
         population=sample.population,
-        tried=TRIED.get(recorded["name"], 1) if tried is None else tried,
+        tried=record["tried"] if tried is None else tried,
         encoding=record["encoding"] if encoding is None else encoding,
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
         progress=progress,
@@ -260,6 +262,7 @@ _KEYS: dict[str, Any] = {
     "holdout": (dict, type(None)),
     "max_length": int,
     "encoding": (str, int),
+    "tried": int,
 }
 
 
