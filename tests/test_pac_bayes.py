@@ -464,6 +464,36 @@ def test_the_monte_carlo_limit_in_many_draws() -> None:
     print(f"\n2000 draws, δ' = {DELTA}: {dict(check_monte_carlo(2000, 2))}")
 
 
+def best_of_draws(recipes: int, runs: int, nats: float) -> int:
+    """How often R̂(Q) = 1/2 lies above its limit for the luckiest of some posteriors."""
+    rng, failures, rate = np.random.default_rng(5), 0, best_rate(0.5, 60, DELTA / 2, nats)
+    for _ in range(runs):
+        losses = rng.random((recipes, 60, 2)) < 0.5
+        different = (losses[..., 0] != losses[..., 1]).mean(axis=1)
+        limits = [
+            MonteCarlo(float(mean), 60, 2, DELTA / 2, float(D), rate, nats).limit
+            for mean, D in zip(losses.mean(axis=(1, 2)), different, strict=True)
+        ]
+        failures += min(limits) < 0.5
+    return failures
+
+
+def test_a_posterior_chosen_among_many_pays_for_its_draws() -> None:
+    runs, recipes = 100, 100
+    assert best_of_draws(recipes, runs, math.log(recipes)) <= allowed(runs, DELTA / 2)
+    assert best_of_draws(recipes, runs, 0.0) > allowed(runs, DELTA / 2)
+    # So does a certificate, for recipes and encodings alike.
+    x, y = World(0.5).draw(60, np.random.default_rng(1))
+    options = {"max_length": 1, "repetitions": 2, "delta": DELTA}
+    free, paid, both = (
+        certify_posterior(learn(x, y), x, y, tried=n, encoding=k, **options)["pac_bayes_kl"].terms
+        for n, k in ((1, "fixed"), (9, "fixed"), (3, 3))
+    )
+    assert free["gibbs_error_drawn"] == paid["gibbs_error_drawn"]
+    limits = [terms["gibbs_error_limit"] for terms in (free, paid, both)]
+    assert limits[0] < limits[1] == pytest.approx(limits[2], rel=1e-9)
+
+
 def scale_failures(runs: int, seed: int, *, paid: bool) -> int:
     """One prior for every scale on the grid, each with errors of its own, risk 1/2, KL = 0."""
     rng, m, indices = np.random.default_rng(seed), 60, np.arange(-30, 31)

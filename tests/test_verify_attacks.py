@@ -397,6 +397,20 @@ def test_a_prior_made_from_other_units() -> None:
     assert failed(drawn(sealed(data), other)) == {"choices.prior_digest"}
 
 
+def test_draws_of_a_posterior_chosen_among_many() -> None:
+    """A limit that holds for one posterior alone does not stand where it is one of twenty."""
+    own, _, (x, y, n), _ = gibbs()
+    alone, chosen = (
+        plain(certify_posterior(own, x, y, lengths=n, max_length=12, repetitions=2, tried=tried))
+        for tried in (1, 20)
+    )
+    assert verify(chosen, own, x, y, lengths=n)
+    limit = bound_of(alone, "pac_bayes_kl")["terms"]["gibbs_error_limit"]
+    each(chosen, lambda b: b["terms"].update(gibbs_error_limit=limit))
+    rows = failed(verify(sealed(chosen), own, x, y, lengths=n))
+    assert rows == {f"pac_bayes_{k}.terms.gibbs_error_limit" for k in ("kl", "temperature")}
+
+
 PAID = "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"
 LESS = ", less the units that made the prior"
 

@@ -10,6 +10,7 @@ from typing import Any
 from recert import arguments, floats, ledger
 from recert.case import Declared, Role, choices_paid
 from recert.certificate import Certificate
+from recert.choices import total_nats
 from recert.describe import describe_network
 from recert.errors import InputError
 from recert.gibbs.measure import Drawing, Progress, draw, held_out, zero_one
@@ -115,11 +116,14 @@ def _certify(
     held = None if declared.holdout is None else held_out(posterior, reading, declared, drawing)
     rows = rows_of(posterior, roles, reading, declared, held)
     shares = shares_of(declared, drawing, posterior)
-    drawn, counted = draw(posterior, roles.rest, reading, drawing, shares, declared.progress)
+    chosen = choices_paid(declared)
+    drawn, counted = draw(
+        posterior, roles.rest, reading, drawing, shares, declared.progress, nats=total_nats(chosen)
+    )
     setting = GibbsSetting(
         divergence=posterior.divergence,
         monte_carlo=drawn,
-        costs=(*choices_paid(declared), *prior.cost),
+        costs=(*chosen, *prior.cost),
         temperature=prior.temperature,
         holdout=None if held is None else (held.tally.first, held.tally.units, held.zero_one),
         choices=described(posterior, drawing),

@@ -52,8 +52,13 @@ def draw(
     drawing: Drawing,
     shares: Mapping[str, float],
     progress: Progress | None,
+    *,
+    nats: float = 0.0,
 ) -> tuple[MonteCarlo, Tally]:
-    """Losses on the units of the bound, and the Monte Carlo limit with its rate fixed before."""
+    """Losses on the units of the bound, and the Monte Carlo limit with its rate fixed before.
+
+    The limit pays ``nats`` for the choice of this posterior among others.
+    """
     delta, rate = shares["monte_carlo"], None
     if zero_one(part, reading.at) and drawing.repetitions % 2 == 0:
         batch = take(part.batch, np.arange(min(TRIAL, len(part.units))))
@@ -61,14 +66,14 @@ def draw(
             posterior, batch, reading.at, repetitions=2, seed=drawing.seed, stream="trial"
         )
         expected = (float((trial[0] != trial[1]).sum()) + 1.0) / (trial.shape[1] + 2.0)
-        rate = best_rate(expected, part.m * (drawing.repetitions // 2), delta)
+        rate = best_rate(expected, part.m * (drawing.repetitions // 2), delta, nats)
     losses = gibbs_losses(
         posterior, part.batch, reading.at, repetitions=drawing.repetitions, seed=drawing.seed,
         progress=progress,
     )  # fmt: skip
     counted = tally(losses, part.units, part.m)
     disagreement = None if rate is None else counted.disagreement
-    drawn = MonteCarlo(counted.mean, part.m, drawing.repetitions, delta, disagreement, rate)
+    drawn = MonteCarlo(counted.mean, part.m, drawing.repetitions, delta, disagreement, rate, nats)
     return drawn, counted
 
 

@@ -15,7 +15,9 @@ is not known but estimated by drawing: with probability 1 − δ' over n draws, 
     R̂(Q) ≤ R_MC + (−(ln(1−a) + a) D + ln(1/δ')/N)/(2a),                 losses 0 or 1,
 
 N = n/2 pairs of draws for one unit, D the share of them in which one of the two errs and the other
-does not, a ∈ (0, 1) fixed before the draws. Both bounds on R(Q) grow with R̂(Q).
+does not, a ∈ (0, 1) fixed before the draws. Both bounds on R(Q) grow with R̂(Q). The draws speak of
+one Q: where it was chosen among n, all of which could have been drawn from, δ'/n takes the place of
+δ'.
 
 Proofs. (1) Maurer 2004. (2) Catoni 2007: E exp(−λℓ) ≤ 1 − (1−e^{−λ})R, so for every fixed w
 E exp(m'[−ln(1−(1−e^{−λ})R(w)) − λR̂(w)]) ≤ 1; Markov, Donsker and Varadhan, and Jensen for the
@@ -63,6 +65,7 @@ class MonteCarlo:
         delta: δ'.
         disagreement: D, for losses 0 or 1 and repetitions in pairs, else None.
         rate: a, fixed before the draws; None for Hoeffding's limit.
+        nats: price of the choice among posteriors, each of which has draws of its own.
     """
 
     mean: float
@@ -71,6 +74,7 @@ class MonteCarlo:
     delta: float
     disagreement: float | None = None
     rate: float | None = None
+    nats: float = 0.0
 
     @property
     def limit(self) -> float:
@@ -84,28 +88,30 @@ class MonteCarlo:
 
     def _limit(self, mean: float) -> float:
         if self.disagreement is None or self.rate is None:
-            return hoeffding_limit(mean, self.units * self.repetitions, self.delta)
+            return hoeffding_limit(mean, self.units * self.repetitions, self.delta, self.nats)
         pairs = self.units * (self.repetitions // 2)
-        return paired_limit(mean, self.disagreement, pairs, self.delta, self.rate)
+        return paired_limit(mean, self.disagreement, pairs, self.delta, self.rate, self.nats)
 
 
-def hoeffding_limit(mean: float, n: int, delta: float) -> float:
-    """kl⁻¹(mean, ln(1/δ)/n), for n independent losses in [0, 1] of whatever means, rounded up."""
-    return float(kl_inverse_upper(mean, -math.log(delta) / n * (1.0 + OUTWARD)))
+def hoeffding_limit(mean: float, n: int, delta: float, nats: float = 0.0) -> float:
+    """kl⁻¹(mean, (ln(1/δ) + nats)/n), for n independent losses in [0, 1], rounded up."""
+    return float(kl_inverse_upper(mean, (nats - math.log(delta)) / n * (1.0 + OUTWARD)))
 
 
-def paired_limit(mean: float, disagreement: float, pairs: int, delta: float, rate: float) -> float:
-    """R_MC + (−(ln(1−a) + a) D + ln(1/δ)/N)/(2a), for losses 0 or 1 in N pairs, rounded up."""
+def paired_limit(
+    mean: float, disagreement: float, pairs: int, delta: float, rate: float, nats: float = 0.0
+) -> float:
+    """R_MC + (−(ln(1−a) + a) D + (ln(1/δ) + nats)/N)/(2a), losses 0 or 1, N pairs, rounded up."""
     if not 0.0 < rate < 1.0:
         raise InputError(f"the rate of the Monte Carlo limit is {rate}; it lies between 0 and 1")
     price = -(math.log1p(-rate) + rate) + 1e-15
-    excess = (price * disagreement - math.log(delta) / pairs) / (2.0 * rate)
+    excess = (price * disagreement + (nats - math.log(delta)) / pairs) / (2.0 * rate)
     return min(1.0, mean + excess * (1.0 + OUTWARD) + 2.0**-52)
 
 
-def best_rate(disagreement: float, pairs: int, delta: float) -> float:
+def best_rate(disagreement: float, pairs: int, delta: float, nats: float = 0.0) -> float:
     """The a that makes `paired_limit` smallest where so much disagreement is expected."""
-    limits = [paired_limit(0.0, disagreement, pairs, delta, float(a)) for a in RATES]
+    limits = [paired_limit(0.0, disagreement, pairs, delta, float(a), nats) for a in RATES]
     return float(RATES[int(np.argmin(limits))])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recert.verifier import costs
-from recert.verifier.balls import ONE, Ball, ball, kl_inverse, lesser
+from recert.verifier.balls import ONE, Ball, ball, kl_inverse, lesser, total
 from recert.verifier.class_wide import confidence, maurer
 from recert.verifier.record import Record, Sheet, is_share, number, share
 
@@ -75,6 +75,8 @@ def limit_at(record: Record, bound: Bound, mean: Ball, sheet: Sheet) -> Ball:
     """The limit at this mean of the draws."""
     name, terms = bound["name"], bound["terms"]
     n, sure = int(terms["monte_carlo_draws"]), -ball(terms["monte_carlo_delta"]).log()
+    # Every posterior among which this one was chosen has draws of its own.
+    sure = sure + total(ball(count).log() for count in costs.always(record).values())
     if "disagreement" not in terms and "monte_carlo_rate" not in terms:
         return kl_inverse(mean, sure / n)
     D, a = terms.get("disagreement"), terms.get("monte_carlo_rate")

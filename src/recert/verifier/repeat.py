@@ -16,7 +16,7 @@ import numpy as np
 
 from recert.errors import InputError
 from recert.verifier import doubts
-from recert.verifier.costs import PAC_BAYES
+from recert.verifier.costs import PAC_BAYES, always
 from recert.verifier.measure import Measured, check_repetitions
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
 from recert.verifier.sample import Sample
@@ -115,8 +115,9 @@ def check_draws(
     doubts.check_prior(record, sheet, posterior, whole, rest)
     check_repetitions(record, sheet, rest)
     drawn, counted = _drawn(
-        posterior, rest, record.data["at"], repetitions, seed, float(terms["monte_carlo_delta"])
-    )
+        posterior, rest, record.data["at"], repetitions, seed, float(terms["monte_carlo_delta"]),
+        math.fsum(math.log(count) for count in always(record).values()),
+    )  # fmt: skip
     said = record.sample
     sheet.holds("sample.zero_one", said["zero_one"] == drawn.zero_one, said["zero_one"],
                 drawn.zero_one, "re-measured")  # fmt: skip
@@ -146,7 +147,7 @@ def _check_drawn(bound: Mapping[str, Any], rate: float | None, counted: Any, she
 
 
 def _drawn(
-    posterior: Any, rest: Sample, at: Any, repetitions: int, seed: int, delta: float
+    posterior: Any, rest: Sample, at: Any, repetitions: int, seed: int, delta: float, nats: float
 ) -> tuple[Any, Any]:
     """The limit of the draws and what it is made of."""
     from recert.gibbs.measure import Drawing, draw, zero_one
@@ -157,7 +158,7 @@ def _drawn(
     )
     reading: Any = SimpleNamespace(at=at)
     drawing, shares = Drawing(repetitions, 0.0, seed), {"monte_carlo": delta}
-    limit, counted = draw(posterior, part, reading, drawing, shares, None)
+    limit, counted = draw(posterior, part, reading, drawing, shares, None, nats=nats)
     return SimpleNamespace(rate=limit.rate, zero_one=zero_one(part, at)), counted
 
 
