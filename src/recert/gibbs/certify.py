@@ -13,7 +13,7 @@ from recert.certificate import Certificate
 from recert.choices import total_nats
 from recert.describe import describe_network
 from recert.errors import InputError
-from recert.gibbs.measure import Drawing, Progress, draw, held_out, zero_one
+from recert.gibbs.measure import Drawing, Held, Progress, draw, held_out, zero_one
 from recert.gibbs.menu import MONTE_CARLO_SHARE, described, evaluate, finite_list, shares_of
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
@@ -138,7 +138,7 @@ def _certify(
             "unit": "sequence" if declared.groups is None else "group of sequences",
             "reading": "finite list" if of_list else "new draws",
             "population": declared.population,
-            "T": reading.max_length or roles.sample.longest,
+            "T": reading.max_length or _longest(roles, held),
             "digest": roles.sample.digest,
             "groups": groups_digest(declared.groups, len(roles.sample.prints)),
             "input_bound": {"value": B_x, "status": input_row.status},
@@ -172,6 +172,12 @@ def _reading(network: Network, declared: Declared) -> Reading:
             raise InputError(f"at is step {at}, beyond max_length = {max_length}")
         max_length = at
     return Reading(network.input_kind, network.d_x, network.K, at, max_length)
+
+
+def _longest(roles: Roles, held: Held | None) -> int:
+    """Steps of the longest sequence that is read."""
+    seen = roles.sample.longest
+    return seen if held is None else max(seen, int(held.part.batch.lengths.max()))
 
 
 def _check_population(declared: Declared, roles: Roles) -> None:

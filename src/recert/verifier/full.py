@@ -31,7 +31,9 @@ def check(
     """
     sample = read(record.data, data)
     said = record.sample["holdout"]
-    held = None if holdout is None or said is None else read(record.data, holdout)
+    # A horizon that was read off the sample cuts no other sequence.
+    whole = record.statuses.get("horizon") == "estimated"
+    held = None if holdout is None or said is None else read(record.data, holdout, whole=whole)
     if said is None:
         sheet.holds("sample.holdout", holdout is None, said, "held-out units were passed")
     measure.check_sample(record, sheet, sample)

@@ -76,8 +76,13 @@ class Sample:
         return float(np.sqrt(squares) * (1.0 + (self.x.shape[2] + 8) * UNIT) * LARGER)
 
 
-def read(record: Mapping[str, Any], data: tuple[Any, ...]) -> Sample:
+def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = False) -> Sample:
     """Sequences, labels, lengths and groups (the last two may be missing), as a record reads them.
+
+    Args:
+        record: the certificate.
+        data: what was passed.
+        whole: whether sequences are read to their end, T being no more than what was seen.
 
     Raises:
         InputError: shapes do not fit, or a value is out of range.
@@ -92,7 +97,7 @@ def read(record: Mapping[str, Any], data: tuple[Any, ...]) -> Sample:
     _need(n.shape == (len(x),), f"lengths have shape {n.shape}")
     _need(bool(((n >= 1) & (n <= x.shape[1])).all()), "a length is out of range")
     longest, width = int(n.max()), x.shape[1]
-    T = at if isinstance(at, int) else int(record["sample"]["T"])
+    T = at if isinstance(at, int) else width if whole else int(record["sample"]["T"])
     x, n = x[:, :T], np.minimum(n, T)
     valid = np.arange(x.shape[1])[None, :] < n[:, None]
     x = _tokens(x, valid, record) if tokens else _vectors(x, valid, record)
