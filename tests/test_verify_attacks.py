@@ -321,6 +321,18 @@ def each(data: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
             change(bound)
 
 
+def without_kl(data: dict[str, Any]) -> None:
+    """The statement at a fixed temperature has both shares of δ."""
+    kl = bound_of(data, "pac_bayes_kl")
+    share = kl["delta"]
+    kl |= {
+        "kind": "not applicable", "value": None, "log10": None, "vacuous": True, "delta": None,
+        "terms": {}, "choices": {}, "cost": [], "needs": [], "reason": "not needed",
+    }  # fmt: skip
+    for name in ("pac_bayes_temperature", "majority_vote"):
+        bound_of(data, name)["delta"] += share
+
+
 GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "more draws than were made": (
         lambda d: each(d, lambda b: b["terms"].update(monte_carlo_draws=4e5)),
@@ -357,6 +369,17 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: row_of(d, "prior").update(
             statement=row_of(d, "prior")["statement"].replace("100", "1")),
         "assumptions.prior.statement",
+    ),
+    "scales of another posterior": (
+        lambda d: each(d, lambda b: b["choices"].update(mean_scales=[0.5] * 9)),
+        "pac_bayes_kl.choices.mean_scales",
+    ),
+    "a choice that nobody made": (
+        lambda d: each(d, lambda b: b["choices"].update(audit="passed")),
+        "pac_bayes_temperature.choices",
+    ),
+    "a statement's share that another takes": (
+        lambda d: without_kl(d), "pac_bayes",
     ),
     "how many units come again": (
         lambda d: row_of(d, "roles").update(
@@ -409,6 +432,21 @@ def test_draws_of_a_posterior_chosen_among_many() -> None:
     each(chosen, lambda b: b["terms"].update(gibbs_error_limit=limit))
     rows = failed(verify(sealed(chosen), own, x, y, lengths=n))
     assert rows == {f"pac_bayes_{k}.terms.gibbs_error_limit" for k in ("kl", "temperature")}
+
+
+def test_held_out_units_may_be_longer_where_no_horizon_is_declared() -> None:
+    rng = np.random.default_rng(2)
+    x, y, n = rng.integers(3, size=(200, 12)), rng.integers(2, size=200), np.full(200, 5)
+    held = (rng.integers(3, size=(80, 12)), rng.integers(2, size=80), np.full(80, 12))
+    seen = assign_roles(x, y, Reading("onehot", 3, 2, "last"), m_0=50, digest=None, lengths=n).seen
+    net = gibbs()[0].mean
+    own = around(net, 50, part_digest(seen), 0.05, temperature=0.2)
+    for model, found in (
+        (own, certify_posterior(own, x, y, lengths=n, holdout=held, repetitions=2)),
+        (net, recert.certify(net, x, y, lengths=n, holdout=held, bounds=("held_out",))),
+    ):
+        assert found["held_out"].kind == "certificate"
+        assert verify(found, model, x, y, lengths=n, holdout=held)
 
 
 PAID = "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"

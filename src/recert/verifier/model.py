@@ -281,6 +281,11 @@ def _posterior(record: Record, posterior: Any, sheet: Sheet) -> None:
         drawn = [i for i in range(block.shape[-1]) if i not in block.zero_columns]
         parts.append((w[..., drawn], s[..., drawn], np.asarray(start.value)[..., drawn]))
     KL = matrices.divergence(parts, prior.s_0)
+    # Whatever can be evaluated is, so that nobody takes another's share of δ after looking.
+    needed = {"pac_bayes_kl"} | ({"pac_bayes_temperature"} if prior.temperature else set())
+    names = {bound["name"] for bound in bounds}
+    sheet.holds("pac_bayes", names == needed, sorted(names), sorted(needed), "re-measured")
+    scales = [float(np.exp(np.mean(posterior.log_scales[b.name]))) for b in posterior.mean.blocks()]
     facts = {
         "posterior_digest": posterior.digest, "prior_units": prior.units,
         "prior_digest": prior.digest, "prior_scale": prior.s_0,
@@ -292,6 +297,9 @@ def _posterior(record: Record, posterior: Any, sheet: Sheet) -> None:
         for key, value in facts.items():
             found = bound["choices"].get(key)
             sheet.holds(f"{name}.choices.{key}", found == value, found, value, "repeated")
+        told = bound["choices"].get("mean_scales", [])
+        ok = len(told) == len(scales) and np.allclose(told, scales, rtol=1e-9, atol=0.0)
+        sheet.holds(f"{name}.choices.mean_scales", ok, told, scales, "repeated")
         if name == "pac_bayes_temperature":
             lam = bound["choices"].get("temperature")
             sheet.holds(f"{name}.choices.temperature", lam == prior.temperature, lam,

@@ -86,6 +86,17 @@ TERMS: dict[str, set[str]] = {
     "pac_bayes_temperature": _DRAWN,
     "majority_vote": {"gibbs", "units"},
 }  # fmt: skip
+# What a bound on drawn weights records of choices.
+_PRIOR = {
+    "posterior_digest", "prior_units", "prior_digest", "prior_scale", "mean_scales",
+    "repetitions", "seed",
+}  # fmt: skip
+CHOICES: dict[str, set[str]] = {
+    "pac_bayes_kl": _PRIOR,
+    "pac_bayes_temperature": _PRIOR | {"temperature"},
+    "majority_vote": {"from"},
+    "held_out": set(),
+}
 
 
 def check(record: Record, sheet: Sheet) -> None:
@@ -126,3 +137,6 @@ def check(record: Record, sheet: Sheet) -> None:
         if bound["kind"] in ("certificate", "estimate"):
             strange = sorted(set(bound["terms"]) - TERMS.get(bound["name"], set()) - {"value"})
             sheet.holds(f"{bound['name']}.terms", not strange, strange, "no other terms")
+            if record.gibbs:
+                strange = sorted(set(bound["choices"]) - CHOICES.get(bound["name"], set()))
+                sheet.holds(f"{bound['name']}.choices", not strange, strange, "no others")
