@@ -434,6 +434,15 @@ def test_draws_of_a_posterior_chosen_among_many() -> None:
     assert rows == {f"pac_bayes_{k}.terms.gibbs_error_limit" for k in ("kl", "temperature")}
 
 
+def test_lists_may_be_long() -> None:
+    own, _, (x, y, n), _ = gibbs()
+    for repetitions in (1, 2):
+        found = certify_posterior(
+            own, x, y, lengths=n, max_length=12, population=10**13, repetitions=repetitions
+        )
+        assert found.kind == "certificate" and verify(found, own, x, y, lengths=n)
+
+
 def test_held_out_units_may_be_longer_where_no_horizon_is_declared() -> None:
     rng = np.random.default_rng(2)
     x, y, n = rng.integers(3, size=(200, 12)), rng.integers(2, size=200), np.full(200, 5)

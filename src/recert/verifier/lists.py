@@ -68,7 +68,9 @@ def _error(record: Record, row: Row, bound: Row, N: int, sheet: Sheet) -> Ball:
         # The draws' limit once more, for the mean of what is right.
         mean = ball(1) - ball(bound["terms"]["gibbs_error_drawn"]) + ball(2) ** -52
         lowest = ONE - limit_at(record, bound, lesser(ONE, mean), sheet)
-        ok = bool(error <= (lowest + ball(1e-9)).lower()) or bool(error <= ball(1e-9))
+        # A threshold is one double, from which N/m times its rounding comes back.
+        room = ball(1e-9) + N * ball(2) ** -50 / m
+        ok = bool(error <= (lowest + room).lower()) or bool(error <= room.lower())
         sheet.holds(where, ok, row["threshold"], "the draws' lower limit")
         return lesser(error, greater_zero(lowest))
     top = record.risk(record.sample["training_error"])
