@@ -582,6 +582,21 @@ def test_a_certificate_with_everything_in_it(tmp_path: Path) -> None:
     assert replace(again, created="") == replace(found, created="")
 
 
+def test_the_ledger_says_when_posterior_and_seed_were_fixed() -> None:
+    """The luckiest of many seeds shows less than R̂(Q); nothing is paid for it."""
+    x, y, n = sampled()
+    net = made({"cell": "gru", "tokens": True}, d_x=3)
+    seen = assign_roles(x, y, READING, m_0=100, digest=None, lengths=n).seen
+    posterior = around(net, 100, part_digest(seen), 0.3)
+    drawn = [
+        certify_posterior(posterior, x, y, lengths=n, max_length=20, seed=seed, repetitions=2)
+        for seed in range(12)
+    ]
+    errors = [c["pac_bayes_kl"].terms["gibbs_error_drawn"] for c in drawn]
+    assert min(errors) < np.mean(errors)
+    assert "a seed that were fixed before" in drawn[0].statement()
+
+
 def test_choices_make_certificates_larger() -> None:
     x, y, n = sampled()
     posterior = posterior_for(x, y, n)

@@ -36,7 +36,8 @@ def rows_of(
         _roles_row(roles),
         Assumption(
             "draws",
-            "weights are drawn independently, from normal distributions",
+            "weights are drawn independently, from normal distributions, for a posterior and from "
+            "a seed that were fixed before",
             "declared",
             "by a pseudo-random generator, in float32; the divergence is that of the float32 means "
             "and scales",

@@ -40,7 +40,10 @@ HYPOTHESES: dict[str, tuple[str, ...]] = {
         f"the prior, its centre, scale and temperature, was made from the first {_N} units alone",
     ),
     "roles": ("no unit that made the prior is counted by the bound",),
-    "draws": ("weights are drawn independently, from normal distributions",),
+    "draws": (
+        "weights are drawn independently, from normal distributions, for a posterior and from a "
+        "seed that were fixed before",
+    ),
     "holdout": ("the held-out units are independent draws that were used for nothing else",),
     "program": (
         f"the network is the decoding of a file of {_N} bytes, in which nothing but the file is "
