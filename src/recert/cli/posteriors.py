@@ -40,8 +40,9 @@ def pacbayes(
         int | None,
         typer.Option(
             min=1,
-            help="Recipes among which you chose this one with the units of the bound in view. By "
-            "default as many as the packaged recipe pays for; with --posterior, as were declared.",
+            help="Recipes (cells, shares, seeds …) among which you chose this one with the units "
+            "of the bound in view. By default as many as the packaged recipe pays for; with "
+            "--posterior, as were declared.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 # The fields of a `PosteriorRecipe` that are not its prior's.
 OWN = ("share", "pilot", "closeness", "disagreement", "rate", "width")
 RECORD = "data.json"
-# With these nouns in view five cells and twenty shares for the prior were tried, from which the
-# middle of the rehearsal's list and the pilot's rule come. What the rehearsal and the pilot then
-# choose, they choose on the prior's part.
-TRIED = {"german-nouns": 100}
-# Longest lengths among which the rehearsal chooses, the usual one first, so that nobody has chosen
+# With these nouns in view five cells, twenty shares for the prior and two closenesses were tried,
+# from which the middle of the rehearsal's list and the pilot's rule come; with cmudict in view
+# three rules for the share. What rehearsal and pilot then choose, they choose on the prior's part.
+TRIED = {"german-nouns": 200, "cmudict": 3}
+# Longest lengths among which the rehearsal chooses, none before another, so that nobody has chosen
 # with the units in view that the bound counts.
-LENGTHS = {"german-nouns": (12, 8, 16, 24), "cmudict": (16, 8, 12, 24)}
+LENGTHS = dict.fromkeys(("german-nouns", "cmudict"), (8, 12, 16, 24))
 
 
 @dataclass(frozen=True, eq=False)

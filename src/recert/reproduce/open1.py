@@ -75,6 +75,8 @@ def _cell(
         "study": "open-1", "revision": 1, "network": name, "m": m, "seed": seed, "local": local,
         "data": trainee.data, "sample": sample.digest, "held back": held.digest, **options,
     }  # fmt: skip
+    if trainee.how == "posterior":
+        what |= open1_networks.paid(trainee, sample)
     steps, batch, delta = options["steps"], options["batch"], options["delta"]
     task = open1_training.Task(trainee, sample, held, seed, steps, batch, delta, local)
     title = f"{name}, m = {m:,}, seed {seed}"

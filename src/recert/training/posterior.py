@@ -91,8 +91,9 @@ def train_posterior(
             pilot among them advises.
         recipe: how; `PosteriorRecipe()` by default.
         views: the same units in the same order in other encodings, say cut to other lengths. The
-            rehearsal chooses among these and ``data``, on the prior's units alone; so where they
-            are all that was chosen among, the encoding is "fixed" for the certificate.
+            rehearsal chooses among these and ``data`` by the first candidate, on the prior's units
+            alone; so where they are all that was chosen among, the encoding is "fixed" for the
+            certificate.
         seed: at least 0.
         delta: failure probability at which the posterior is to be certified.
         tried: as it will be declared for the certificate; like ``delta`` it bears on the

@@ -69,7 +69,7 @@ class Rehearsal:
 def rehearse(
     views: Sequence[SequenceData], recipe: PosteriorRecipe, seed: int, processes: int, step: Step
 ) -> Rehearsal:
-    """The best of all candidates in the first encoding, and of the first one in every other.
+    """The best candidate in that encoding in which the first candidate does best.
 
     Args:
         views: the prior's units, in each encoding.
@@ -78,11 +78,31 @@ def rehearse(
         processes: trainings at once; 1 trains in this process.
         step: told of the epochs done.
     """
-    tried = [(0, candidate) for candidate in recipe.candidates]
-    tried += [(view, recipe.candidates[0]) for view in range(1, len(views))]
-    if processes == 1:
-        found = [_rehearsed(views[v], v, recipe, candidate, seed, step) for v, candidate in tried]
-        return min(found, key=lambda rehearsal: rehearsal.error)
+
+    def run(tried: Sequence[tuple[int, Candidate]]) -> list[Rehearsal]:
+        if processes == 1 or len(tried) < 2:
+            return [_rehearsed(views[v], v, recipe, one, seed, step) for v, one in tried]
+        return _apart(views, tried, recipe, seed, processes, step)
+
+    first, *others = recipe.candidates
+    found = run([(view, first) for view in range(len(views))])
+    place = min(found, key=_error).view
+    return min([found[place], *run([(place, other) for other in others])], key=_error)
+
+
+def _error(rehearsal: Rehearsal) -> float:
+    return rehearsal.error
+
+
+def _apart(
+    views: Sequence[SequenceData],
+    tried: Sequence[tuple[int, Candidate]],
+    recipe: PosteriorRecipe,
+    seed: int,
+    processes: int,
+    step: Step,
+) -> list[Rehearsal]:
+    """Each in a process of its own."""
     jobs = [(views[v], recipe, candidate, seed) for v, candidate in tried]
     found = []
     answers = in_processes(_alone, jobs, processes)
@@ -90,7 +110,7 @@ def rehearse(
         blank = model_of(views[v], candidate.applied(recipe.prior)).eval().recert_network()
         found.append(Rehearsal(candidate, v, with_values(blank, values), error))
         step(candidate.epochs)
-    return min(found, key=lambda rehearsal: rehearsal.error)
+    return found
 
 
 def _rehearsed(
@@ -136,7 +156,7 @@ def bearable_scale(best: Rehearsal, own: SequenceData, recipe: PosteriorRecipe, 
     trial, at = _quarters(own)[1], step_read(own)
     few = part_of(trial.split(MOST_TRIED)[0] if trial.units > MOST_TRIED else trial)
     still = around(best.network, 1, PLACEHOLDER, 1e-18)
-    calm = gibbs_losses(still, few.batch, at, repetitions=1, seed=seed)
+    calm = gibbs_losses(still, few.batch, at, repetitions=1, seed=seed, stream="trial")
     low, high = 0, len(SCALES)
     while high - low > 1:
         middle = (low + high) // 2
