@@ -203,10 +203,10 @@ def test_a_best_margin_at_a_quantile_and_void_roundings_are_told() -> None:
     found = fitting((3.0, 2.0, 1.0))
     assert "the q05 1.00" in open2_fits.quantile(found)
     assert open2_fits.quantile(fitting((3.0, 2.0, 1.0), 0.1)) == ""
-    assert "0 of 3 networks" in open2_fits.roundings(found)
+    assert "0 of 3 networks" in open2_gated.roundings(found)
     for seeds in found.values():
         seeds[0][-1]["slack"] = None
-    assert "3 of 3 networks" in open2_fits.roundings(found)
+    assert "3 of 3 networks" in open2_gated.roundings(found)
 
 
 def test_the_papers_sentence_is_asked_of_gated_cells() -> None:

@@ -59,6 +59,7 @@ def margins_through_training(
         _fitting(axes[2][1], fitting, "median margin / √2 N_y", lambda r: r["median"] / r["range"])
         _fitting(axes[2][2], fitting, "nats a unit of the margin ball", lambda r: r["ball nats"])
         axes[2][2].set_yscale("log")
+        axes[2][2].margins(y=0.5)  # room for the legend
     return save(figure, path)
 
 

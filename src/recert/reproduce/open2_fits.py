@@ -20,10 +20,10 @@ from recert.reproduce.open2_answers import (
     rank_correlation,
     readable,
 )
-from recert.reproduce.open2_gated import MISSING, balance_words, described
+from recert.reproduce.open2_gated import MISSING, balance_words, described, groups, roundings
 from recert.reproduce.open2_runs import Found, Run
 from recert.reproduce.study import Result
-from recert.reproduce.words import ranged, verdict
+from recert.reproduce.words import verdict
 
 FITTED = 0.01
 """A training error of at most this is near 0: nouns that the horizon makes alike may differ."""
@@ -47,18 +47,8 @@ FOLLOWS: Mapping[str, tuple[Pick, Pick]] = {
     **{f"{name} and test error": (pick, column("test error")) for name, pick in NORMALISED.items()},
 }
 
-Group = tuple[str, int]
-"""A network in words and its number of units."""
 ByNoise = Sequence[Sequence[Result]]
 """For every share of noise, rising, a row a seed."""
-
-
-def groups(found: Found) -> dict[Group, list[Run]]:
-    """Runs that differ in noise alone, by rising noise."""
-    by_group: dict[Group, list[Run]] = {}
-    for run in sorted(found):
-        by_group.setdefault((run.network, run.units), []).append(run)
-    return by_group
 
 
 def first_fitted(rows: Sequence[Result]) -> Result | None:
@@ -201,20 +191,6 @@ def quantile(found: Found) -> str:
         f"Where noise is fitted ({len(there)} rows), of the variance of log2 γ a constant times a "
         f"quantile explains: {'; '.join(each)}."
     )
-
-
-def roundings(found: Found) -> str:
-    """Where what a certificate allows for roundings exceeds the best γ, so that none is left."""
-    each = []
-    for (network, units), runs in groups(found).items():
-        slacks = [rows[-1]["slack"] for run in runs for rows in found[run]]
-        gammas = [rows[-1]["ball gamma"] for run in runs for rows in found[run]]
-        void = sum(s is None or s >= g for s, g in zip(slacks, gammas, strict=True))
-        each.append(
-            f"{network}, {units:,} units {void} of {len(slacks)} networks (allowed "
-            f"{ranged(slacks, '.2g')}, γ {ranged(gammas)})"
-        )
-    return f"Allowances for roundings that exceed the best γ: {'; '.join(each)}." if each else ""
 
 
 def series_of(found: Found) -> dict[str, list[list[Result]]]:

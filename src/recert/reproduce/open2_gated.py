@@ -17,6 +17,7 @@ from recert.reproduce.open2_answers import Pick, column, follows, normalised, pl
 from recert.reproduce.open2_ball import balanced_share
 from recert.reproduce.open2_runs import GATED_CELLS, Found, Run, weights
 from recert.reproduce.study import Claim, Result
+from recert.reproduce.words import ranged
 
 MISSING = column("ball shortfall")
 FOLLOWS: Mapping[str, tuple[Pick, Pick]] = {
@@ -26,6 +27,9 @@ FOLLOWS: Mapping[str, tuple[Pick, Pick]] = {
     "L and gap": (MISSING, open2_answers.gap),
     "median/√2 N_y and test error": open2_answers.FOLLOWS["median/√2 N_y and test error"],
 }
+
+Group = tuple[str, int]
+"""A network in words and its number of units."""
 
 
 def completed(row: Result) -> Result:
@@ -96,6 +100,28 @@ def balance_words(found: Found, d_x: int, K: int) -> str:
     )
 
 
+def groups(found: Found) -> dict[Group, list[Run]]:
+    """Runs by network and units; those of a group differ in noise alone, and rise in it."""
+    by_group: dict[Group, list[Run]] = {}
+    for run in sorted(found):
+        by_group.setdefault((run.network, run.units), []).append(run)
+    return by_group
+
+
+def roundings(found: Found) -> str:
+    """Where what a certificate allows for roundings exceeds the best γ, so that none is left."""
+    each = []
+    for (network, units), runs in groups(found).items():
+        slacks = [rows[-1]["slack"] for run in runs for rows in found[run]]
+        gammas = [rows[-1]["ball gamma"] for run in runs for rows in found[run]]
+        void = sum(s is None or s >= g for s, g in zip(slacks, gammas, strict=True))
+        each.append(
+            f"{network}, {units:,} units {void} of {len(slacks)} networks (allowed "
+            f"{ranged(slacks, '.2g')}, γ {ranged(gammas)})"
+        )
+    return f"Allowances for roundings that exceed the best γ: {'; '.join(each)}." if each else ""
+
+
 def answers(found: Found, base: open2_answers.Found, d_x: int, K: int) -> dict[str, str]:
     """Sentences by topic.
 
@@ -111,6 +137,7 @@ def answers(found: Found, base: open2_answers.Found, d_x: int, K: int) -> dict[s
         "gated": _sizes(found, base, d_x, K),
         "gated epochs": _epochs(found),
         "gated balance": balance_words(found, d_x, K),
+        "gated roundings": roundings(found),
     }
     for topic, series in series_of(found).items():
         said[f"gated follows {topic}"] = follows(f"of gated cells {topic}", series, FOLLOWS)
