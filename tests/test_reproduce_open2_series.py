@@ -14,6 +14,7 @@ import pytest
 from recert import data
 from recert.concentration import kl, kl_inverse_upper
 from recert.data import synthetic
+from recert.network import vanilla
 from recert.reproduce import open2_answers, open2_ball, open2_fits, open2_gated, open2_runs
 from recert.reproduce.gates_measures import case_of
 from recert.reproduce.open2 import OPEN_2
@@ -69,6 +70,19 @@ def test_best_is_the_margin_ball_where_that_says_something() -> None:
     assert found["ball nats"] == pytest.approx(bound.terms["rate"], rel=1e-9)
     assert found["ball risk"] == bound.terms["hard_margin_risk"]
     assert 0.0 < found["slack"] < found["ball gamma"]
+
+
+def test_best_says_so_where_no_unit_is_right() -> None:
+    sample = synthetic.load(60, seed=0)
+    tied = vanilla(
+        [[0.5]], [[0.1] * sample.input_dim], [[1.0]] * sample.K, activation="tanh"
+    )  # every output the same: each margin is 0, an error
+    found = open2_ball.best(tied, sample, 0.01)
+    assert found["ball risk"] == 1.0 and found["ball shortfall"] is None
+    run = Run("gated", "gru", 60, 2)
+    lost = seen(**found)
+    assert open2_gated.balance({run: [[lost, lost]]}, 30, 3) == {}
+    assert "L none" in open2_gated.described([lost])
 
 
 def test_the_balance_holds_where_the_ball_is_1() -> None:

@@ -63,8 +63,9 @@ def best(network: Network, sample: SequenceData, delta: float) -> Result:
     Returns:
         ``ball gamma``; ``ball risk``, the hard-margin risk there; ``ball density``, the share of
         units with margins within a factor √2 of it, by the octave's length ln 2; ``ball nats``, all
-        nats that are paid, a unit; ``ball shortfall``, −ln(1 − its value); ``slack``, what a
-        certificate would allow for roundings of a margin, None where that is not finite.
+        nats that are paid, a unit; ``ball shortfall``, −ln(1 − its value), None where no unit is
+        right; ``slack``, what a certificate would allow for roundings of a margin, None where that
+        is not finite.
     """
     setting = case_of(network, sample, {}, 1, delta).setting
     gammas, prices, _ = setting.margin_choices
@@ -82,9 +83,13 @@ def best(network: Network, sample: SequenceData, delta: float) -> Result:
         "ball risk": float(risks[i]),
         "ball density": float(above - below) / math.log(2.0),
         "ball nats": float(nats[i]) / setting.m,
-        "ball shortfall": float(missing[i]),
-        "slack": setting.table.slack if math.isfinite(setting.table.slack) else None,
+        "ball shortfall": _finite(missing[i]),
+        "slack": _finite(setting.table.slack),
     }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def balanced_share(risk: float, missing: float, parameters: int, m: int) -> float:

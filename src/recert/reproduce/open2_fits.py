@@ -7,6 +7,7 @@ networks", 2017) find margins over norms smaller where random labels are fitted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from recert.reproduce import open2_answers
@@ -79,7 +80,7 @@ def moves(rows: ByNoise, pick: Pick) -> tuple[str, list[float], list[float]]:
 
     Args:
         rows: for every share of noise, rising, a row a seed.
-        pick: the quantity, positive.
+        pick: the quantity, positive; where it is None it counts as 0.
 
     Returns:
         ("falls" or "rises" where its rank correlation with noise says so at every seed, else
@@ -89,7 +90,7 @@ def moves(rows: ByNoise, pick: Pick) -> tuple[str, list[float], list[float]]:
     ratios, correlations = [], []
     for one in zip(*rows, strict=True):
         values = [float(pick(row) or 0.0) for row in one]
-        ratios.append(values[-1] / values[0])
+        ratios.append(values[-1] / values[0] if values[0] else math.nan)
         rho = rank_correlation(range(len(values)), values)
         # −0.8 of four points must not be lost to a rounding.
         correlations += [] if rho is None else [round(rho, 9)]

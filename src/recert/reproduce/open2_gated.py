@@ -67,13 +67,13 @@ def described(rows: Sequence[Result]) -> str:
 def balance(found: Found, d_x: int, K: int) -> dict[Run, tuple[float, float, float, float]]:
     """By run: margins' share an e-fold at the best γ, share within γ, what balances, quotient.
 
-    Means over seeds and trained looks with a positive risk at γ. The first and the third are the
-    sides of `open2_ball.balanced_share`'s equation, the second stands for the first where the
-    density is flat from 0 to γ; the quotient is of the means of first and third.
+    Means over seeds and trained looks with a risk at γ between 0 and 1. The first and the third
+    are the sides of `open2_ball.balanced_share`'s equation, the second stands for the first where
+    the density is flat from 0 to γ; the quotient is of the means of first and third.
     """
     sides = {}
     for run, seeds in found.items():
-        there = [row for rows in seeds for row in rows[1:] if row["ball risk"] > 0]
+        there = [row for rows in seeds for row in rows[1:] if 0 < row["ball risk"] < 1]
         if not there:
             continue
         P = run.weights(d_x, K)
