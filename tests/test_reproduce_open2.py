@@ -26,7 +26,8 @@ from recert.reproduce.open2 import OPEN_2
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
     "units": 300, "held": 200, "widths": "2,3,4", "base": 3, "noises": "0,0.4", "epochs": 2,
-    "batch": 50,
+    "batch": 50, "gated": "3", "fit_units": "60", "fit_noises": "0,0.5,1", "fit_vanilla": 4,
+    "fit_gru": 3, "fit_epochs": 2, "fit_batch": 20,
 }  # fmt: skip
 
 
@@ -168,12 +169,16 @@ def test_a_tiny_run_resumes_and_repeats(tmp_path: Path, monkeypatch: pytest.Monk
     first = OPEN_2.request(tmp_path / "a", seeds=(0, 1), given=TINY)
     running.run(OPEN_2, first, console=QUIET)
     found = json.loads((tmp_path / "a" / "results.json").read_text())
-    assert len(found["rows"]) == 4 * (2 + 1)
+    # 4 kinds of vanilla runs, 2 of gated ones, 2 networks to fit 3 shares of noise; 2 epochs each.
+    assert len(found["rows"]) == (4 + 2 + 2 * 3) * (2 + 1)
     assert {"margins", "width", "quantile"} <= set(found["answers"])
+    assert {"gated", "gated epochs", "fitting moves GRU, d_h = 3, 60 units"} <= set(
+        found["answers"]
+    )
     for name in ("results.csv", "open-2.png", "open-2.svg", "command.txt"):
         assert (tmp_path / "a" / name).stat().st_size > 0
     kept = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in cells.iterdir()}
-    assert len(kept) == 8
+    assert len(kept) == 2 * (4 + 2 + 2 * 3)
     gone = min(kept)
     gone.unlink()
     # Pictures were drawn once; what is done again is the one cell, to the same numbers.
@@ -204,6 +209,10 @@ def test_a_row_is_what_the_tracker_and_the_margins_say() -> None:
         ({"widths": "4,4"}, "widths"),
         ({"noises": "0,2"}, "noises"),
         ({"noises": "moon"}, "noises"),
+        ({"gated": "0"}, "gated cells"),
+        ({"fit_units": "60,60"}, "units to fit"),
+        ({"fit_noises": "-1"}, "noises to fit"),
+        ({"fit_units": "700"}, "held back"),
         ({"units": 700}, "held back"),
     ],
     ids=str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,31 @@ ERRORS = {
 
 
 def margins_through_training(
-    rows: Sequence[Row], base: Key, final: Mapping[Key, Sequence[Row]], path: str | Path
+    rows: Sequence[Row],
+    base: Key,
+    final: Mapping[Key, Sequence[Row]],
+    path: str | Path,
+    *,
+    further: Sequence[Row] = (),
 ) -> Path:
     """Six panels: margins, normalised margins, γ against the median; bounds and errors.
+
+    Three more of gated cells through training and of networks that fit noise, where there are.
 
     Args:
         rows: means over seeds, a row for every (d_h, noise) and epoch.
         base: the (d_h, noise) that is drawn against the epoch.
         final: (d_h, noise) → the last row of each seed.
         path: a PNG, SVG or PDF file, written through a temporary name.
+        further: means over seeds, a row for every run and look of series "gated" and "fitting".
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
         FileError: the file cannot be written.
     """
     plt = pyplot()
-    figure, axes = plt.subplots(2, 3, figsize=(15.0, 8.6), squeeze=False)
+    lines = 3 if further else 2
+    figure, axes = plt.subplots(lines, 3, figsize=(15.0, 4.3 * lines), squeeze=False)
     there = [row for row in rows if (row["d_h"], row["noise"]) == base and row["epoch"] > 0]
     _margins(axes[0][0], there, base)
     _normalised(axes[0][1], rows)
@@ -44,6 +53,13 @@ def margins_through_training(
     noises = {key[1]: final[key] for key in sorted(final) if key[0] == base[0]}
     _ends(axes[1][1], widths, "hidden units d_h (no noise)")
     _ends(axes[1][2], noises, f"share of labels drawn afresh (d_h = {base[0]})")
+    if further:
+        _gated(axes[2][0], [row for row in further if row["series"] == "gated"], there, base)
+        fitting = [row for row in further if row["series"] == "fitting"]
+        _fitting(axes[2][1], fitting, "median margin / √2 N_y", lambda r: r["median"] / r["range"])
+        _fitting(axes[2][2], fitting, "nats a unit of the margin ball", lambda r: r["ball nats"])
+        axes[2][2].set_yscale("log")
+        axes[2][2].margins(y=0.5)  # room for the legend
     return save(figure, path)
 
 
@@ -113,6 +129,42 @@ def _ends(axis: Any, kinds: Mapping[float, Sequence[Row]], label: str) -> None:
             axis.plot([place] * len(rows), [r[name] for r in rows], "o", color=colour, markersize=3)
     axis.set_xticks(list(places), [f"{kind:g}" for kind in kinds])
     _finish(axis, label, "error", "last epoch, a point a seed")
+
+
+def _gated(axis: Any, rows: Sequence[Row], vanilla: Sequence[Row], base: Key) -> None:
+    styles = {"gru": "-", "lstm": "--"}
+    seen = dict.fromkeys((row["cell"], row["d_h"]) for row in rows)
+    for number, (cell, d_h) in enumerate(seen):
+        there = [r for r in rows if (r["cell"], r["d_h"]) == (cell, d_h) and r["epoch"] > 0]
+        axis.plot(
+            [r["epoch"] for r in there],
+            [r["median"] / r["range"] for r in there],
+            styles[cell],
+            color=f"C{number % 10}",
+            label=f"{cell.upper()}, d_h = {d_h}",
+        )
+    values = [row["median"] / row["range"] for row in vanilla]
+    label = f"vanilla, d_h = {base[0]}"
+    axis.plot([r["epoch"] for r in vanilla], values, ":", color="black", label=label)
+    _finish(axis, "epoch", "median margin / √2 N_y", "gated cells: normalised margins")
+
+
+def _fitting(axis: Any, rows: Sequence[Row], label: str, value: Callable[[Row], float]) -> None:
+    last = {(r["cell"], r["d_h"], r["units"], r["noise"]): r for r in rows}
+    groups = dict.fromkeys(key[:3] for key in last)
+    noises = sorted({key[3] for key in last})
+    styles = {"vanilla": "o-", "gru": "s--"}
+    units = sorted({key[2] for key in last})
+    for cell, d_h, m in groups:
+        axis.plot(
+            range(len(noises)),
+            [value(last[cell, d_h, m, noise]) for noise in noises],
+            styles[cell],
+            color=f"C{units.index(m) % 10}",
+            label=f"{'GRU' if cell == 'gru' else cell}, d_h = {d_h}, {m:,} units",
+        )
+    axis.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
+    _finish(axis, "share of labels drawn afresh", label, "noise that is fitted, last epoch")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,13 +1,13 @@
 """``recert reproduce open-2``: margins through training, against width and label noise.
 
-The paper's second open problem asks what margins trained networks have. Free vanilla networks are
-watched by the tracker; every number is monitoring, none a certificate. `open2_answers` tells what
-the numbers say.
+The paper's second open problem asks what margins trained networks have. Free networks are watched
+by the tracker; every number is monitoring, none a certificate. `open2_answers` tells what the
+numbers of vanilla ones say, `open2_gated` and `open2_fits` those of `open2_runs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from recert import data
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.plots import margin_study
-from recert.reproduce import open1_networks, open2_watch
+from recert.reproduce import open1_networks, open2_fits, open2_gated, open2_runs, open2_watch
 from recert.reproduce.open2_answers import Key, answers, claims, final, mean_of, readable
+from recert.reproduce.open2_runs import Run
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
 
 COLUMNS = (
@@ -32,6 +33,9 @@ COLUMNS = (
     "range",
     "sensitivity",
 )
+SHOWN = ("series", "cell", "units", "d_h", "noise", "epoch", "training error", "test error",
+         "margin_ball", "gamma", "ball gamma", "ball nats", "median", "range")  # fmt: skip
+Kind = Key | Run
 
 
 def numbers(text: str, kind: type[int] | type[float], what: str, most: float) -> list[Any]:
@@ -62,6 +66,18 @@ def runs(request: Request) -> list[Key]:
     return list(dict.fromkeys([(d_h, 0.0) for d_h in widths] + [(base, q) for q in noises]))
 
 
+def further(request: Request, d_x: int, K: int) -> list[Run]:
+    """Runs of gated cells, and of networks that are to fit their noise."""
+    options = request.options
+    gated = numbers(options["gated"], int, "widths that gated cells match", 4096)
+    units = numbers(options["fit_units"], int, "numbers of units to fit", 1e9)
+    noises = numbers(options["fit_noises"], float, "noises to fit", 1.0)
+    return [
+        *open2_runs.gated(request, gated, d_x, K),
+        *open2_runs.fitting(request, units, noises),
+    ]
+
+
 def _cells(request: Request) -> list[Cell]:
     options = request.options
     kinds = runs(request)
@@ -69,7 +85,9 @@ def _cells(request: Request) -> list[Cell]:
     for seed in request.seeds:
         loaded = data.load(options["data"], seed=seed)
         sample, held = open1_networks.parts(loaded, options["units"], options["held"])
+        more = further(request, loaded.input_dim, loaded.K)
         found += [_cell(request, sample, held, kind, seed) for kind in kinds]
+        found += [open2_runs.cell_of(request, run, loaded, seed) for run in more]
     return found
 
 
@@ -105,35 +123,62 @@ def table(found: Mapping[Key, Sequence[Sequence[Result]]]) -> list[dict[str, Any
 
 
 def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
-    kinds = runs(request)
-    found: dict[Key, list[list[Result]]] = {kind: [] for kind in kinds}
-    for k, result in enumerate(results):
-        found[kinds[k % len(kinds)]].append(result["rows"])
+    loaded = data.load(request.options["data"], seed=request.seeds[0])
+    d_x, K = loaded.input_dim, loaded.K
+    kinds, more = runs(request), further(request, d_x, K)
+    by_kind = _by_kind([*kinds, *more], results)
+    found = {key: by_kind[key] for key in kinds}
+    gated = {run: by_kind[run] for run in more if run.series == "gated"}
+    fitting = {run: by_kind[run] for run in more if run.series == "fitting"}
     base = (request.options["base"], 0.0)
     if base not in found:
         base = kinds[0]
-    rows = table(found)
-    loaded = data.load(request.options["data"], seed=request.seeds[0])
-    # Of U, W and the head in K − 1 rows.
-    count = {k: k[0] * (k[0] + loaded.input_dim + loaded.K - 1) for k in kinds}
-    said = answers(found, base, count, request.options["units"])
+    rows, further_rows = table(found), open2_runs.table({**gated, **fitting})
+    count = {key: open2_runs.weights("vanilla", key[0], d_x, K) for key in kinds}
+    said = {
+        **answers(found, base, count, request.options["units"]),
+        **open2_gated.answers(gated, found, d_x, K),
+        **open2_fits.answers(fitting, d_x, K),
+    }
+    made = [
+        *claims(found, base),
+        *open2_gated.claims("gated cells", open2_gated.series_of(gated)),
+        *open2_gated.claims("networks that fit noise", open2_fits.series_of(fitting)),
+    ]
 
     def draw(path: Path) -> Path:
-        return margin_study.margins_through_training(rows, base, final(found), path)
+        return margin_study.margins_through_training(
+            rows, base, final(found), path, further=further_rows
+        )
 
-    notes = [
-        f"Free vanilla networks on {request.options['units']:,} units of "
-        f"{request.options['data']}, Adam, cross-entropy; seeds "
+    return Conclusion(
+        [*rows, *further_rows], draw, claims=made, notes=_notes(request, said.values()),
+        extra={"answers": said}, table=SHOWN,
+    )  # fmt: skip
+
+
+def _by_kind(kinds: Sequence[Kind], results: Sequence[Result]) -> dict[Kind, list[list[Result]]]:
+    """Kind → a seed's rows each; results are those of all kinds, seed by seed."""
+    return {
+        kind: [result["rows"] for result in results[k :: len(kinds)]]
+        for k, kind in enumerate(kinds)
+    }
+
+
+def _notes(request: Request, said: Iterable[str]) -> list[str]:
+    """What was done, in words, and then the answers."""
+    options = request.options
+    return [
+        f"Free vanilla networks on {options['units']:,} units of "
+        f"{options['data']}, Adam, cross-entropy; seeds "
         f"{', '.join(map(str, request.seeds))}. All numbers are monitoring, no certificates.",
         "Noise is in the labels held back, too ('test error': what the bound speaks of); 'clean "
         "test error' is the error on true labels.",
-        *said.values(),
+        f"Besides, a GRU and an LSTM with the weights of vanilla networks of d_h = "
+        f"{options['gated']}, likewise; and networks that are large for {options['fit_units']} "
+        f"units, trained for {options['fit_epochs']} epochs.",
+        *said,
     ]
-    shown = ("d_h", "noise", "epoch", "training error", "test error", "margin_ball", "gamma",
-             "median", "range")  # fmt: skip
-    return Conclusion(
-        rows, draw, claims=claims(found, base), notes=notes, extra={"answers": said}, table=shown
-    )
 
 
 OPEN_2 = Study(
@@ -150,6 +195,13 @@ OPEN_2 = Study(
         "batch": Option(128, "units a step"),
         "learning_rate": Option(0.01, "peak of Adam's rate", least=1e-9),
         "delta": Option(0.01, "failure probability of a row's bounds", least=1e-300),
+        "gated": Option("8,16,32", "vanilla widths whose weights gated cells have", quick="8"),
+        "fit_units": Option("400,1600", "units that large networks are to fit", quick="200"),
+        "fit_noises": Option("0,0.2,0.5,1", "shares of labels drawn afresh", quick="0,0.5,1"),
+        "fit_vanilla": Option(64, "hidden units of the vanilla network that is to fit"),
+        "fit_gru": Option(32, "hidden units of the GRU that is to fit"),
+        "fit_epochs": Option(100, "passes over the units to fit", quick=60),
+        "fit_batch": Option(50, "units a step, where they are to be fitted"),
     },
     _cells,
     _conclude,

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from recert.reproduce import open2_ball
 from recert.reproduce.open2_watch import BOUNDS
 from recert.reproduce.study import Claim, Result
+from recert.reproduce.words import verdict
 
 Key = tuple[int, float]
 Found = Mapping[Key, Sequence[Sequence[Result]]]
@@ -104,6 +106,11 @@ def gap(row: Result) -> float:
     return float(row["test error"] - row["training error"])
 
 
+def normalised(row: Result) -> float:
+    """The median margin over √2 N_y, the largest that the class allows."""
+    return float(row["median"] / row["range"])
+
+
 def excess(row: Result) -> float | None:
     """What the margin ball adds to the training error."""
     ball = row["margin_ball"]
@@ -111,20 +118,8 @@ def excess(row: Result) -> float | None:
 
 
 def balanced_share(risk: float, ball: float, parameters: int, m: int) -> float:
-    """The share of units right by less than γ at which the margin ball would be smallest in γ.
-
-    With p = kl⁻¹(q, c), a step of ln γ lowers c by P/m (the nats are P ln(1/γ) and more) and raises
-    q by the share of units that it takes in, γ times the density of margins at γ. The two balance
-    where that is (P/m)·(∂p/∂c)/(∂p/∂q) = (P/m)/ln(p(1−q)/(q(1−p))). Where the density is flat from
-    0 to γ, it is the share of units with a margin in (0, γ].
-
-    Args:
-        risk: q, the hard-margin risk at γ.
-        ball: p, the value of the margin ball.
-        parameters: P.
-        m: number of units.
-    """
-    return parameters / m / math.log(ball * (1.0 - risk) / (risk * (1.0 - ball)))
+    """`open2_ball.balanced_share` from the value p of the margin ball."""
+    return open2_ball.balanced_share(risk, -math.log1p(-ball), parameters, m)
 
 
 def balance(
@@ -178,7 +173,7 @@ def answers(
         "balance": _balance(found, parameters, m) if parameters else "",
     }
     for topic, series in series_of(found, base).items():
-        said[f"follows {topic}"] = _follows(topic, series)
+        said[f"follows {topic}"] = follows(topic, series)
     return {topic: text for topic, text in said.items() if text}
 
 
@@ -192,7 +187,8 @@ def series_of(found: Found, base: Key) -> dict[str, list[list[Result]]]:
     }
 
 
-def _number(values: Sequence[float | None], form: str = ".3f") -> str:
+def plus_minus(values: Sequence[float | None], form: str = ".3f") -> str:
+    """Mean ± half the range in this form, and of how many values where some are missing."""
     there = [v for v in values if v is not None]
     if not there:
         return "none"
@@ -205,11 +201,11 @@ def _margins(found: Found, base: Key) -> str:
     for k in sorted({1, len(found[base][0]) // 2, len(found[base][0]) - 1}):
         rows = [readable(rows[k]) for rows in found[base]]
         parts.append(
-            f"after epoch {rows[0]['epoch']} median {_number([r['median'] for r in rows])}, "
-            f"√2 N_y {_number([r['range'] for r in rows])}, their quotient "
-            f"{_number([r['median'] / r['range'] for r in rows], '.4f')}, median over √2 Σ Λ c "
-            f"{_number([r['median'] / r['sensitivity'] for r in rows], '.2e')}, best γ "
-            f"{_number([r['gamma'] for r in rows])}"
+            f"after epoch {rows[0]['epoch']} median {plus_minus([r['median'] for r in rows])}, "
+            f"√2 N_y {plus_minus([r['range'] for r in rows])}, their quotient "
+            f"{plus_minus([r['median'] / r['range'] for r in rows], '.4f')}, median over √2 Σ Λ c "
+            f"{plus_minus([r['median'] / r['sensitivity'] for r in rows], '.2e')}, best γ "
+            f"{plus_minus([r['gamma'] for r in rows])}"
         )
     return f"Margins at d_h = {base[0]} without noise (± half the range over seeds): " + "; ".join(
         parts
@@ -223,13 +219,13 @@ def _kinds(found: Found, keys: Sequence[Key], what: str, label: Callable[[Key], 
     for key in keys:
         rows = final(found)[key]
         parts.append(
-            f"{label(key)}: median margin {_number([r['median'] for r in rows])}, over √2 N_y "
-            f"{_number([r['median'] / r['range'] for r in rows], '.4f')}, over √2 Σ Λ c "
-            f"{_number([r['median'] / r['sensitivity'] for r in rows], '.2e')}, best γ "
-            f"{_number([r['gamma'] for r in rows])}, margin ball "
-            f"{_number([r['margin_ball'] for r in rows])}, test error "
-            f"{_number([r['test error'] for r in rows])}, training error "
-            f"{_number([r['training error'] for r in rows])}"
+            f"{label(key)}: median margin {plus_minus([r['median'] for r in rows])}, over √2 N_y "
+            f"{plus_minus([r['median'] / r['range'] for r in rows], '.4f')}, over √2 Σ Λ c "
+            f"{plus_minus([r['median'] / r['sensitivity'] for r in rows], '.2e')}, best γ "
+            f"{plus_minus([r['gamma'] for r in rows])}, margin ball "
+            f"{plus_minus([r['margin_ball'] for r in rows])}, test error "
+            f"{plus_minus([r['test error'] for r in rows])}, training error "
+            f"{plus_minus([r['training error'] for r in rows])}"
         )
     return f"By {what}, last epoch: " + "; ".join(parts)
 
@@ -266,25 +262,30 @@ def _quantile(found: Found) -> str:
     )
     levels = [(r["hard risk"] - r["training error"]) / (1 - r["training error"]) for r in there]
     share, _ = known[best]
-    verdict = (
-        "follows" if share >= STRONG else "follows in part" if share > 0 else "does not follow"
-    )
+    word = "follows" if share >= STRONG else "follows in part" if share > 0 else "does not follow"
     return (
-        f"Best γ {verdict} a quantile of the margins: of the variance of log2 γ over "
+        f"Best γ {word} a quantile of the margins: of the variance of log2 γ over "
         f"{len(there)} of {len(rows)} rows (elsewhere the ball says nothing) a constant times a "
         f"quantile explains {each}. Of the units that are right, the share within γ is "
         f"{np.mean(levels):.3f}, from {min(levels):.3f} to {max(levels):.3f}."
     )
 
 
-def _follows(topic: str, series: Sequence[Sequence[Result]]) -> str:
-    pairs: dict[str, tuple[Pick, Pick]] = {
-        "margin ball and test error": (column("margin_ball"), column("test error")),
-        "Theorem 2 clipped and test error": (column("theorem_2_clipped"), column("test error")),
-        "training and test error": (column("training error"), column("test error")),
-        "ball − training error and gap": (excess, gap),
-        "median/√2 N_y and test error": (lambda r: r["median"] / r["range"], column("test error")),
-    }
+FOLLOWS: Mapping[str, tuple[Pick, Pick]] = {
+    "margin ball and test error": (column("margin_ball"), column("test error")),
+    "Theorem 2 clipped and test error": (column("theorem_2_clipped"), column("test error")),
+    "training and test error": (column("training error"), column("test error")),
+    "ball − training error and gap": (excess, gap),
+    "median/√2 N_y and test error": (normalised, column("test error")),
+}
+
+
+def follows(
+    topic: str,
+    series: Sequence[Sequence[Result]],
+    pairs: Mapping[str, tuple[Pick, Pick]] = FOLLOWS,
+) -> str:
+    """Rank correlations of pairs of quantities along every series; empty where none is defined."""
     each = []
     for name, (x, y) in pairs.items():
         rho = correlations(series, x, y)
@@ -298,33 +299,40 @@ def _follows(topic: str, series: Sequence[Sequence[Result]]) -> str:
     )
 
 
+def claim(
+    what: str, pick: Pick, bound: Pick, topics: Mapping[str, Sequence[Sequence[Result]]]
+) -> Claim | None:
+    """Section 7 (II): a larger margin value yields a better bound, decided by ranks.
+
+    Args:
+        what: of which networks and margins.
+        pick: the margin value.
+        bound: what is to be small.
+        topics: series by what they go along; each counts by its mean rank correlation.
+    """
+    found = {topic: correlations(series, pick, bound) for topic, series in topics.items()}
+    each = {topic: rho for topic, rho in found.items() if rho}
+    if not each:
+        return None
+    words = "; ".join(
+        f"{topic} {np.mean(rho):+.2f} ({min(rho):+.2f} to {max(rho):+.2f})"
+        for topic, rho in each.items()
+    )
+    return Claim(
+        "Section 7 (II)",
+        f"a larger margin value yields a better generalization bound, {what}",
+        verdict(float(np.mean(rho)) <= -STRONG for rho in each.values()),
+        f"rank correlation with the margin ball: {words}; −{STRONG:g} or less counts",
+    )
+
+
 def claims(found: Found, base: Key) -> list[Claim]:
-    """Section 7 (II): a larger margin value yields a better generalization bound."""
-    made = []
-    picks: dict[str, Pick] = {
-        "γ": column("gamma"),
-        "median/√2 N_y": lambda row: row["median"] / row["range"],
-    }
-    for name, pick in picks.items():
-        each = {
-            topic: rho
-            for topic, series in series_of(found, base).items()
-            if topic != "over epochs, base"
-            and (rho := correlations(series, pick, column("margin_ball")))
-        }
-        if not each:
-            continue
-        held = [float(np.mean(rho)) <= -STRONG for rho in each.values()]
-        words = "; ".join(
-            f"{topic} {np.mean(rho):+.2f} ({min(rho):+.2f} to {max(rho):+.2f})"
-            for topic, rho in each.items()
-        )
-        made.append(
-            Claim(
-                "Section 7 (II)",
-                f"a larger margin value yields a better generalization bound, margin as {name}",
-                "held" if all(held) else "held in part" if any(held) else "not held",
-                f"rank correlation with the margin ball: {words}; −{STRONG:g} or less counts",
-            )
-        )
-    return made
+    """The paper's sentence on margins, for free vanilla networks."""
+    picks = {"γ": column("gamma"), "median/√2 N_y": normalised}
+    topics = series_of(found, base)
+    del topics["over epochs, base"]
+    made = [
+        claim(f"margin as {name}", pick, column("margin_ball"), topics)
+        for name, pick in picks.items()
+    ]
+    return [one for one in made if one is not None]

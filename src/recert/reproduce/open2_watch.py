@@ -8,8 +8,9 @@ not paid for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from recert.caps import class_of
 from recert.data import SequenceData
 from recert.network import Network
+from recert.reproduce import open2_ball
 from recert.reproduce.study import Result
 from recert.sensitivities import sensitivities
 
@@ -40,6 +42,8 @@ class Watch:
         per_epoch: steps in an epoch.
         held: sequences held back, with labels of the distribution that is trained on.
         clean: the same with their true labels.
+        looks: epochs after which it records; None for all.
+        more: what else a row holds of the network as it is.
         rows: what was recorded.
     """
 
@@ -47,20 +51,24 @@ class Watch:
     per_epoch: int
     held: SequenceData
     clean: SequenceData
+    looks: Collection[int] | None = None
+    more: Callable[[Network], Result] | None = None
     rows: list[Result] = field(default_factory=list)
 
     def __call__(self, model: Any, step: int, **_: Any) -> None:
         """Record if an epoch ends here (step 0 counts as one)."""
-        if step % self.per_epoch:
+        epoch, rest = divmod(step, self.per_epoch)
+        if rest or (self.looks is not None and epoch not in self.looks):
             return
         seen = self.tracker.record(model, step)
         network = model.recert_network()
         self.rows.append(
             {
-                "epoch": step // self.per_epoch,
+                "epoch": epoch,
                 **kept(seen),
                 **normalisers(network, self.held.max_length, float(self.held.input_bound or 1.0)),
                 **errors(network, self.held, self.clean),
+                **({} if self.more is None else self.more(network)),
             }
         )
 
@@ -143,8 +151,11 @@ def watched(
     seed: int,
     options: Mapping[str, Any],
     progress: Any = False,
+    cell: str = "vanilla",
+    looks: Collection[int] | None = None,
+    ball: bool = False,
 ) -> Result:
-    """Train one free vanilla network by Adam and cross-entropy, and give its rows.
+    """Train one free network by Adam and cross-entropy, and give its rows.
 
     Args:
         sample: units to train on, with true labels.
@@ -154,6 +165,9 @@ def watched(
         seed: of noise, weights and batches.
         options: epochs, batch, learning_rate, delta.
         progress: as for `recert.training.train`.
+        cell: of the recipe.
+        looks: epochs after which the network is looked at; None for all.
+        ball: whether rows have the columns of `open2_ball.best`, too.
     """
     from recert.training import Recipe, Tracker, train
 
@@ -161,10 +175,12 @@ def watched(
     held = noisy(clean, noise, seed=seed, stream=1)
     batch = min(options["batch"], sample.m)
     tracker = Tracker(sample, bounds=BOUNDS, delta=options["delta"])
-    watch = Watch(tracker, sample.m // batch, held, clean)
+    more = partial(open2_ball.best, sample=sample, delta=options["delta"]) if ball else None
+    watch = Watch(tracker, sample.m // batch, held, clean, looks, more)
     recipe = Recipe(
-        d_h=d_h, epochs=options["epochs"], batch=batch, learning_rate=options["learning_rate"]
-    )
+        d_h=d_h, cell=cell, epochs=options["epochs"], batch=batch,
+        learning_rate=options["learning_rate"],
+    )  # fmt: skip
     train(
         sample, recipe, seed=seed, progress=progress, tracker=watch,
         description=f"d_h = {d_h}, noise {noise:g}",
