@@ -144,7 +144,7 @@ def _nats(axis: Any, posteriors: Sequence[PosteriorLines], order: np.ndarray) ->
             shown = np.maximum(np.array(values)[:, order], SMALLEST)
             _band(axis, shown, f"{label}, m = {found.m:,}", style, color=f"tab:{colour}")
     axis.set_yscale("log")
-    axis.set_ylabel("KL, nats a unit of the bound")
+    axis.set_ylabel(f"KL, nats a unit of the bound; at least {SMALLEST:g} is drawn")
     axis.set_title("memorising posteriors, prior from the first part", fontsize=10)
 
 

@@ -65,8 +65,9 @@ def _cells(request: Request) -> list[Cell]:
 
 
 def _sizes(request: Request) -> list[int]:
-    """Numbers of units of posteriors: those of free and of capped networks."""
-    return list(dict.fromkeys((request.options["few"], request.options["units"])))
+    """Numbers of units of posteriors: those of free networks, and of capped ones if asked for."""
+    few, units = request.options["few"], request.options["units"]
+    return [few] if request.options["posteriors"] == "few" else list(dict.fromkeys((few, units)))
 
 
 def _networks(task: Task, nouns: SequenceData, options: dict[str, Any], seed: int) -> Cell:
@@ -283,6 +284,8 @@ OPEN_4 = Study(
         "horizon": Option(9, "t, the last letters of a noun, the letters of a sentence", quick=7),
         "epochs": Option(30, "passes of the capped and the compressed network", quick=15),
         "memorising": Option(120, "passes of the free network", quick=100),
+        "posteriors": Option("both", "numbers of units of posteriors: few, or both few and units",
+                             quick="few", choices=("few", "both")),
         "cell": Option("gru", "cell of posteriors' networks",
                        choices=("vanilla", "mgu", "gru", "lstm")),
         "share": Option(0.5, "share of the units that makes a posterior's prior", least=0.01),

@@ -166,7 +166,7 @@ def _told_apart(runs: Posteriors) -> Claim:
         f"{sum(held)} of {len(held)} memorising posteriors pay at least {LARGER} times as much for "
         f"random labels with errors of at most {MEMORISED} on the bound's units: "
         + "; ".join(
-            f"{m:,} units {ranged(runs.nats_apart(m), '.2f')} times, errors up to "
+            f"{m:,} units {ranged(runs.nats_apart(m))} times, errors up to "
             f"{max(runs.memorised(m)):.3f}, nats a unit on true labels "
             f"{ranged(runs.of_task(m, TRUE, 'nats'), '.2f')}, at least "
             f"{ranged(runs.of_task(m, TRUE, 'least nats'), '.2f')} for any"
