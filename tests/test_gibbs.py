@@ -710,7 +710,7 @@ def test_posterior_recipes_refuse_bad_values() -> None:
 
     for field, value in (
         ("share", 1.0), ("share", 0.0), ("candidates", ()), ("epochs", -1), ("batch", 0),
-        ("rate", 0.0), ("width", -1.0), ("disagreement", 2.0),
+        ("rate", 0.0), ("width", -1.0), ("disagreement", 2.0), ("temperature", 0.0),
     ):  # fmt: skip
         with pytest.raises(InputError):
             PosteriorRecipe(**{field: value})

@@ -22,7 +22,7 @@ from recert.errors import InputError
 from recert.layers import Layer
 from recert.margins import MarginTable
 from recert.network import Head, Network
-from recert.reproduce import adaptivity, adaptivity_claims
+from recert.reproduce import adaptivity, adaptivity_claims, adaptivity_posterior_claims
 from recert.reproduce.adaptivity_bounds import BY_CLASS, largest_margin
 from recert.reproduce.adaptivity_claims import Series, claims, judged
 from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, K, Task, blurred, material
@@ -183,7 +183,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 TINY = [
     "--seeds", "0", "-o", "units=120", "-o", "few=40", "-o", "held=60", "-o", "hidden=4",
-    "-o", "horizon=3", "-o", "epochs=2", "-o", "memorising=3",
+    "-o", "horizon=3", "-o", "epochs=2", "-o", "memorising=3", "-o", "passes=2", "-o", "steps=8",
 ]  # fmt: skip
 
 
@@ -192,17 +192,19 @@ def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     few = tuple(task(name) for name in ("last letter", TRUE, RANDOM))
     monkeypatch.setattr(adaptivity, "TASKS", few)
     monkeypatch.setattr(adaptivity_claims, "TASKS", few)
+    monkeypatch.setattr(adaptivity_posterior_claims, "TASKS", few)
     out = tmp_path / "a"
     assert call(monkeypatch, *TINY, "--out", out) == 0
     first = json.loads((out / "results.json").read_text())
-    assert len(first["cells"]) == 3 and [row["task"] for row in first["tasks"]] == [
+    networks, posteriors = first["cells"][:3], first["cells"][3:]
+    assert len(posteriors) == 2 * 3 and [row["task"] for row in first["tasks"]] == [
         t.name for t in few
     ]
     verdict = {c["quote"]: c["verdict"] for c in first["claims"]}
     assert verdict["what depends on declared caps and a declared γ alone cannot notice a task"] == (
         "held"
     )
-    for cell in first["cells"]:
+    for cell in networks:
         for found in cell["result"].values():
             risk = found["true risk"]
             if cell["parameters"]["task"] == RANDOM:
@@ -210,6 +212,15 @@ def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
             if cell["parameters"]["task"] != TRUE:
                 certified = [b for b in found["bounds"].values() if b["kind"] == "certificate"]
                 assert certified and all(10 ** b["log10"] >= risk for b in certified)
+    for cell in posteriors:
+        for kind in ("careful", "memorising"):
+            found = cell["result"][kind]
+            assert found["kind"] == "certificate" and found["value"] >= found["true risk"]
+            if cell["parameters"]["task"] == RANDOM:
+                assert found["true risk"] == pytest.approx(2 / 3)
+    assert verdict["limits of posteriors and of their priors' centres are above the true risk"] == (
+        "held"
+    )
     path = next((out / "cells").iterdir())
     path.unlink()
     assert call(monkeypatch, *TINY, "--out", out) == 0
@@ -220,8 +231,10 @@ def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 @needs_nouns
 @pytest.mark.parametrize(
-    "wrong", ["units=1", "few=999", "moon=1", "epochs=x", "delta=0", "horizon=13", "held=99999"]
-)
+    "wrong",
+    ["units=1", "few=999", "moon=1", "epochs=x", "delta=0", "horizon=13", "held=99999", "cell=conv",
+     "share=0.9", "share=1", "price=2000"],
+)  # fmt: skip
 def test_bad_input_is_one_line(
     wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -229,6 +242,23 @@ def test_bad_input_is_one_line(
     assert call(monkeypatch, *wanted) == 2
     err = capsys.readouterr().err
     assert err.startswith("recert: ") and err.count("\n") == 1
+
+
+@needs_nouns
+def test_cells_of_networks_know_nothing_of_posteriors(tmp_path: Path) -> None:
+    """Results that were kept before there were posteriors stay valid."""
+    before, after = (
+        adaptivity.OPEN_4.request(tmp_path, seeds=(0,), given=given)
+        for given in ({}, {"price": 7.0, "cell": "lstm", "share": 0.4, "passes": 1, "steps": 9})
+    )
+    cells, others = adaptivity.OPEN_4.cells(before), adaptivity.OPEN_4.cells(after)
+    assert [c.digest for c in cells[:7]] == [c.digest for c in others[:7]]
+    assert set(cells[0].parameters) == {
+        "study", "revision", "seed", "task", "digest", "units", "few", "held", "hidden", "horizon",
+        "epochs", "memorising", "delta",
+    }  # fmt: skip
+    posteriors = {c.digest for c in (*cells[7:], *others[7:])}
+    assert len(cells) == 21 and len(posteriors) == 28
 
 
 def test_seven_tasks() -> None:

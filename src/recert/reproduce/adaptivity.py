@@ -14,11 +14,18 @@ from typing import Any
 from rich.progress import Progress
 
 from recert import data
+from recert.data import SequenceData
 from recert.errors import InputError
-from recert.plots.adaptivity import Line, tasks_against_bounds
-from recert.reproduce import adaptivity_bounds, adaptivity_claims
+from recert.plots.adaptivity import Line, PosteriorLines, tasks_against_bounds
+from recert.reproduce import (
+    adaptivity_bounds,
+    adaptivity_claims,
+    adaptivity_posterior_claims,
+    adaptivity_posteriors,
+)
 from recert.reproduce.adaptivity_bounds import PREDICTORS
 from recert.reproduce.adaptivity_claims import Series
+from recert.reproduce.adaptivity_posterior_claims import Posteriors
 from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, Task, material
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
 from recert.reproduce.trends import mean_and_spread
@@ -33,27 +40,64 @@ TRAIN = {
     "compressed": adaptivity_bounds.compressed,
 }
 NORMS = ("U", "W", "V")
+# What a cell of networks depends on, and what one of posteriors does.
+OF_NETWORKS = ("units", "few", "held", "hidden", "horizon", "epochs", "memorising", "delta")
+OF_POSTERIORS = (
+    "units", "held", "hidden", "horizon", "delta", "cell", "share", "price", "passes", "steps",
+)  # fmt: skip
 
 
 def _cells(request: Request) -> list[Cell]:
     options = dict(request.options)
     if options["few"] > options["units"]:
         raise InputError(f"few is more than the {options['units']:,} units; use fewer")
+    adaptivity_posteriors.check(options, _sizes(request))
     nouns = data.load("german-nouns", seed=0, max_length=options["horizon"])
-
-    def cell(task: Task, seed: int) -> Cell:
-        what = {
-            "study": "open-4", "revision": 1, "seed": seed, "task": task.name,
-            "digest": nouns.digest[:20], **options,
-        }  # fmt: skip
-        return Cell(
-            f"seed {seed}: {task.name}", what, lambda bar: _done(task, nouns, options, seed, bar)
-        )
-
-    return [cell(task, seed) for seed in request.seeds for task in TASKS]
+    tasks = [(seed, task) for seed in request.seeds for task in TASKS]
+    return [
+        *(_networks(task, nouns, options, seed) for seed, task in tasks),
+        *(
+            _posteriors(task, nouns, options, seed, m)
+            for m in _sizes(request)
+            for seed, task in tasks
+        ),
+    ]
 
 
-def _done(task: Task, nouns: Any, options: dict[str, Any], seed: int, bar: Progress) -> Result:
+def _sizes(request: Request) -> list[int]:
+    """Numbers of units of posteriors: those of free networks, and of capped ones if asked for."""
+    few, units = request.options["few"], request.options["units"]
+    return [few] if request.options["posteriors"] == "few" else list(dict.fromkeys((few, units)))
+
+
+def _networks(task: Task, nouns: SequenceData, options: dict[str, Any], seed: int) -> Cell:
+    what = {
+        "study": "open-4", "revision": 1, "seed": seed, "task": task.name,
+        "digest": nouns.digest[:20], **{name: options[name] for name in OF_NETWORKS},
+    }  # fmt: skip
+    return Cell(
+        f"seed {seed}: {task.name}", what, lambda bar: _done(task, nouns, options, seed, bar)
+    )
+
+
+def _posteriors(
+    task: Task, nouns: SequenceData, options: dict[str, Any], seed: int, m: int
+) -> Cell:
+    what = {
+        "study": "open-4, posteriors", "revision": 2, "seed": seed, "task": task.name, "m": m,
+        "digest": nouns.digest[:20], **{name: options[name] for name in OF_POSTERIORS},
+    }  # fmt: skip
+
+    def work(bar: Progress) -> Result:
+        units = material(task, nouns, options["units"], options["held"], seed)
+        return adaptivity_posteriors.posteriors(units, m, options, seed, bar)
+
+    return Cell(f"seed {seed}: {task.name}, posteriors, m = {m:,}", what, work)
+
+
+def _done(
+    task: Task, nouns: SequenceData, options: dict[str, Any], seed: int, bar: Progress
+) -> Result:
     units = material(task, nouns, options["units"], options["held"], seed)
     progress = bar.add_task("training and bounds", total=len(PREDICTORS))
     found = {}
@@ -105,7 +149,8 @@ def series(runs: _Runs) -> list[Series]:
 
 def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     names = [(seed, task.name) for seed in request.seeds for task in TASKS]
-    runs = _Runs(dict(zip(names, results, strict=True)), request.seeds)
+    runs = _Runs(dict(zip(names, results[: len(names)], strict=True)), request.seeds)
+    posteriors = _of_posteriors(request, results[len(names) :])
     every = series(runs)
     by_task = [_task_row(task, runs) for task in TASKS]
 
@@ -113,12 +158,39 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
         title = f"{request.options['units']:,} units; mean and range of seeds " + ", ".join(
             map(str, request.seeds)
         )
-        return tasks_against_bounds(_lines(every, by_task), path, title=title)
+        return tasks_against_bounds(
+            _lines(every, by_task), _posterior_lines(posteriors), path, title=title
+        )
 
     return Conclusion(
-        [_row(s) for s in every], draw, adaptivity_claims.claims(every, runs.found),
-        _notes(request, by_task), {"tasks": by_task}, table=TABLE,
-    )  # fmt: skip
+        [_row(s) for s in (*every, *adaptivity_posterior_claims.series(posteriors))],
+        draw,
+        [
+            *adaptivity_claims.claims(every, runs.found),
+            *adaptivity_posterior_claims.claims(posteriors),
+        ],
+        _notes(request, by_task),
+        {"tasks": by_task, "posteriors": adaptivity_posterior_claims.rows(posteriors)},
+        table=TABLE,
+    )
+
+
+def _of_posteriors(request: Request, results: Sequence[Result]) -> Posteriors:
+    names = [
+        (m, seed, task.name) for m in _sizes(request) for seed in request.seeds for task in TASKS
+    ]
+    return Posteriors(dict(zip(names, results, strict=True)))
+
+
+def _posterior_lines(runs: Posteriors) -> list[PosteriorLines]:
+    return [
+        PosteriorLines(
+            m, runs.table(m, "memorising", "nats"), runs.table(m, "memorising", "least nats"),
+            runs.table(m, "memorising", "value"), runs.table(m, "careful", "value"),
+            runs.table(m, "centre", "limit"), runs.table(m, "careful", "true risk"),
+        )
+        for m in runs.sizes
+    ]  # fmt: skip
 
 
 def _kind(kinds: Sequence[str]) -> str:
@@ -189,6 +261,10 @@ def _notes(request: Request, by_task: Sequence[Mapping[str, Any]]) -> list[str]:
         f"free: d_h = {options['hidden']}, {options['few']} units, no caps; capped and compressed: "
         f"d_h = 8, {options['units']:,} units; the capped one inside declared caps "
         f"{adaptivity_bounds.CAPS} and at a declared γ = {adaptivity_bounds.MARGIN}.",
+        f"posteriors: {options['cell']}, d_h = {options['hidden']}, {options['share']:.0%} of the "
+        f"units make the prior; memorising ones pay {options['price']:g} nats for one error; "
+        f"{adaptivity_posteriors.TRIED} settings are paid for. Their complexity is KL, nats a unit "
+        "of the bound.",
         f"Training error / true risk of the {', '.join(PREDICTORS)} network: {errors}.",
         "'true' and 'random' are values on nouns with true and with random labels, 'ratio' the "
         "latter over the former. τ is Kendall's rank correlation with the true risk over the tasks "
@@ -204,10 +280,19 @@ OPEN_4 = Study(
         "units": Option(2500, "units of capped and compressed networks", quick=1000, least=50),
         "few": Option(400, "units that the free network memorises", quick=200, least=20),
         "held": Option(1000, "units held out", quick=500, least=20),
-        "hidden": Option(24, "hidden units d_h of the free network"),
+        "hidden": Option(24, "hidden units d_h of the free network and of posteriors' networks"),
         "horizon": Option(9, "t, the last letters of a noun, the letters of a sentence", quick=7),
         "epochs": Option(30, "passes of the capped and the compressed network", quick=15),
         "memorising": Option(120, "passes of the free network", quick=100),
+        "posteriors": Option("both", "numbers of units of posteriors: few, or both few and units",
+                             quick="few", choices=("few", "both")),
+        "cell": Option("gru", "cell of posteriors' networks",
+                       choices=("vanilla", "mgu", "gru", "lstm")),
+        "share": Option(0.5, "share of the units that makes a posterior's prior", least=0.01),
+        "price": Option(100.0, "nats that a memorising posterior pays for one error", least=0.01),
+        "passes": Option(50, "passes of the prior", quick=30),
+        "steps": Option(640, "steps of a memorising posterior, about; a careful one has an eighth",
+                        quick=320),
         "delta": Option(0.01, "failure probability of each certificate", least=1e-300),
     },
     _cells,

@@ -61,11 +61,21 @@ TRUE, RANDOM = "nouns", "nouns, 100% random"
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A task's units in their roles, and the true risk of any network on it."""
+    """A task's units in their roles, and the true risk of any predictor on it.
+
+    Attributes:
+        sample: units to train on.
+        held: units held out, with labels like those of the sample.
+        risk: the true risk of whatever has an error on data; called with a function that gives it.
+    """
 
     sample: SequenceData
     held: SequenceData
-    true_risk: Callable[[Network], float]
+    risk: Callable[[Callable[[SequenceData], float]], float]
+
+    def true_risk(self, network: Network) -> float:
+        """The true risk of one network."""
+        return self.risk(lambda data: error_of(network, data))
 
 
 def material(task: Task, nouns: SequenceData, m: int, held: int, seed: int) -> Material:
@@ -91,19 +101,17 @@ def material(task: Task, nouns: SequenceData, m: int, held: int, seed: int) -> M
     drawn = blurred(nouns.take(order[: m + held]), share, generator)
     rest = nouns.take(order[m + held :][:CHECKED])
 
-    def risk(network: Network) -> float:
-        clean = error_of(network, rest) if share < 1.0 else 0.0
-        return (1.0 - share) * clean + share * (_over_labels(network, rest) if share else 0.0)
+    def risk(error: Callable[[SequenceData], float]) -> float:
+        clean = error(rest) if share < 1.0 else 0.0
+        return (1.0 - share) * clean + share * (_over_labels(error, rest) if share else 0.0)
 
     return Material(drawn.take(slice(0, m)), drawn.take(slice(m, None)), risk)
 
 
-def _over_labels(network: Network, data: SequenceData) -> float:
+def _over_labels(error: Callable[[SequenceData], float], data: SequenceData) -> float:
     """The error for labels drawn uniformly: the mean over all K."""
-    return (
-        sum(error_of(network, replace(data, labels=np.full_like(data.labels, k))) for k in range(K))
-        / K
-    )
+    every = [replace(data, labels=np.full_like(data.labels, k)) for k in range(K)]
+    return sum(error(labelled) for labelled in every) / K
 
 
 def blurred(data: SequenceData, share: float, generator: np.random.Generator) -> SequenceData:
@@ -121,9 +129,7 @@ def _language(task: Task, nouns: SequenceData, m: int, held: int, seed: int) -> 
     every = replace(
         drawn, sequences=tokens, lengths=lengths, labels=language.clean_labels(tokens, lengths)
     )
-    return Material(
-        drawn.take(slice(0, m)), drawn.take(slice(m, None)), lambda net: error_of(net, every)
-    )
+    return Material(drawn.take(slice(0, m)), drawn.take(slice(m, None)), lambda error: error(every))
 
 
 def _in_alphabet(data: SequenceData) -> SequenceData:

@@ -142,7 +142,7 @@ def train_posterior(
         centre = priors.train_centre(own, recipe, best.candidate, seed, step)
         start = around(
             centre, m_0, part_digest(priors.part_of(own)), scale,
-            temperature=temperature_for(error, nats, data.units - m_0),
+            temperature=recipe.temperature or temperature_for(error, nats, data.units - m_0),
         )  # fmt: skip
         found = _descend(start, rest, recipe, best.candidate.applied(recipe.prior), seed, step)
     seconds = time.perf_counter() - began

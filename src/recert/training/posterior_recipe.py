@@ -98,6 +98,8 @@ class PosteriorRecipe:
         batch: sequences per step of the posterior, which share a network that is drawn.
         rate: peak of the posterior's learning rate, in units of s_0.
         width: of the smooth step that stands for the error, in units of the margin.
+        temperature: λ where it is fixed before any unit is seen: what an error on one unit may cost
+            in nats. Large ones make the posterior memorise. None where the prior's units tell.
 
     Raises:
         InputError: a value is out of range; the message names it.
@@ -113,6 +115,7 @@ class PosteriorRecipe:
     batch: int = 512
     rate: float = 0.05
     width: float = 0.5
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("share", "pilot", "disagreement"):
@@ -125,6 +128,8 @@ class PosteriorRecipe:
         arguments.whole("batch", self.batch)
         arguments.positive("rate", self.rate)
         arguments.positive("width", self.width)
+        if self.temperature is not None:
+            arguments.positive("temperature", self.temperature, low=1e-9, high=1e3)
 
     def fixing(self, **changes: Any) -> PosteriorRecipe:
         """The same with some fields of all candidates fixed, those that become equal being one."""
