@@ -16,7 +16,7 @@ from recert.errors import InputError
 
 pytest.importorskip("torch")
 
-from recert.training import Recipe
+from recert.training import Recipe, prior
 from recert.training.posterior import train_posterior
 from recert.training.posterior_recipe import Candidate, PosteriorRecipe
 from recert.training.shares import LearningCurve, learning_curve, prior_units
@@ -66,6 +66,27 @@ def test_of_close_limits_the_smallest_is_taken() -> None:
     # What cannot be close is as small as can be.
     never = prior_units(curve, units, 7_000, **{**RULE, "closeness": 1e-6})
     assert never == loose
+
+
+@pytest.mark.parametrize("units", [8, 9, 10, 11, 100])
+@pytest.mark.parametrize("together", [1, 3])
+def test_every_unit_is_on_trial_once(units: int, together: int) -> None:
+    data = SyntheticLanguage(letters=3, max_length=5).sample(units * together, 3)
+    groups = None if together == 1 else np.arange(data.m) % units
+    marked = replace(data, groups=groups)
+    seen = []
+    for turn in range(4):
+        training, trial = prior._quarters(marked, turn)
+        assert training.m + trial.m == data.m and training.units + trial.units == units
+        assert abs(trial.units - units / 4) < 1
+        seen.append(trial)
+    assert sum(part.units for part in seen) == units
+    # The first turn is the last quarter.
+    rest = marked.split(units - math.ceil(units / 4))[1]
+    assert np.array_equal(seen[0].sequences, rest.sequences)
+    if groups is not None:
+        names = np.concatenate([np.unique(part.groups) for part in seen])
+        assert sorted(names) == list(range(units))
 
 
 def test_the_number_depends_on_the_pilot_alone() -> None:

@@ -152,9 +152,8 @@ def train_posterior(
 def _epochs(recipe: PosteriorRecipe, views: int) -> int:
     """How many there are at least, for the bar."""
     usual = recipe.candidates[0].epochs
-    rehearsed = sum(candidate.epochs for candidate in recipe.candidates) + views * usual
     curve = 2 * usual if recipe.share is None else 0
-    return rehearsed + curve + usual + recipe.epochs
+    return priors.rehearsed_epochs(recipe, 1 + views) + curve + usual + recipe.epochs
 
 
 def _check_views(data: SequenceData, views: Sequence[SequenceData]) -> None:

@@ -1,8 +1,9 @@
 """A prior from the first units of a sample alone: rehearsed, scaled, trained (theory, 5b).
 
 A rehearsal on three quarters of these units tells from the last quarter which of some candidates
-does best, in which of some encodings of the units, how large an error to expect and how much noise
-the weights bear. What it chooses costs nothing: the bound counts other units.
+does best, how large an error to expect and how much noise the weights bear. Among encodings of the
+units it chooses by all quarters in turn. What it chooses costs nothing: the bound counts other
+units.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from recert.gibbs import fixed_losses, gibbs_losses, read
 from recert.gibbs.roles import Part
 from recert.network import Network
 from recert.posterior import around
-from recert.sample import At, Reading
+from recert.sample import At, Reading, unit_numbers
 from recert.training.loop import (
     draw,
     input_type,
@@ -43,6 +44,7 @@ from recert.workers import in_processes
 SCALES = range(-96, 17, 4)
 # Units of the rehearsal's last quarter on which scales are tried.
 MOST_TRIED = 2048
+QUARTERS = 4
 PLACEHOLDER = "0" * 64
 
 Step = Callable[[int], None]
@@ -66,10 +68,16 @@ class Rehearsal:
     error: float
 
 
+Try = tuple[int, Candidate, int]
+"""A view, a candidate, and the quarter that it is tried on, counted from the last."""
+
+
 def rehearse(
     views: Sequence[SequenceData], recipe: PosteriorRecipe, seed: int, processes: int, step: Step
 ) -> Rehearsal:
     """The best candidate in that encoding in which the first candidate does best.
+
+    Encodings differ by little, so they are compared on all quarters in turn, not on the last alone.
 
     Args:
         views: the prior's units, in each encoding.
@@ -79,60 +87,61 @@ def rehearse(
         step: told of the epochs done.
     """
 
-    def run(tried: Sequence[tuple[int, Candidate]]) -> list[Rehearsal]:
-        if processes == 1 or len(tried) < 2:
-            return [_rehearsed(views[v], v, recipe, one, seed, step) for v, one in tried]
-        return _apart(views, tried, recipe, seed, processes, step)
+    def run(tries: Sequence[Try]) -> list[Rehearsal]:
+        if processes == 1 or len(tries) < 2:
+            return [_rehearsed(views[one[0]], one, recipe, seed, step) for one in tries]
+        return _apart(views, tries, recipe, seed, processes, step)
 
     first, *others = recipe.candidates
-    found = run([(view, first) for view in range(len(views))])
-    place = min(found, key=_error).view
-    return min([found[place], *run([(place, other) for other in others])], key=_error)
+    turns = QUARTERS if len(views) > 1 else 1
+    found = run([(view, first, turn) for view in range(len(views)) for turn in range(turns)])
+    errors = [sum(one.error for one in found[i : i + turns]) for i in range(0, len(found), turns)]
+    place = errors.index(min(errors))
+    rivals = run([(place, other, 0) for other in others])
+    return min([found[place * turns], *rivals], key=lambda rehearsal: rehearsal.error)
 
 
-def _error(rehearsal: Rehearsal) -> float:
-    return rehearsal.error
+def rehearsed_epochs(recipe: PosteriorRecipe, views: int) -> int:
+    """Epochs of all trainings that `rehearse` does with so many encodings."""
+    turns = QUARTERS * views if views > 1 else 1
+    return sum(one.epochs for one in recipe.candidates) + (turns - 1) * recipe.candidates[0].epochs
 
 
 def _apart(
     views: Sequence[SequenceData],
-    tried: Sequence[tuple[int, Candidate]],
+    tries: Sequence[Try],
     recipe: PosteriorRecipe,
     seed: int,
     processes: int,
     step: Step,
 ) -> list[Rehearsal]:
     """Each in a process of its own."""
-    jobs = [(views[v], recipe, candidate, seed) for v, candidate in tried]
+    jobs = [(views[one[0]], one, recipe, seed) for one in tries]
     found = []
     answers = in_processes(_alone, jobs, processes)
-    for (v, candidate), (values, error) in zip(tried, answers, strict=True):
-        blank = model_of(views[v], candidate.applied(recipe.prior)).eval().recert_network()
-        found.append(Rehearsal(candidate, v, with_values(blank, values), error))
+    for (view, candidate, _), (values, error) in zip(tries, answers, strict=True):
+        blank = model_of(views[view], candidate.applied(recipe.prior)).eval().recert_network()
+        found.append(Rehearsal(candidate, view, with_values(blank, values), error))
         step(candidate.epochs)
     return found
 
 
 def _rehearsed(
-    own: SequenceData,
-    view: int,
-    recipe: PosteriorRecipe,
-    candidate: Candidate,
-    seed: int,
-    step: Step,
+    own: SequenceData, one: Try, recipe: PosteriorRecipe, seed: int, step: Step
 ) -> Rehearsal:
-    training, trial = _quarters(own)
+    view, candidate, turn = one
+    training, trial = _quarters(own, turn)
     network = train_centre(training, recipe, candidate, seed, step)
     error = float(fixed_losses(network, part_of(trial), step_read(trial)).mean())
     return Rehearsal(candidate, view, network, error)
 
 
 def _alone(
-    own: SequenceData, recipe: PosteriorRecipe, candidate: Candidate, seed: int
+    own: SequenceData, one: Try, recipe: PosteriorRecipe, seed: int
 ) -> tuple[dict[str, Array], float]:
     """In a process of its own: the blocks by name, and the error."""
     with one_thread():
-        done = _rehearsed(own, 0, recipe, candidate, seed, lambda epochs: None)
+        done = _rehearsed(own, one, recipe, seed, lambda epochs: None)
     return {block.name: block.value for block in done.network.blocks()}, done.error
 
 
@@ -235,5 +244,10 @@ def batches(
             yield epoch, epoch * per_epoch + i, order[i * batch : (i + 1) * batch]
 
 
-def _quarters(own: SequenceData) -> tuple[SequenceData, SequenceData]:
-    return own.split(own.units - math.ceil(own.units / 4))
+def _quarters(own: SequenceData, turn: int = 0) -> tuple[SequenceData, SequenceData]:
+    """Three quarters of the units, and one: the last, or one before it by as many turns."""
+    units = unit_numbers(own.groups, own.m)
+    bounds = np.arange(QUARTERS + 1) * own.units // QUARTERS
+    last = QUARTERS - turn
+    inside = (units >= bounds[last - 1]) & (units < bounds[last])
+    return own.take(~inside), own.take(inside)
