@@ -171,7 +171,7 @@ def test_files_and_posteriors_leave_norms_behind(tmp_path: Path) -> None:
         bits = 8 * program["bytes"]
         assert occam["terms"]["complexity_nats"] >= bits * math.log(2)
         units = m - posterior["prior units"]
-        assert drawn["terms"]["rate"] * units > math.log(200) + math.log(1 / 0.01)
+        assert drawn["terms"]["rate"] * units > math.log(300) + math.log(1 / 0.01)
         assert occam["value"] > program["error"] and drawn["value"] > posterior["error"]
         row = rows["nouns-file", m, "occam"]
         nats = row["nats a parameter"] * row["parameters"]
@@ -191,8 +191,8 @@ def test_choices_are_paid_by_what_they_served() -> None:
     }
     assert paid["nouns-free-8"]["encoding"] == "fixed" and paid["nouns-free-8"]["tried"] > 10**4
     assert paid["nouns-file"] == {"tried": 1, "encoding": 32}
-    assert paid["nouns-posterior"] == {"tried": 200, "encoding": 32}
-    assert paid["cmudict-posterior"] == {"tried": 3, "encoding": 32}
+    assert paid["nouns-posterior"] == {"tried": 300, "encoding": 32}
+    assert paid["cmudict-posterior"] == {"tried": 4, "encoding": 32}
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_of_close_limits_the_smallest_is_taken() -> None:
     assert limit(loose) < limit(tight) < 1.05 * curve.error(tight)
     # What cannot be close is as small as can be.
     never = prior_units(curve, units, 7_000, **{**RULE, "closeness": 1e-6})
-    assert never == loose
+    assert never == loose == prior_units(curve, units, 7_000, **{**RULE, "closeness": None})
 
 
 @pytest.mark.parametrize("units", [8, 9, 10, 11, 100])

@@ -26,6 +26,13 @@ def pacbayes(
     share: Annotated[
         float | None, typer.Option(help="Share of the units that makes the prior.")
     ] = None,
+    closeness: Annotated[
+        float | None,
+        typer.Option(
+            help="Have a pilot seek the smallest limit that lies at most this share above the "
+            "error, say 0.06. By default the smallest limit of all."
+        ),
+    ] = None,
     delta: Annotated[float, typer.Option(help="Failure probability of everything.")] = 0.01,
     repetitions: Annotated[
         int, typer.Option(min=1, help="Networks drawn for each sequence, when certifying.")
@@ -70,7 +77,7 @@ def pacbayes(
             seed=seed,
             delta=delta,
             holdout=holdout,
-            changes=given(cell=cell, d_h=hidden, epochs=epochs, share=share),
+            changes=given(cell=cell, d_h=hidden, epochs=epochs, share=share, closeness=closeness),
             tried=tried,
             progress=console.is_terminal,
         )

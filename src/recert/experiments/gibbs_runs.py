@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 # The fields of a `PosteriorRecipe` that are not its prior's.
 OWN = ("share", "pilot", "closeness", "disagreement", "rate", "width")
 RECORD = "data.json"
-# With these nouns in view five cells, twenty shares for the prior and two closenesses were tried,
-# from which the middle of the rehearsal's list and the pilot's rule come; with cmudict in view
-# three rules for the share. What rehearsal and pilot then choose, they choose on the prior's part.
-TRIED = {"german-nouns": 200, "cmudict": 3}
+# With these nouns in view five cells, twenty shares for the prior and three rules for a pilot were
+# tried, from which the middle of the rehearsal's list and the pilot's rule come; with cmudict in
+# view one share and three rules. What rehearsal and pilot then choose, the prior's part chooses.
+TRIED = {"german-nouns": 300, "cmudict": 4}
 # Longest lengths among which the rehearsal chooses, none before another, so that nobody has chosen
 # with the units in view that the bound counts.
 LENGTHS = dict.fromkeys(("german-nouns", "cmudict"), (8, 12, 16, 24))

@@ -90,8 +90,8 @@ class PosteriorRecipe:
             (`recert.training.shares`).
         pilot: share of the units, the first ones, on which the rehearsal runs where ``share`` is
             None; the prior gets these and, as a rule, more.
-        closeness: with a pilot, by how large a share of the error the limit may be expected above
-            it.
+        closeness: with a pilot, by how large a share of the error the limit may at most be expected
+            above it; None for the smallest limit, however far above.
         disagreement: largest share of units on which a network that is drawn may err otherwise than
             the mean network; it fixes the prior's scale.
         epochs: passes of the posterior over the units that the bound counts; 0 leaves the prior.
@@ -109,7 +109,7 @@ class PosteriorRecipe:
     candidates: tuple[Candidate, ...] = CANDIDATES
     share: float | None = None
     pilot: float = 0.1
-    closeness: float = 0.06
+    closeness: float | None = None
     disagreement: float = 0.003
     epochs: int = 2
     batch: int = 512
@@ -121,7 +121,8 @@ class PosteriorRecipe:
         for name in ("share", "pilot", "disagreement"):
             if getattr(self, name) is not None:
                 arguments.probability(name, getattr(self, name))
-        arguments.positive("closeness", self.closeness)
+        if self.closeness is not None:
+            arguments.positive("closeness", self.closeness)
         if not self.candidates:
             raise InputError("candidates are none; give at least one")
         arguments.whole("epochs", self.epochs, least=0)

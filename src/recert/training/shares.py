@@ -57,20 +57,18 @@ def prior_units(
     pilot: int,
     *,
     nats: float,
-    closeness: float,
+    closeness: float | None,
     disagreement: float,
     delta: float,
 ) -> int:
-    """m_0: the smallest limit to expect among those within ``closeness`` of the error to expect.
-
-    Where no m_0 brings the limit so close, the smallest limit alone.
+    """m_0 with the smallest limit to expect, among those within ``closeness`` of its error if any.
 
     Args:
         curve: of the pilot.
         units: m, of the whole sample.
         pilot: units of the pilot, the least that m_0 can be.
         nats: that the bound is expected to pay, ln(1/δ) included.
-        closeness: largest share of the error by which the limit may lie above it.
+        closeness: largest share of the error by which the limit may lie above it, or None.
         disagreement: of two networks that are drawn, to expect.
         delta: δ' of the draws, two pairs a unit.
     """
@@ -83,6 +81,6 @@ def prior_units(
         drawn = paired_limit(error, disagreement, 2 * left, delta, rate)
         limit = float(kl_inverse_upper(drawn, nats / left))
         limits.append(limit)
-        close.append(limit <= (1.0 + closeness) * error)
+        close.append(closeness is None or limit <= (1.0 + closeness) * error)
     allowed = [i for i in range(len(tried)) if close[i]] or list(range(len(tried)))
     return tried[min(allowed, key=lambda i: limits[i])]
