@@ -18,7 +18,7 @@ demo: .venv/.installed ## train two networks, certify both, draw the pictures in
 compare: .venv/.installed ## train every cell, certify each: one table and one picture in compare/
 	$(BIN)/recert compare --data german-nouns --out compare
 
-ladder: .venv/.installed ## every certificate on both real data sets: ten to twenty minutes
+ladder: .venv/.installed ## every certificate on both real data sets: about half an hour
 	$(BIN)/recert ladder german-nouns --out ladder/german-nouns
 	$(BIN)/recert ladder cmudict --units 73000 --out ladder/cmudict
 
