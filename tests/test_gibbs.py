@@ -705,6 +705,7 @@ def test_recipes_that_were_declared_in_training_are_paid_for_later(tmp_path: Pat
 
 def test_posterior_recipes_refuse_bad_values() -> None:
     pytest.importorskip("torch")
+    from recert.experiments import gibbs_runs
     from recert.training.posterior import train_posterior
     from recert.training.posterior_recipe import Candidate, PosteriorRecipe
 
@@ -721,6 +722,11 @@ def test_posterior_recipes_refuse_bad_values() -> None:
         with pytest.raises(InputError):
             Candidate(**{field: value})
     assert len(PosteriorRecipe().fixing(d_h=5, bidirectional=False).candidates) == 10
+    # By default the smallest limit is sought; nearness to the error is a wish, and above 0.
+    assert PosteriorRecipe().closeness is None
+    assert gibbs_runs.recipe_for({"closeness": 0.06}).closeness == 0.06
+    with pytest.raises(InputError, match="closeness"):
+        gibbs_runs.recipe_for({"closeness": -0.1})
     with pytest.raises(InputError, match="at least 8"):
         train_posterior(LANGUAGE.sample(20), PosteriorRecipe(share=0.2))
 

@@ -16,7 +16,6 @@ from recert.blocks import Array
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments.training_runs import margins_of
-from recert.layers import Bidirectional, Layer
 from recert.network import Network
 
 # Sequences on which the network and what is built from it must agree.
@@ -60,17 +59,13 @@ def start_of(network: Network, sample: SequenceData) -> Start | None:
     return Start(shape, weights) if _agree(network, other, sample) else None
 
 
-def _directions(layer: Any) -> tuple[Any, ...]:
-    return (layer.forward, layer.backward) if isinstance(layer, Bidirectional) else (layer,)
-
-
 def _shape(network: Network) -> dict[str, Any] | None:
     """The architecture as fields of a recipe; None where no recipe has it."""
     from recert.training import CELLS
 
-    first = _directions(network.layers[0])[0]
+    first = network.layers[0].directions[0]
     plain = not network.encoder and not network.head.hidden and network.head.pool is None
-    if not plain or not isinstance(first, Layer) or first.cell not in CELLS:
+    if not plain or first.cell not in CELLS:
         return None
     convolutional = first.cell == "conv"
     tokens = network.input_kind == "onehot"
@@ -95,7 +90,7 @@ def _fold(given: dict[str, Array], network: Network) -> None:
     """The embedding into every W that reads it."""
     assert network.embedding is not None
     E = given.pop(network.embedding.name)
-    for layer in _directions(network.layers[0]):
+    for layer in network.layers[0].directions:
         for role, block in layer.blocks.items():
             if role.startswith("W"):
                 given[block.name] = given[block.name] @ E

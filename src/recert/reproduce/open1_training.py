@@ -91,16 +91,12 @@ def _network(task: Task, bar: Progress | bool) -> Result:
         network,
         sample.sequences,
         sample.labels,
-        delta=task.delta,
-        lengths=sample.lengths,
         input_bound=sample.input_bound,
-        max_length=sample.max_length,
         caps=run.caps or None,
         holdout=(few.sequences, few.labels, few.lengths),
         holdout_role="checking",
-        draws=_draws(sample),
         bounds=(*CERTIFIED, "local_ball") if task.local else CERTIFIED,
-        **open1_networks.paid(trainee, sample),
+        **_declared(task),
     )
     return {
         "parameters": sum(block.parameters for block in network.margin_form().blocks()),
@@ -120,15 +116,7 @@ def _file(task: Task) -> Result:
         path = Path(folder) / compression_runs.FILE
         path.write_bytes(contents)
         certificate = certify(
-            path,
-            sample.sequences,
-            sample.labels,
-            delta=task.delta,
-            lengths=sample.lengths,
-            max_length=sample.max_length,
-            draws=_draws(sample),
-            bounds=("occam",),
-            **open1_networks.paid(trainee, sample),
+            path, sample.sequences, sample.labels, bounds=("occam",), **_declared(task)
         )
     network = compression.decode(contents).network()
     return {
@@ -147,23 +135,19 @@ def _posterior(task: Task, bar: Progress | bool) -> Result:
 
     trainee, sample, held = task.trainee, task.sample, task.held
     one = Candidate(cell=trainee.cell, d_h=trainee.d_h)
-    paid = open1_networks.paid(trainee, sample)
+    declared = _declared(task)
     run = train_posterior(
         sample, PosteriorRecipe(candidates=(one,)), seed=task.seed, delta=task.delta,
-        tried=paid["tried"], progress=bar,
+        tried=declared["tried"], progress=bar,
     )  # fmt: skip
     certificate = certify_posterior(
         run.posterior,
         sample.sequences,
         sample.labels,
-        delta=task.delta,
-        lengths=sample.lengths,
-        max_length=sample.max_length,
         holdout=(held.sequences, held.labels, held.lengths),
         holdout_role="checking",
-        draws=_draws(sample),
         seed=task.seed,
-        **paid,
+        **declared,
     )
     return {
         "parameters": sum(block.parameters for block in run.posterior.mean.blocks()),
@@ -188,5 +172,13 @@ def _rungs(certificate: Certificate, names: Collection[str]) -> dict[str, dict[s
     }
 
 
-def _draws(sample: SequenceData) -> str:
-    return f"{sample.unit}s are regarded as draws from an unbounded source of them"
+def _declared(task: Task) -> dict[str, Any]:
+    """What every certificate is told of the sample, and of choices that it pays for."""
+    sample = task.sample
+    return {
+        "delta": task.delta,
+        "lengths": sample.lengths,
+        "max_length": sample.max_length,
+        "draws": f"{sample.unit}s are regarded as draws from an unbounded source of them",
+        **open1_networks.paid(task.trainee, sample),
+    }
