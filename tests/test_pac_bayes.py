@@ -515,3 +515,21 @@ def scale_failures(runs: int, seed: int, *, paid: bool) -> int:
 def test_a_scale_chosen_after_looking_must_be_paid_for() -> None:
     assert scale_failures(1000, 1, paid=True) <= allowed(1000)
     assert scale_failures(1000, 1, paid=False) > allowed(1000)
+
+
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_limits_of_draws_pay_for_every_posterior_that_was_tried(count: int) -> None:
+    """δ'/n in place of δ', for losses of either kind."""
+    nats, delta = math.log(count), 0.02
+    paying = hoeffding_limit(0.2, 4000, delta, nats)
+    assert paying == pytest.approx(hoeffding_limit(0.2, 4000, delta / count), rel=1e-9)
+    assert count == 1 or paying > hoeffding_limit(0.2, 4000, delta)
+    paired = paired_limit(0.2, 0.01, 2000, delta, 0.3, nats)
+    assert paired == pytest.approx(paired_limit(0.2, 0.01, 2000, delta / count, 0.3), rel=1e-9)
+    for rate, disagreement in ((None, None), (0.3, 0.01)):
+        drawn = MonteCarlo(0.2, 1000, 4, delta, disagreement, rate, nats)
+        assert drawn.limit == (paying if rate is None else paired)
+        # The lower limit is that of what is right, and pays as well.
+        free = MonteCarlo(0.2, 1000, 4, delta, disagreement, rate)
+        assert drawn.lower_limit <= free.lower_limit <= 0.2
+        assert count == 1 or drawn.lower_limit < free.lower_limit
