@@ -321,7 +321,7 @@ def test_bad_rows_leave_the_table_as_it_was() -> None:
 def test_the_examples_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path(__file__).resolve().parent.parent / "docs" / "training.md"
     examples = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     known: dict[str, Any] = {}

@@ -29,6 +29,12 @@ def reproduce(
         Path | None, typer.Option(help="figure4: images in MNIST's format instead of a text.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="figure4: the labels of the images.")] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where networks are trained: auto takes a GPU if there is one; cpu, cuda, cuda:N."
+        ),
+    ] = "auto",
     option: Options = None,
 ) -> None:
     """Reproduce a part of the paper's evaluation; interrupted runs go on where they were."""
@@ -49,7 +55,11 @@ def reproduce(
     asked |= {key: str(path) for key, path in paths.items()}
     chosen = study(name)
     request = chosen.request(
-        out or Path("reproduce") / name, quick=quick, seeds=_seeds(seeds), given=asked
+        out or Path("reproduce") / name,
+        quick=quick,
+        seeds=_seeds(seeds),
+        given=asked,
+        device=device,
     )
     check_writable(request.out)
     run(chosen, request, console=console)

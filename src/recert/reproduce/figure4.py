@@ -55,11 +55,9 @@ def _cells(request: Request) -> list[Cell]:
 
 
 def _cell(source: figure4_data.Source, options: dict[str, Any], seed: int) -> Cell:
-    from recert.training import devices
-
     what = {
         "study": "figure4", "revision": 4, "seed": seed, "data": source.name,
-        "digest": source.digest, "device": devices.fastest(), **options,
+        "digest": source.digest, **options,
     }  # fmt: skip
     return Cell(f"seed {seed}", what, lambda bar: _trained(source, options, seed, bar))
 
@@ -68,7 +66,7 @@ def _trained(
     source: figure4_data.Source, options: dict[str, Any], seed: int, bar: Progress
 ) -> Result:
     """Train one network, measure its norms, evaluate what is printed and what holds."""
-    from recert.training import Recipe, devices, train
+    from recert.training import Recipe, train
 
     parts = source.parts(options, seed)
     recipe = Recipe(
@@ -76,8 +74,7 @@ def _trained(
         learning_rate=options["learning_rate"],
     )  # fmt: skip
     trained = train(
-        parts.sample, recipe, seed=seed, progress=bar, description=f"training, seed {seed}",
-        device=devices.fastest(),
+        parts.sample, recipe, seed=seed, progress=bar, description=f"training, seed {seed}"
     )  # fmt: skip
     network = trained.model.recert_network()
     sample, held = parts.sample, parts.held

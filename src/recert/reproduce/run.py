@@ -12,7 +12,8 @@ import csv
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,39 @@ def run(study: Study, request: Request, *, console: Console | None = None) -> Co
     Written are ``results.json``, ``results.csv``, NAME.png, NAME.svg and ``command.txt``.
 
     Raises:
-        InputError: the folder holds another study, or the data are unusable.
+        InputError: the folder holds another study, the data are unusable, or the device is not
+            there.
         FileError: a file cannot be read or written.
         MissingDependencyError: an optional library is needed and absent.
     """
     console = console or Console()
     pyplot()  # missing libraries are reported before the work, not after it
     _check_folder(request)
-    cells = study.cells(request)
-    files.write_text(request.out / "command.txt", request.command + "\n")
-    results = _done(cells, request.out / "cells", console)
+    with _device(study, request) as (device, machine):
+        cells = [cell.on(device) for cell in study.cells(request)]
+        files.write_text(request.out / "command.txt", request.command + "\n")
+        results = _done(cells, request.out / "cells", console)
     conclusion = study.conclude(request, results)
     pictures = [conclusion.draw(request.out / f"{study.name}{suffix}").name for suffix in PICTURES]
-    _write_json(request, cells, results, conclusion, pictures)
+    _write_json(request, machine, cells, results, conclusion, pictures)
     files.write_text(request.out / "results.csv", to_csv(conclusion.rows))
     _show(study, conclusion, console)
     written = ", ".join(["results.json", "results.csv", *pictures, "command.txt"])
     console.print(f"written to {request.out}: {written}", soft_wrap=True)
     return conclusion
+
+
+@contextmanager
+def _device(study: Study, request: Request) -> Iterator[tuple[str, str]]:
+    """The device on which networks are trained meanwhile, and what it is in words."""
+    if not study.trains:
+        yield "cpu", "cpu"
+        return
+    from recert.training import devices
+
+    device = devices.named(request.device)
+    with devices.on(device):
+        yield device, devices.described(device)
 
 
 def kept(cell: Cell, folder: Path) -> Result | None:
@@ -126,6 +142,7 @@ def _check_folder(request: Request) -> None:
 
 def _write_json(
     request: Request,
+    machine: str,
     cells: Sequence[Cell],
     results: Sequence[Result],
     conclusion: Conclusion,
@@ -139,6 +156,7 @@ def _write_json(
             "python": platform.python_version(),
             "numpy": np.__version__,
             "processor": platform.machine(),
+            "device": machine,
         },
         "quick": request.quick,
         "seeds": list(request.seeds),

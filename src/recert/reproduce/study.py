@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Request:
         seeds: distinct, at least one.
         given: options that were given; those of `options` complete them.
         options: every option's value.
+        device: on which networks are trained: auto, cpu, cuda or cuda:N.
     """
 
     study: str
@@ -57,6 +58,7 @@ class Request:
     seeds: tuple[int, ...]
     given: Mapping[str, Any]
     options: Mapping[str, Any]
+    device: str = "auto"
 
     @property
     def command(self) -> str:
@@ -64,6 +66,7 @@ class Request:
         words = ["recert", "reproduce", self.study, "--out", str(self.out)]
         words += ["--quick"] if self.quick else []
         words += ["--seeds", ",".join(map(str, self.seeds))]
+        words += [] if self.device == "auto" else ["--device", self.device]
         for name, value in self.given.items():
             words += ["-o", f"{name}={value}"]
         return shlex.join(words)
@@ -88,6 +91,15 @@ class Cell:
         """Names the cell's file: 20 hex digits of the parameters' SHA-256."""
         text = json.dumps(self.parameters, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    def on(self, device: str) -> Cell:
+        """The cell whose networks are trained there: another one, as other devices round otherwise.
+
+        Results without a device in their parameters are the CPU's.
+        """
+        if device == "cpu":
+            return self
+        return replace(self, parameters={**self.parameters, "device": device})
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,7 @@ class Study:
         cells: the work, in order, from a request; reads and checks the data.
         conclude: from a request and the cells' results, in the same order.
         seeds: used where none are given.
+        trains: whether its cells train networks; if not, no device matters and torch is not needed.
     """
 
     name: str
@@ -151,6 +164,7 @@ class Study:
     cells: Callable[[Request], Sequence[Cell]]
     conclude: Callable[[Request, Sequence[Result]], Conclusion]
     seeds: tuple[int, ...] = (0, 1, 2)
+    trains: bool = True
 
     def request(
         self,
@@ -159,6 +173,7 @@ class Study:
         quick: bool = False,
         seeds: Sequence[int] | None = None,
         given: Mapping[str, Any] | None = None,
+        device: str = "auto",
     ) -> Request:
         """The request with its options checked and completed.
 
@@ -178,7 +193,7 @@ class Study:
         for name, option in self.options.items():
             usual = option.quick if quick and option.quick is not None else option.default
             values[name] = _checked(name, option, given[name]) if name in given else usual
-        return Request(self.name, out, quick, chosen, given, values)
+        return Request(self.name, out, quick, chosen, given, values, device)
 
 
 def _checked(name: str, option: Option, value: Any) -> Any:

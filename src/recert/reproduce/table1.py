@@ -266,4 +266,5 @@ TABLE1 = Study(
     _cells,
     _conclude,
     seeds=(0,),
+    trains=False,
 )

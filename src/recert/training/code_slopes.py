@@ -46,6 +46,8 @@ def slope_at(slopes: Tensor, z: Tensor) -> Tensor:
     """The slope of the code's length at every weight, of the weight's shape."""
     flat = z.reshape(len(z), -1) if z.dim() else z.reshape(1, 1)
     level = flat.abs().floor().clamp(max=LARGEST - 1).long()
-    columns = torch.arange(flat.shape[1]).expand_as(level) if len(slopes) > 1 else 0
+    columns = (
+        torch.arange(flat.shape[1], device=z.device).expand_as(level) if len(slopes) > 1 else 0
+    )
     found: Tensor = slopes[columns, level]
     return found.reshape(z.shape)

@@ -11,15 +11,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recert import arguments
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
+from recert.training import devices
 from recert.training.constraints import project_spectral
-from recert.training.loop import draw, input_type, model_of, one_thread, time_first
+from recert.training.loop import draw, model_of, tensors
 from recert.training.model import RecurrentClassifier
 from recert.training.recipes import Recipe
 
@@ -85,6 +85,7 @@ def descend(
     seed: int = 0,
     at: Iterable[int] = (),
     watch: Watch | None = None,
+    device: str | None = None,
 ) -> RecurrentClassifier:
     """Train by cross-entropy, one label a sequence; float32, one thread, nothing random but a seed.
 
@@ -96,6 +97,7 @@ def descend(
         seed: of initial weights and of batches.
         at: steps at which ``watch`` is called; 0 is before the first.
         watch: called with the model and the number of steps done; training ends when it says True.
+        device: torch device of the arithmetic, None the one of `recert.training.devices`.
 
     Returns:
         The model in float64, on the CPU.
@@ -107,16 +109,17 @@ def descend(
         raise InputError("descend needs one label a sequence, (m,)")
     generator = torch.Generator().manual_seed(seed)
     looks = frozenset(at)
-    with one_thread():
+    with devices.arithmetic(device) as where:
         model = model_of(data, recipe)
         draw(model, {}, generator)
+        model.to(where)
         _keep(model, descent)
         done = watch is not None and 0 in looks and watch(model, 0)
         if not done:
             for step in _steps(model, data, descent, steps, generator):
                 if watch is not None and step in looks and watch(model, step):
                     break
-    return model.double().eval()
+    return model.cpu().double().eval()
 
 
 def _steps(
@@ -128,9 +131,7 @@ def _steps(
 ) -> Iterator[int]:
     """Train in place; yield the number of steps done, after each."""
     optimiser = descent.torch(model.blocks().values())
-    sequences = time_first(data).to(input_type(model))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    lengths = torch.from_numpy(data.lengths.astype(np.int64))
+    sequences, labels, lengths = tensors(model, data)
     for step, chosen in enumerate(_batches(data.m, descent.batch, steps, generator), start=1):
         y = model.head(model.last_states(sequences[:, chosen], lengths[chosen]))
         loss = nn.functional.cross_entropy(y, labels[chosen])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
+from recert.training import devices
 from recert.training.architecture import Architecture, Part
 from recert.training.constraints import enforce, project, resolve
 from recert.training.model import RecurrentClassifier
@@ -56,7 +57,7 @@ def train(
     progress: Progress | bool = False,
     description: str = "training",
     tracker: Callable[..., Any] | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     **changes: Any,
 ) -> TrainedModel:
     """Train on all of `data` by `recipe`; the loss is read at the last valid step, or at each one.
@@ -73,7 +74,8 @@ def train(
         description: the task's name beside the bar.
         tracker: called as ``tracker(model, step, loss=…)`` before the first step (0, no loss) and
             after every one, such as a `recert.training.Tracker`.
-        device: torch device of the arithmetic; the trained model is on the CPU.
+        device: torch device of the arithmetic, None the one of `recert.training.devices`; the
+            trained model is on the CPU.
         changes: fields of the recipe to replace, such as d_h=8 or epochs=3.
 
     Raises:
@@ -85,12 +87,12 @@ def train(
         raise InputError(f"seed is {seed}; use an integer from 0 to 2^63 − 1")
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    with one_thread(), progress_bar(progress) as bar:
+    with devices.arithmetic(device) as where, progress_bar(progress) as bar:
         task = None if bar is None else bar.add_task(description, total=recipe.epochs)
         model = model_of(data, recipe)
         caps = resolve(recipe.caps, model.architecture.parts())
         draw(model, caps, generator)
-        model.to(device)
+        model.to(where)
         losses = []
         for loss in _epochs(model, data, recipe, caps, generator, tracker):
             losses.append(loss)
@@ -104,13 +106,12 @@ def train(
 @torch.no_grad()
 def outputs(model: RecurrentClassifier, data: SequenceData, batch: int = 8192) -> np.ndarray:
     """Outputs (m, K) of the model at the last valid step of each sequence."""
-    sequences = time_first(data).to(input_type(model))
-    lengths = torch.from_numpy(data.lengths.astype(np.int64))
+    sequences, _, lengths = tensors(model, data)
     found = []
     for start in range(0, data.m, batch):
         chosen = slice(start, start + batch)
         found.append(model.head(model.last_states(sequences[:, chosen], lengths[chosen])))
-    return torch.cat(found).numpy()
+    return torch.cat(found).cpu().numpy()
 
 
 def error_rate(model: RecurrentClassifier, data: SequenceData) -> float:
@@ -202,10 +203,7 @@ def _epochs(
     """Train in place; yield each epoch's mean loss."""
     blocks, parts = model.blocks(), list(model.architecture.parts())
     optimiser = torch.optim.Adam(list(blocks.values()), betas=(0.9, 0.99))
-    device = model.weights["V"].device
-    sequences = time_first(data).to(device, input_type(model))
-    labels = torch.from_numpy(data.labels.astype(np.int64)).to(device)
-    lengths = torch.from_numpy(data.lengths.astype(np.int64)).to(device)
+    sequences, labels, lengths = tensors(model, data)
     batch = min(recipe.batch, data.m)
     per_epoch = data.m // batch
     steps = recipe.epochs * per_epoch
@@ -284,16 +282,12 @@ def input_type(model: RecurrentClassifier) -> torch.dtype:
     return torch.int64 if model.tokens else model.weights["V"].dtype
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread of torch's while it lasts."""
-    # Sums split over threads differ in their last bits; and these matrices are too small to gain.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def tensors(model: RecurrentClassifier, data: SequenceData) -> tuple[Tensor, Tensor, Tensor]:
+    """Sequences (T, m, …) of the model's input type, labels and lengths, on its device."""
+    device = model.weights["V"].device
+    sequences = time_first(data).to(device, input_type(model))
+    labels = torch.from_numpy(data.labels.astype(np.int64)).to(device)
+    return sequences, labels, torch.from_numpy(data.lengths.astype(np.int64)).to(device)
 
 
 def progress_bar(progress: Progress | bool) -> Any:

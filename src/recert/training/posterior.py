@@ -28,14 +28,15 @@ from recert.errors import InputError
 from recert.gibbs import MONTE_CARLO_SHARE, part_digest
 from recert.posterior import Posterior, Prior, around
 from recert.theorems.pac_bayes import temperature_for
+from recert.training import devices
 from recert.training import prior as priors
 from recert.training.loop import (
     labelled_outputs,
     learning_rate,
     margins,
     model_of,
-    one_thread,
     progress_bar,
+    tensors,
 )
 from recert.training.model import RecurrentClassifier
 from recert.training.posterior_recipe import Candidate, PosteriorRecipe
@@ -79,6 +80,7 @@ def train_posterior(
     delta: float = 0.01,
     tried: int = 1,
     processes: int = 1,
+    device: str | None = None,
     progress: Progress | bool = False,
 ) -> TrainedPosterior:
     """Train a prior on the first units of ``data`` and a posterior on all.
@@ -100,6 +102,7 @@ def train_posterior(
             temperature alone.
         processes: trainings of the rehearsal at once. More than one are begun as fresh processes,
             so that a script must have its work under ``if __name__ == "__main__":``.
+        device: torch device of the arithmetic, None the one of `recert.training.devices`.
         progress: True draws a bar of its own, a rich `Progress` gets a task in it.
 
     Raises:
@@ -119,7 +122,7 @@ def train_posterior(
     began = time.perf_counter()
     everything = (data, *views)
     pilots = [view.split(first)[0] for view in everything]
-    with one_thread(), progress_bar(progress) as bar:
+    with devices.arithmetic(device), progress_bar(progress) as bar:
         task = None if bar is None else bar.add_task("training", total=_epochs(recipe, len(views)))
 
         def step(epochs: int) -> None:
@@ -203,27 +206,28 @@ def _descend(
     if recipe.epochs == 0:
         return start
     generator = torch.Generator().manual_seed(seed + 1)
-    model = model_of(rest, shape)
+    where = devices.current()
+    model = model_of(rest, shape).to(where)
     reader = _Reader(model)
     centre = {
-        block.name: torch.from_numpy(block.value.astype(np.float32))
+        block.name: torch.from_numpy(block.value.astype(np.float32)).to(where)
         for block in prior.centre.blocks()
     }
     moves = {name: torch.zeros_like(w, requires_grad=True) for name, w in centre.items()}
-    widths = {name: torch.zeros(1, requires_grad=True) for name in centre}
+    widths = {name: torch.zeros(1, device=where, requires_grad=True) for name in centre}
     optimiser = torch.optim.Adam(
         [{"params": list(moves.values())}, {"params": list(widths.values())}], betas=(0.9, 0.99)
     )
-    sequences, labels, lengths = priors.tensors(model, rest)
+    sequences, labels, lengths = tensors(model, rest)
     batch = min(recipe.batch, rest.m)
     steps = recipe.epochs * (rest.m // batch)
     price = 1.0 / (temperature * rest.units)
     pace = replace(shape, learning_rate=recipe.rate)
     for _, done, chosen in priors.batches(rest.m, batch, recipe.epochs, generator):
+        noise = {n: torch.randn(w.shape, generator=generator).to(where) for n, w in centre.items()}
         drawn = {
             f"model.weights.{name}": w
-            + prior.s_0
-            * (moves[name] + widths[name].exp() * torch.randn(w.shape, generator=generator))
+            + prior.s_0 * (moves[name] + widths[name].exp() * noise[name])
             for name, w in centre.items()
         }
         y, target = torch.func.functional_call(
@@ -255,7 +259,7 @@ def _posterior(start: Posterior, moves: dict[str, Tensor], widths: dict[str, Ten
     prior: Prior = start.prior
     values, scales = {}, {}
     for block in prior.centre.blocks():
-        move = moves[block.name].detach().numpy().astype(np.float64)
+        move = moves[block.name].detach().cpu().numpy().astype(np.float64)
         if not np.isfinite(move).all():
             raise InputError("the posterior's training diverged; lower its rate")
         keep = np.ones(block.shape[-1])

@@ -26,16 +26,14 @@ from recert.gibbs.roles import Part
 from recert.network import Network
 from recert.posterior import around
 from recert.sample import At, Reading, unit_numbers
+from recert.training import devices
 from recert.training.loop import (
     draw,
-    input_type,
     labelled_outputs,
     learning_rate,
     model_of,
-    one_thread,
-    time_first,
+    tensors,
 )
-from recert.training.model import RecurrentClassifier
 from recert.training.posterior_recipe import Candidate, PosteriorRecipe
 from recert.training.shares import LearningCurve, learning_curve
 from recert.workers import in_processes
@@ -116,7 +114,7 @@ def _apart(
     step: Step,
 ) -> list[Rehearsal]:
     """Each in a process of its own."""
-    jobs = [(views[one[0]], one, recipe, seed) for one in tries]
+    jobs = [(views[one[0]], one, recipe, seed, devices.current()) for one in tries]
     found = []
     answers = in_processes(_alone, jobs, processes)
     for (view, candidate, _), (values, error) in zip(tries, answers, strict=True):
@@ -137,10 +135,10 @@ def _rehearsed(
 
 
 def _alone(
-    own: SequenceData, one: Try, recipe: PosteriorRecipe, seed: int
+    own: SequenceData, one: Try, recipe: PosteriorRecipe, seed: int, device: str
 ) -> tuple[dict[str, Array], float]:
     """In a process of its own: the blocks by name, and the error."""
-    with one_thread():
+    with devices.arithmetic(device):
         done = _rehearsed(own, one, recipe, seed, lambda epochs: None)
     return {block.name: block.value for block in done.network.blocks()}, done.error
 
@@ -190,6 +188,7 @@ def train_centre(
     generator = torch.Generator().manual_seed(seed)
     model = model_of(data, prior)
     draw(model, {}, generator)
+    model.to(devices.current())
     blocks = list(model.blocks().values())
     optimiser = torch.optim.AdamW(blocks, betas=(0.9, 0.99), weight_decay=candidate.weight_decay)
     sequences, labels, lengths = tensors(model, data)
@@ -224,13 +223,6 @@ def part_of(data: SequenceData) -> Part:
     reading = Reading(kind, data.input_dim, data.K, step_read(data), data.max_length)
     part, _ = read(data.sequences, data.labels, reading, lengths=data.lengths, groups=data.groups)
     return part
-
-
-def tensors(model: RecurrentClassifier, data: SequenceData) -> tuple[Tensor, Tensor, Tensor]:
-    """Sequences (T, m, …) of the model's input type, labels and lengths."""
-    sequences = time_first(data).to(input_type(model))
-    labels = torch.from_numpy(data.labels.astype(np.int64))
-    return sequences, labels, torch.from_numpy(data.lengths.astype(np.int64))
 
 
 def batches(

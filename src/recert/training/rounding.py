@@ -20,14 +20,13 @@ from recert.compression import CodedBlock, Grid, Program, coded_bits
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.network import Network
+from recert.training import devices
 from recert.training.code_slopes import LARGEST, slope_at, slopes
 from recert.training.loop import (
     draw,
-    input_type,
     learning_rate,
     model_of,
-    one_thread,
-    time_first,
+    tensors,
 )
 from recert.training.model import Reading, RecurrentClassifier
 from recert.training.recipes import Recipe
@@ -80,6 +79,7 @@ def train_rounded(
     *,
     start: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
+    device: str | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Program:
     """Train on all of ``data`` and return the program that the rounded weights are.
@@ -89,12 +89,13 @@ def train_rounded(
         rounded: how.
         start: weights by block of a trained network of that architecture to go on from, or None.
         seed: of initial weights and batches.
+        device: torch device of the arithmetic, None the one of `recert.training.devices`.
         progress: called with the share of the run that is over, after each epoch.
 
     Raises:
         InputError: the loss stopped being finite, or ``start`` has another architecture.
     """
-    with one_thread():
+    with devices.arithmetic(device):
         return _Run(data, rounded, start, seed).train(progress)
 
 
@@ -112,21 +113,20 @@ class _Run:
         self.generator = torch.Generator().manual_seed(seed)
         self.model: RecurrentClassifier = model_of(data, rounded.recipe)
         draw(self.model, {}, self.generator)
-        self.named = dict(self.model.blocks())
         if start is not None:
-            _copy(start, self.named)
-        free = {name: _free(name, block.detach()) for name, block in self.named.items()}
+            _copy(start, self.model.blocks())
+        self.device = devices.current()
+        self.model.to(self.device)
+        free = {name: _free(name, block.detach()) for name, block in self.model.blocks().items()}
         self.names = list(free)
         self.shapes = {name: value.shape for name, value in free.items()}
         self.weights = {name: value.clone().requires_grad_() for name, value in free.items()}
-        self.steps = {name: torch.zeros((), requires_grad=True) for name in free}
+        self.steps = {n: torch.zeros((), device=self.device, requires_grad=True) for n in free}
         self.slopes: dict[str, Tensor] = {}
 
     def train(self, progress: Callable[[float], object] | None) -> Program:
         recipe, data = self.rounded.recipe, self.data
-        x = time_first(data).to(input_type(self.model))
-        labels = torch.from_numpy(data.labels.astype(np.int64))
-        lengths = torch.from_numpy(data.lengths.astype(np.int64))
+        x, labels, lengths = tensors(self.model, data)
         batch = min(recipe.batch, data.m)
         each = data.m // batch
         total = recipe.epochs * each
@@ -173,12 +173,13 @@ class _Run:
         limit = self.rounded.recipe.clip or math.inf
         shrink = min(1.0, limit / max(length, 1e-30))
         if rounding and step % 5 == 0:
-            self.slopes = {n: slopes(torch.round(z)) for n, z in scaled.items()}
+            counted = {name: slopes(torch.round(z).cpu()) for name, z in scaled.items()}
+            self.slopes = {name: slope.to(self.device) for name, slope in counted.items()}
         ramp = (done - self.rounded.begin) / (self.rounded.full - self.rounded.begin)
         price = self.rounded.price * min(1.0, max(0.0, ramp)) / self.data.m
         for name, gradient in zip(self.names, found, strict=True):
             gradient = gradient * shrink
-            self.steps[name].grad = torch.zeros(())
+            self.steps[name].grad = torch.zeros((), device=self.device)
             if rounding:
                 z, s = scaled[name], float(self.steps[name].detach().exp())
                 slope = slope_at(self.slopes[name], z) * price
@@ -202,7 +203,7 @@ class _Run:
             spread = float(weight.detach().std(unbiased=False)) if weight.numel() > 1 else 1.0
             with torch.no_grad():
                 self.steps[name].fill_(math.log(max(spread, 1e-3)))
-            self.slopes[name] = torch.zeros(1, LARGEST)
+            self.slopes[name] = torch.zeros(1, LARGEST, device=self.device)
 
     def loss(
         self, seen: dict[str, Tensor], x: Tensor, labels: Tensor, lengths: Tensor, done: float
@@ -230,13 +231,13 @@ class _Run:
 
     def program(self) -> Program:
         """The rounded weights as a program, each step cut to a short mantissa."""
-        network = self.model.double().eval().recert_network()
+        network = self.model.cpu().double().eval().recert_network()
         blocks = {}
         for name, weight in self.weights.items():
             step = float(self.steps[name].detach().exp())
             exponent = math.floor(math.log2(step)) - DIGITS
             mantissa = max(1, round(step / 2.0**exponent))
-            integers = torch.round(weight.detach() / step).to(torch.int64).numpy()
+            integers = torch.round(weight.detach() / step).to("cpu", torch.int64).numpy()
             blocks[name] = _coded(name, Grid(integers, mantissa, exponent))
         return _shorter_head(network, blocks)
 

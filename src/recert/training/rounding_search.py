@@ -28,8 +28,9 @@ from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.network import Network
 from recert.predict import margins_of
+from recert.training import devices
 from recert.training.code_slopes import slopes
-from recert.training.loop import input_type, model_of, one_thread, time_first
+from recert.training.loop import input_type, model_of, time_first
 from recert.training.model import Reading, RecurrentClassifier
 from recert.training.recipes import Recipe
 
@@ -90,7 +91,7 @@ def refine(
     """
     search = search or Refinement()
     run = _Search(program, data, recipe, probability("delta", delta), search)
-    with one_thread():
+    with devices.arithmetic("cpu"):
         for k in range(search.rounds):
             gained = run.round(k)
             if progress is not None:
