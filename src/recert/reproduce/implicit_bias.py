@@ -329,7 +329,8 @@ def _notes(request: Request) -> list[str]:
         f"'there' is where the training error first comes down to {options['target']:g}: "
         "‖U‖ interpolated between looks, all else at the first look past it. All runs go "
         f"on to step {options['steps']:,} at a constant step size.",
-        "Runs start at U = 0.7 times an orthogonal matrix, the same at one seed; ‖U‖ of a GRU is "
+        "Vanilla runs of one seed start from the same weights, U = 0.7 times an orthogonal matrix "
+        "(where U is kept orthogonal, at once that multiple which is asked for); ‖U‖ of a GRU is "
         "the largest of its three, its β with gates as measured.",
         "Errors and norms on the way are monitoring; 'nats a unit' is what the class-wide margin "
         "ball pays at the final weights, useful well below 1.",

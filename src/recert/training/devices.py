@@ -73,7 +73,7 @@ def arithmetic(device: str | None = None) -> Iterator[torch.device]:
     Args:
         device: its name; None is the `current` one.
     """
-    name = current() if device is None else device
+    name = current() if device is None else str(device)
     with on(name), _one_thread(), nullcontext() if name == "cpu" else _deterministic():
         yield torch.device(name)
 
