@@ -22,8 +22,9 @@ ladder: .venv/.installed ## every certificate on both real data sets: about half
 	$(BIN)/recert ladder german-nouns --out ladder/german-nouns
 	$(BIN)/recert ladder cmudict --units 73000 --out ladder/cmudict
 
-reproduce: .venv/.installed ## the paper's tables, claims and open problems (figure4 wants a text: --data-path)
-	for study in table1 gates tradeoff open-1 open-2 open-3 open-4; do \
+reproduce: .venv/.installed ## the paper's figure, table, claims and open problems: an hour and more
+	$(INSTALL) --no-deps gensim
+	for study in figure4 table1 gates tradeoff open-1 open-2 open-3 open-4; do \
 		$(BIN)/recert reproduce $$study --out reproduce/$$study || exit 1; done
 
 test: .venv/.installed ## every test but the long simulations

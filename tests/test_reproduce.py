@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,13 @@ def test_requests_are_checked(tmp_path: Path) -> None:
     assert words[5:] == ["--quick", "--seeds", "3,1", "-o", "shift=2"]
     with pytest.raises(InputError, match="verdict"):
         Claim("", "", "perhaps", "")
+
+
+def test_seeds_of_quick_runs(tmp_path: Path) -> None:
+    study = replace(toy([]), quick_seeds=(0, 1))
+    assert study.request(tmp_path, quick=True).seeds == (0, 1)
+    assert study.request(tmp_path).seeds == toy([]).request(tmp_path, quick=True).seeds == (0, 1, 2)
+    assert study.request(tmp_path, quick=True, seeds=[5]).seeds == (5,)
 
 
 def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:

@@ -297,4 +297,5 @@ OPEN_4 = Study(
     },
     _cells,
     _conclude,
+    quick_seeds=(0, 1),
 )  # fmt: skip

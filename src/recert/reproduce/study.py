@@ -155,6 +155,7 @@ class Study:
         cells: the work, in order, from a request; reads and checks the data.
         conclude: from a request and the cells' results, in the same order.
         seeds: used where none are given.
+        quick_seeds: used in a quick run where none are given; None for the same.
         trains: whether its cells train networks; if not, no device matters and torch is not needed.
     """
 
@@ -164,6 +165,7 @@ class Study:
     cells: Callable[[Request], Sequence[Cell]]
     conclude: Callable[[Request, Sequence[Result]], Conclusion]
     seeds: tuple[int, ...] = (0, 1, 2)
+    quick_seeds: tuple[int, ...] | None = None
     trains: bool = True
 
     def request(
@@ -180,7 +182,8 @@ class Study:
         Raises:
             InputError: seeds repeat or are negative, or an option is unknown or out of range.
         """
-        chosen = self.seeds if seeds is None else tuple(seeds)
+        usual_seeds = self.quick_seeds if quick and self.quick_seeds else self.seeds
+        chosen = usual_seeds if seeds is None else tuple(seeds)
         if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 0:
             raise InputError(f"seeds are {list(chosen)}; give distinct whole numbers from 0 up")
         given = dict(given or {})
