@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import struct
@@ -21,9 +22,11 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
-from recert import files
+from recert import files, printed
 from recert.data import packages, text, vocabulary, wikipedia
 from recert.errors import FileError, InputError, MissingDependencyError
 from recert.reproduce import claims_growth, classes, figure4, figure4_claims, menu, table1
@@ -150,9 +153,9 @@ def test_requests_are_checked(tmp_path: Path) -> None:
     for wrong in ((), (1, 1), (-1,)):
         with pytest.raises(InputError, match="seeds"):
             study.request(tmp_path, seeds=wrong)
-    for given in ({"moon": 1}, {"shift": "x"}, {"shift": -1}, {"shift": True}):
+    for wrong_options in ({"moon": 1}, {"shift": "x"}, {"shift": -1}, {"shift": True}):
         with pytest.raises(InputError):
-            study.request(tmp_path, given=given)
+            study.request(tmp_path, given=wrong_options)
     request = study.request(tmp_path / "a b", quick=True, seeds=[3, 1], given={"shift": 2})
     words = shlex.split(request.command)
     assert words[:5] == ["recert", "reproduce", "toy", "--out", str(tmp_path / "a b")]
@@ -571,3 +574,34 @@ def test_verdicts_and_ranges() -> None:
     assert ranged([1.0001, 1.0002], ".2f") == "1.00"
     assert ranged([None], none="all alike") == "all alike"
     assert ranged([1.0, 123456.0], ".1f") == "1.0 to 1.2e+05"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-40, 6), st.floats(-6, 6), st.floats(0, 9), st.floats(0, 9), st.floats(0, 1))
+def test_ours_is_below_the_others_at_the_papers_norms(
+    log_W: float, log_V: float, more_W: float, more_V: float, rank: float
+) -> None:
+    """What `claims` say of the paper's own network, at whatever V and W it may have had."""
+    d, t, B_U = 128, 56, figure4_claims.PAPER["‖U‖"]
+    B_W, B_V = 10.0**log_W, 10.0**log_V
+    printed_at = {"t": t, "B_U": B_U, "B_V": B_V, "B_W": B_W}
+    columns = {"M_U": figure4_claims.PAPER["M_U"], "M_V": B_V * more_V, "M_W": B_W * more_W}
+    frobenius = {
+        "U_F": figure4_claims.PAPER["‖U‖_F"], "V_F": B_V * d ** (rank / 2),
+        "W_F": B_W * d ** (rank / 2),
+    }  # fmt: skip
+    ours = printed.section6_ours(d_h=d, **printed_at).log10
+    one = printed.section6_bound_1(d_h=d, **printed_at).log10
+    two = printed.section6_bound_2(**printed_at, **columns).log10
+    three = printed.section6_bound_3(d_h=d, t=t, B_U=B_U, B_W=B_W, **frobenius).log10
+    assert ours is not None and one is not None and two is not None and three is not None
+    said = figure4_claims._paper_itself().figure
+    numbers = re.findall(r"10\^(-?\d+(?:\.\d+)?)|factors of (\d+) and ([\d.]+)", said)
+    (least_three, *_), (_, least_one, least_two), _, (from_one, *_), (from_two, *_) = numbers
+    assert one - ours >= math.log10(float(least_one)) - 1e-3
+    assert two - ours >= math.log10(float(least_two)) - 1e-2
+    assert three - ours >= float(least_three) - 0.05
+    if log_W >= float(from_one) + 0.05:
+        assert one - ours > 20
+    if log_W >= float(from_two) + 0.05:
+        assert two - ours > 20

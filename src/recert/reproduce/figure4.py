@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from recert import orders, plots, printed
 from recert.certificate import Certificate
+from recert.concentration import rounded_up
 from recert.data import text, wikipedia
 from recert.pipeline import certify
 from recert.reproduce import figure4_data
@@ -239,7 +240,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
     best = []
     for r in results:
         name, bound = min(r["bounds"].items(), key=lambda pair: pair[1]["log10"])
-        best.append(f"{SHORT[name]} {10 ** bound['log10']:.4f} ({bound['kind']})")
+        best.append(f"{SHORT[name]} {rounded_up(10 ** bound['log10'], 4)} ({bound['kind']})")
     norm_based = median(
         min(b["log10"] for n, b in r["bounds"].items() if n != "held_out") for r in results
     )

@@ -90,13 +90,17 @@ def _paper_itself() -> Claim:
     two = math.log10(PAPER["M_U"]) + math.log10(t) + S10  # over B_V B_W, with M_V = M_W = 0
     # Bound 3 over B_V, with ‖V‖_F as small as B_V and B_W = 0.
     three = d / 2 + math.log10(B_U) + S10 + d / 2
-    held = ours < three and max(ours - one, ours - two) < -20
+    # Ours is smaller still where B_W S < √d; then it falls with ‖W‖ as Bounds 1 and 2 do.
+    small = d + S10 + 0.5 * math.log10(S)
+    least_one, least_two = one - small, two - small
+    held = ours < three and min(least_one, least_two) > 0 and max(ours - one, ours - two) < -20
     return Claim(
         SECTION, "… and for the paper's own network", "held" if held else "held in part",
         "V and W are not printed; at the printed norms of U ours is below Bound 3 whatever they "
-        f"are, by 10^{three - ours:.1f} at least, and below Bounds 1 and 2 unless ‖W‖ is below "
-        f"10^{ours - one:.1f} and 10^{ours - two:.1f}. Whether Bound 3 is below Bound 2 they do "
-        "not decide",
+        f"are, by 10^{three - ours:.1f} at least, and below Bounds 1 and 2 by factors of "
+        f"{10**least_one:.3g} and {10**least_two:.2g} at least, and of more than 10^20 unless ‖W‖ "
+        f"is below 10^{20 + ours - one:.1f} and 10^{20 + ours - two:.1f}. Whether Bound 3 is below "
+        "Bound 2 they do not decide",
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ TITLES = {
     "local_ball": "local margin ball",
     "occam": "a short file (Occam)",
     "pac_bayes_temperature": "a posterior (PAC-Bayes), weights drawn",
-    "held_out": "held-out limit, m/4 more units",
+    "held_out": "held-out limit, at most m/4 more units",
 }
 BEYOND = ("occam", "pac_bayes_temperature")
 """Statements on predictors of their own, for which norms are nothing."""
