@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,3 +32,16 @@ def run(
         return status, out, err
 
     return call
+
+
+WORDS = ["the", "lobster", "is", "blue", "and", "long", "sea", "under", "a", "rock", "sleeps", "by"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """A text of 60 paragraphs in twelve words."""
+    generator = np.random.default_rng(0)
+    lines = [" ".join(generator.choice(WORDS, 9)) for _ in range(60)]
+    path = tmp_path / "text.txt"
+    path.write_text("= Heading =\n\n" + "\n\n".join(lines) + "\n")
+    return path

@@ -275,17 +275,6 @@ def test_tools_and_certificates_of_a_module_elsewhere(layer: type[torch.nn.Modul
 
 # Studies.
 
-WORDS = ["the", "lobster", "is", "blue", "and", "long", "sea", "under", "a", "rock", "sleeps", "by"]
-
-
-def text(folder: Path) -> str:
-    generator = np.random.default_rng(0)
-    lines = [" ".join(generator.choice(WORDS, 9)) for _ in range(60)]
-    path = folder / "text.txt"
-    path.write_text("= Heading =\n\n" + "\n\n".join(lines) + "\n")
-    return str(path)
-
-
 OPEN_4 = {"units": 120, "few": 40, "held": 60, "hidden": 4, "horizon": 3, "epochs": 2,
           "memorising": 3, "passes": 2, "steps": 8}  # fmt: skip
 # Options of a tiny run, and which of its cells train differently.
@@ -315,10 +304,10 @@ TRAINING: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def cells_of(name: str, folder: Path) -> list[Cell]:
+def cells_of(name: str, folder: Path, corpus: Path) -> list[Cell]:
     options, places = TRAINING[name]
     if name == "figure4":
-        options = {**options, "data_path": text(folder)}
+        options = {**options, "data_path": str(corpus)}
     else:
         pytest.importorskip("german_nouns")
     chosen = study(name)
@@ -335,10 +324,10 @@ def test_every_study_that_trains_is_tested_on_another_device() -> None:
     [(name, place) for name, (_, places) in TRAINING.items() for place in range(len(places))],
 )
 def test_studies_train_on_the_device_and_conclude_the_same(
-    name: str, place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, place: int, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorten(monkeypatch)
-    cell = cells_of(name, tmp_path)[place]
+    cell = cells_of(name, tmp_path, corpus)[place]
     with Progress(console=Console(quiet=True)) as bar:
         here = cell.work(bar)
         with other_device() as device:

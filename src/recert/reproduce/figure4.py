@@ -34,6 +34,7 @@ CERTIFIED = (
     "held_out",
 )
 LOCAL = "local_ball"
+LARGE = 1e300  # values from here on are not kept
 SHORT = {
     "theorem_2": "Theorem 2, paper's range",
     "theorem_2_clipped": "Theorem 2, clipped range",
@@ -240,16 +241,17 @@ def _notes(results: Sequence[Result]) -> list[str]:
     best = []
     for r in results:
         name, bound = min(r["bounds"].items(), key=lambda pair: pair[1]["log10"])
-        best.append(f"{SHORT[name]} {rounded_up(10 ** bound['log10'], 4)} ({bound['kind']})")
+        best.append(f"{SHORT[name]} {_shown(bound['value'])} ({bound['kind']})")
     norm_based = median(
-        min(b["log10"] for n, b in r["bounds"].items() if n != "held_out") for r in results
+        min(_or_large(b["value"]) for n, b in r["bounds"].items() if n != "held_out")
+        for r in results
     )
     reason = first.get("local ball")
     return [
         f"Trained on {_size(results)} of {first['source']}; {first['code']}.",
         "The paper's complexities have neither constants nor 1/(√m γ) nor B_x, and bound nothing.",
         f"Best bound on the error, by seed: {', '.join(best)}; the smallest that needs no units "
-        f"held out is {10**norm_based:.4g} in the median.",
+        f"held out is {_shown(norm_based)} in the median.",
         "'constant answer' is the error on units held back of the class that is most frequent in "
         "the sample; 'nats a unit' what the margin ball pays for complexity, useful well below 1.",
         "The paper's quotient ‖U‖_F/‖U‖ is the root of the usual stable rank.",
@@ -258,7 +260,16 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 
 def _finite(value: float) -> float | None:
-    return value if value < 1e300 else None
+    return value if value < LARGE else None
+
+
+def _or_large(value: float | None) -> float:
+    return LARGE if value is None else value
+
+
+def _shown(value: float | None) -> str:
+    """A bound with four decimals, never smaller than it is; None is one that was not `_finite`."""
+    return f"above {LARGE:g}" if _or_large(value) >= LARGE else rounded_up(_or_large(value), 4)
 
 
 FIGURE4 = Study(

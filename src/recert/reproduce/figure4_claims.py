@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from recert.concentration import rounded_up
 from recert.logspace import log_S
 from recert.reproduce.study import Claim, Result
 from recert.reproduce.words import ranged
@@ -97,11 +98,16 @@ def _paper_itself() -> Claim:
     return Claim(
         SECTION, "… and for the paper's own network", "held" if held else "held in part",
         "V and W are not printed; at the printed norms of U ours is below Bound 3 whatever they "
-        f"are, by 10^{three - ours:.1f} at least, and below Bounds 1 and 2 by factors of "
-        f"{10**least_one:.3g} and {10**least_two:.2g} at least, and of more than 10^20 unless ‖W‖ "
-        f"is below 10^{20 + ours - one:.1f} and 10^{20 + ours - two:.1f}. Whether Bound 3 is below "
-        "Bound 2 they do not decide",
+        f"are, by 10^{_down(three - ours)} at least, and below Bounds 1 and 2 by factors of "
+        f"{_down(10**least_one)} and {_down(10**least_two)} at least, and of more than 10^20 "
+        f"unless ‖W‖ is below 10^{rounded_up(20 + ours - one, 1)} and "
+        f"10^{rounded_up(20 + ours - two, 1)}. Whether Bound 3 is below Bound 2 they do not decide",
     )  # fmt: skip
+
+
+def _down(value: float) -> str:
+    """With one decimal, never larger than it is."""
+    return f"{math.floor(10 * value) / 10:.1f}"
 
 
 def _three_below_two(results: Sequence[Result]) -> Claim:

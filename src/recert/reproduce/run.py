@@ -62,6 +62,8 @@ def run(study: Study, request: Request, *, console: Console | None = None) -> Co
 def _device(study: Study, request: Request) -> Iterator[tuple[str, str]]:
     """The device on which networks are trained meanwhile, and what it is in words."""
     if not study.trains:
+        if request.device not in ("auto", "cpu"):
+            raise InputError(f"{study.name} trains no network; leave device {request.device!r} out")
         yield "cpu", "cpu"
         return
     from recert.training import devices

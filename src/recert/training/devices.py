@@ -16,8 +16,6 @@ import torch
 from recert.errors import InputError
 
 _CURRENT: ContextVar[str] = ContextVar("device", default="cpu")
-# cuBLAS repeats its sums only with a workspace of a fixed size.
-_WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def fastest() -> str:
@@ -96,8 +94,8 @@ def _deterministic() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    for name, value in _WORKSPACE.items():
-        os.environ.setdefault(name, value)
+    # cuBLAS repeats its sums only with a workspace of a fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield

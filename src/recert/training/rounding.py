@@ -173,8 +173,8 @@ class _Run:
         limit = self.rounded.recipe.clip or math.inf
         shrink = min(1.0, limit / max(length, 1e-30))
         if rounding and step % 5 == 0:
-            counted = {name: slopes(torch.round(z).cpu()) for name, z in scaled.items()}
-            self.slopes = {name: slope.to(self.device) for name, slope in counted.items()}
+            counted = {n: torch.round(z).cpu() for n, z in scaled.items()}
+            self.slopes = {n: slopes(integers).to(self.device) for n, integers in counted.items()}
         ramp = (done - self.rounded.begin) / (self.rounded.full - self.rounded.begin)
         price = self.rounded.price * min(1.0, max(0.0, ramp)) / self.data.m
         for name, gradient in zip(self.names, found, strict=True):
