@@ -638,7 +638,8 @@ def test_what_is_said_of_the_papers_network_could_not_be_more() -> None:
     least_three, least_one, least_two, from_one, from_two = said_of_the_paper()
     one, two, three = decades(-40.0)
     assert 10**one < least_one + 0.11 and 10**two < least_two + 0.11 and three < least_three + 0.11
-    assert decades(from_one - 0.11)[0] < 20 and decades(from_two - 0.11)[1] < 20
+    assert decades(from_one - 0.11)[0] < 20 < decades(from_one)[0]
+    assert decades(from_two - 0.11)[1] < 20 < decades(from_two)[1]
 
 
 def test_theorem_1_against_zhang_at_small_t() -> None:
