@@ -55,7 +55,7 @@ def vanilla(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 
 
 def mgu(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
-    """R = σ(U_r h + W_r x), h̃ = tanh(U_h (r⊙h) + W_h x), h = (1−r)⊙h + r⊙h̃ (Section 5)."""
+    """r = σ(U_r h + W_r x), h̃ = tanh(U_h (r⊙h) + W_h x), h = (1−r)⊙h + r⊙h̃ (Section 5)."""
     (h,) = states
     r = algebra.activation("sigmoid", _affine(algebra, layer, "_r", x, h))
     candidate = algebra.activation("tanh", _affine(algebra, layer, "_h", x, algebra.mul(r, h)))
@@ -63,7 +63,7 @@ def mgu(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 
 
 def gru(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
-    """N = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h, as torch and ONNX have it."""
+    """n = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h, as torch and ONNX have it."""
     (h,) = states
     r, z = (
         algebra.activation("sigmoid", _affine(algebra, layer, gate, x, h)) for gate in ("_r", "_z")
@@ -79,7 +79,7 @@ def gru(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 
 
 def gru_original(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
-    """N = tanh(W_n x + U_n (r⊙h) + b_n), h = (1−z)⊙n + z⊙h: the reset before the product."""
+    """n = tanh(W_n x + U_n (r⊙h) + b_n), h = (1−z)⊙n + z⊙h: the reset before the product."""
     (h,) = states
     r, z = (
         algebra.activation("sigmoid", _affine(algebra, layer, gate, x, h)) for gate in ("_r", "_z")
@@ -89,7 +89,7 @@ def gru_original(algebra: Algebra, layer: Layer, x: Value, states: States) -> St
 
 
 def lstm(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
-    """C = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o (Section 5); P h if projected.
+    """c = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o (Section 5); P h if projected.
 
     Torch calls them f, i, o and the candidate g.
     """
@@ -105,7 +105,7 @@ def lstm(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 
 
 def conv(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
-    """H = σ_h(U*h + W*x + b) with filter banks, zero padding, one bias a channel."""
+    """h = σ_h(U*h + W*x + b) with filter banks, zero padding, one bias a channel."""
     (h,) = states
     z = _affine(algebra, layer, "", x, h, bias=False)
     if "b" in layer.blocks:
@@ -115,7 +115,7 @@ def conv(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 
 
 def conv_averaged(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
-    """H = σ_h(P(U*h + W*x)), P the average over the k channels (Appendix D)."""
+    """h = σ_h(P(U*h + W*x)), P the average over the k channels (Appendix D)."""
     (h,) = states
     z = algebra.fixed(layer.fixed("average"), _affine(algebra, layer, "", x, h, bias=False))
     return (algebra.activation(layer.activation, z),)
@@ -215,7 +215,7 @@ def apply_dense(algebra: Algebra, dense: Dense, v: Value) -> Value:
 
 
 def head(algebra: Algebra, network: Network, h: Value) -> Value:
-    """Y = V h + b_V after the head's hidden layers, pooled where the head pools."""
+    """y = V h + b_V after the head's hidden layers, pooled where the head pools."""
     for dense in network.head.hidden:
         h = apply_dense(algebra, dense, h)
     y = algebra.linear(network.head.V, h)

@@ -34,7 +34,7 @@ def log_geometric_sum(log_beta: float, t: float) -> float: ...
 @overload
 def log_geometric_sum(log_beta: ArrayLike, t: ArrayLike) -> Any: ...
 def log_geometric_sum(log_beta: ArrayLike, t: ArrayLike) -> Any:
-    """Ln S(β, t) from ln β; scalars give a float, arrays broadcast.
+    """ln S(β, t) from ln β; scalars give a float, arrays broadcast.
 
     S(β, t) = (β^t − 1)/(β − 1), and t at β = 1. With x = t ln β this is
     ln(expm1(x)/expm1(ln β)), for large x rewritten as x + log1p(−e^−x) − ln expm1(ln β). The value
@@ -59,7 +59,7 @@ def log_S(beta: float, t: float) -> float: ...
 @overload
 def log_S(beta: ArrayLike, t: ArrayLike) -> Any: ...
 def log_S(beta: ArrayLike, t: ArrayLike) -> Any:
-    """Ln S(β, t) from β itself; scalars give a float, arrays broadcast.
+    """ln S(β, t) from β itself; scalars give a float, arrays broadcast.
 
     As `log_geometric_sum`; ln β is log1p(β − 1), where β − 1 is exact for β in [1/2, 2].
 
@@ -86,7 +86,7 @@ def log_sum(terms: Iterable[float]) -> float: ...
 @overload
 def log_sum(terms: Array, axis: int) -> Any: ...
 def log_sum(terms: Any, axis: int | None = None) -> Any:
-    """Ln of a sum of non-negative terms that are given by their logarithms.
+    """ln of a sum of non-negative terms that are given by their logarithms.
 
     Args:
         terms: the logarithms, −inf for a zero; an empty sum is −inf.

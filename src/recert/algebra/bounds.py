@@ -285,17 +285,17 @@ def _general(activation: Activation, v: Bound, half: float) -> tuple[Array, Arra
 
 
 def _log_hypot(log_a: Array, log_b: Array) -> Array:
-    """Log √(a² + b²)."""
+    """log √(a² + b²)."""
     return 0.5 * np.logaddexp(2.0 * log_a, 2.0 * log_b)
 
 
 def _log_sigmoid(log_x: Array) -> Array:
-    """Log of 1/(1 + e^−x) from log x."""
+    """log of 1/(1 + e^−x) from log x."""
     return -np.log1p(np.exp(-np.exp(np.minimum(log_x, 7.0))))
 
 
 def _log_tanh(log_x: Array) -> Array:
-    """Log tanh x from log x; tanh x ≤ x serves where x is tiny, so it never errs low."""
+    """log tanh x from log x; tanh x ≤ x serves where x is tiny, so it never errs low."""
     tiny = log_x < -20.0
     x = np.exp(np.clip(log_x, -20.0, 4.0))
     return np.where(tiny, log_x, np.log(np.tanh(x)))

@@ -85,17 +85,17 @@ def root_inverse_delta(m: int, delta: float) -> float:
 
 
 def ln_margin_rate(m: int, gamma: float) -> float:
-    """Ln of 1/(√m γ)."""
+    """ln of 1/(√m γ)."""
     return -0.5 * ln_int(m) - ln(gamma)
 
 
 def ln_int(n: int) -> float:
-    """Ln of a positive integer of any size."""
+    """ln of a positive integer of any size."""
     return math.log(n)
 
 
 def ln_d(d_x: int, d_h: int, d_y: int, gates: int = 1) -> float:
-    """Ln of d = √(gates·d_x d_h + gates·d_h² + d_h d_y), the root of the number of parameters."""
+    """ln of d = √(gates·d_x d_h + gates·d_h² + d_h d_y), the root of the number of parameters."""
     return 0.5 * ln_int(gates * d_x * d_h + gates * d_h * d_h + d_h * d_y)
 
 
@@ -109,7 +109,7 @@ def exact(*factors: float) -> Fraction:
 
 
 def ln_exact(value: Fraction) -> float:
-    """Ln of a non-negative rational to full relative accuracy, −inf at 0."""
+    """ln of a non-negative rational to full relative accuracy, −inf at 0."""
     if value == 0:
         return -math.inf
     if Fraction(1, 2) <= value <= 2:
@@ -120,12 +120,12 @@ def ln_exact(value: Fraction) -> float:
 
 
 def ln_S(beta: Fraction, t: int) -> float:
-    """Ln S(β, t), the geometric sum of `recert.logspace`, from an exact β."""
+    """ln S(β, t), the geometric sum of `recert.logspace`, from an exact β."""
     return log_geometric_sum(ln_exact(beta), t)
 
 
 def ln_c(B_x: float, B_U: float, B_V: float, B_W: float, rho_h: float, rho_y: float) -> float:
-    """Ln of c = ρ_y ρ_h B_V B_W B_x max{1, ρ_h B_U} (Lemma 3)."""
+    """ln of c = ρ_y ρ_h B_V B_W B_x max{1, ρ_h B_U} (Lemma 3)."""
     return math.fsum(
         [ln(rho_y), ln(rho_h), ln(B_V), ln(B_W), ln(B_x), max(0.0, ln(rho_h) + ln(B_U))]
     )

@@ -19,7 +19,7 @@ def _sigmoid(x: float) -> float:
 
 
 def _mgu(n: int, t: int, s: float) -> float:
-    """Ln of Theorem 4 at B_Uh = 1.5, small gates' U, gate range s."""
+    """ln of Theorem 4 at B_Uh = 1.5, small gates' U, gate range s."""
     value = printed.theorem_4(
         t=t, m=M, gamma=1, d_x=n, d_h=n, d_y=n, B_x=1, B_V=1, B_Wh=1, B_Uh=1.5, B_Ur=0.01,
         r_max=s, one_minus_r_max=s,
@@ -29,7 +29,7 @@ def _mgu(n: int, t: int, s: float) -> float:
 
 
 def _vanilla(n: int, t: int) -> float:
-    """Ln of Theorem 2 at B_U = 1.5."""
+    """ln of Theorem 2 at B_U = 1.5."""
     value = printed.theorem_2(
         t=t, m=M, gamma=1, d_x=n, d_h=n, d_y=n, B_x=1, B_U=1.5, B_V=1, B_W=1
     ).ln

@@ -67,7 +67,7 @@ def class_letters(n: int, beta: float, B_W: float, case: str) -> dict[str, float
 
 
 def printed_logs(n: int, t: int, beta: float, B_W: float, case: str) -> dict[str, float]:
-    """Ln of every printed complexity of the class at horizon t, with its 1/(√m γ)."""
+    """ln of every printed complexity of the class at horizon t, with its 1/(√m γ)."""
     letters = class_letters(n, beta, B_W, case)
     shape = {"t": t, "m": M, "gamma": GAMMA, "d_x": n, "d_h": n, "d_y": n}
     found = {}
@@ -97,7 +97,7 @@ def matrix(n: int, case: str, seed: int) -> NDArray[np.float64]:
 def certified_logs(
     network: Network, steps: list[int], gamma: float = GAMMA
 ) -> dict[str, list[float]]:
-    """Ln of the complexity term of every statement at these horizons and margin γ, by its name.
+    """ln of the complexity term of every statement at these horizons and margin γ, by its name.
 
     It is what stands beside the empirical risk in Theorem 2's forms; for statements of the form
     kl⁻¹(R̂, nats/m) it is √(nats/(2m)), their distance from R̂ by Pinsker's inequality.

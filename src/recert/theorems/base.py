@@ -85,7 +85,7 @@ class Setting:
 
     @cached_property
     def log_caps(self) -> Array:
-        """Log c_k."""
+        """log c_k."""
         with np.errstate(divide="ignore"):
             return np.log(np.array([self.caps[name].norm for name in self.names]))
 
@@ -96,12 +96,12 @@ class Setting:
 
     @cached_property
     def log_lambda(self) -> Array:
-        """Log Λ_k at the caps, (K,)."""
+        """log Λ_k at the caps, (K,)."""
         return np.array([float(self.at_caps.log_lambda[name][0]) for name in self.names])
 
     @cached_property
     def log_a(self) -> Array:
-        """Log a_k, a_k = 2√2·c_k Λ_k P/P_k (theory, 4a)."""
+        """log a_k, a_k = 2√2·c_k Λ_k P/P_k (theory, 4a)."""
         shares = np.log(self.parameters.sum() / self.parameters)
         return math.log(2 * SQRT2) + self.log_caps + self.log_lambda + shares
 

@@ -122,7 +122,7 @@ class GaussianBall:
 
 
 def admissible_scales(setting: Setting, gammas: Array, Z: float, *, common: bool) -> Array:
-    """Log σ_k (K, G) with √2·Σ Λ_k ξ_k ≤ γ/2 at caps ‖A_k‖ + ξ_k; −inf where none was found.
+    """log σ_k (K, G) with √2·Σ Λ_k ξ_k ≤ γ/2 at caps ‖A_k‖ + ξ_k; −inf where none was found.
 
     As for the margin ball: a trial σ gives Λ at its caps, and what is below both the trial and its
     budget at that Λ is admissible. A scale common to all blocks lies on the grid.
@@ -171,7 +171,7 @@ def _down_to_grid(log_sigma: Array, blocks: int) -> Array:
 
 
 def _lambda_at(setting: Setting, norms: Array, xi: Array) -> Array:
-    """Log Λ (K, G) at caps ‖A_k‖ + ξ_k."""
+    """log Λ (K, G) at caps ‖A_k‖ + ξ_k."""
     # Never zero: a block of norm 0 still moves, however little float64 sees of it.
     caps = np.maximum((norms + xi) * (1 + 1e-12), SMALLEST)
     systems = [

@@ -33,7 +33,7 @@ PER_OCTAVE, OCTAVES = 16, 24
 
 
 def log_cover(setting: Setting, log_scale: Array) -> Array:
-    """Ln N at which no margin moves by more than s, from log s of any shape."""
+    """ln N at which no margin moves by more than s, from log s of any shape."""
     total = np.zeros(np.shape(log_scale))
     shares = setting.parameters / setting.parameters.sum()
     for i, block in enumerate(setting.network.blocks()):

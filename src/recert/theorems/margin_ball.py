@@ -37,7 +37,7 @@ LARGEST = 64.0
 
 
 def ball_radii(setting: Setting, gammas: Array) -> Array:
-    """Log ε_k (K, G) with √2·Σ Λ_k(c + ε) ε_k ≤ γ/2, budgets in proportion to P_k.
+    """log ε_k (K, G) with √2·Σ Λ_k(c + ε) ε_k ≤ γ/2, budgets in proportion to P_k.
 
     A trial radius gives Λ at c + trial; whatever is at most the trial and within its budget at
     that Λ is admissible, because Λ grows with the caps. Trials from admissible radii sharpen it.
@@ -56,7 +56,7 @@ def ball_radii(setting: Setting, gammas: Array) -> Array:
 
 
 def _inflated(setting: Setting, log_radii: Array) -> Array:
-    """Log Λ (K, G) at caps c + ε, row caps c_row + √d2·ε."""
+    """log Λ (K, G) at caps c + ε, row caps c_row + √d2·ε."""
     blocks = list(setting.network.blocks())
     systems = []
     for g in range(log_radii.shape[1]):

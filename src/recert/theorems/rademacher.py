@@ -34,7 +34,7 @@ SCALES = 2.0 ** (-np.arange(4, 121) / 4.0)  # η/γ
 
 
 def log_dudley(log_a: Array, parameters: Array, log_r: Array) -> Array:
-    """Log J(r), with a_k in logs; log_a and parameters (K,), log_r any shape (…)."""
+    """log J(r), with a_k in logs; log_a and parameters (K,), log_r any shape (…)."""
     la, lr = log_a[:, None], np.atleast_1d(log_r)[None, :]
     first = lr + np.log(np.maximum(np.logaddexp(0.0, la - lr), 1e-320))
     x = np.exp(np.minimum(lr - la, 700.0))

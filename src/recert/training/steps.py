@@ -24,7 +24,7 @@ def vanilla(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
 
 
 def mgu(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
-    """R = σ(U_r h + …), h̃ = tanh(U_h (r⊙h) + …), h = (1−r)⊙h + r⊙h̃."""
+    """r = σ(U_r h + …), h̃ = tanh(U_h (r⊙h) + …), h = (1−r)⊙h + r⊙h̃."""
     d_h = blocks["U_r"].shape[0]
     gates, candidates = drive.split(d_h, dim=2)
     U_r, U_h = blocks["U_r"].T, blocks["U_h"].T
@@ -38,7 +38,7 @@ def mgu(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
 
 
 def gru(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
-    """N = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h."""
+    """n = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h."""
     d_h = blocks["U_r"].shape[0]
     U = torch.cat([blocks[f"U{gate}"] for gate in GATES["gru"]]).T
     gates, candidates = drive.split([2 * d_h, d_h], dim=2)
@@ -56,7 +56,7 @@ def gru(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
 
 
 def lstm(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
-    """C = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o."""
+    """c = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o."""
     d_h = blocks["U_g"].shape[0]
     U = torch.cat([blocks[f"U{gate}"] for gate in GATES["lstm"]]).T
     h = c = drive.new_zeros(drive.shape[1], d_h)

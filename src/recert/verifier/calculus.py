@@ -67,7 +67,7 @@ def hypot(u: Ball, v: Ball) -> Ball:
 
 
 def tanh(x: Ball) -> Ball:
-    """Tanh of x ≥ 0, from above."""
+    """tanh of x ≥ 0, from above."""
     return ONE if x >= SATURATED else x.tanh()
 
 

@@ -128,7 +128,7 @@ def single_scale(record: Record, bound: Bound, sheet: Sheet) -> Ball:
 
 
 def log_cover(record: Record, s: Ball) -> Ball:
-    """Ln N at which no margin moves by more than s: per block the better of two (theory, 4c)."""
+    """ln N at which no margin moves by more than s: per block the better of two (theory, 4c)."""
     lam, P, found = record.at_caps().lam, record.network.parameters, ZERO
     for part in _free(record):
         row = record.class_rows[part.name]

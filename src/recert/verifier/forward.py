@@ -176,7 +176,7 @@ class Loops:
         return found  # type: ignore[no-any-return]
 
     def head(self, h: Pair) -> Pair:
-        """Y = V h + b_V, after hidden layers, pooled where the head pools."""
+        """y = V h + b_V, after hidden layers, pooled where the head pools."""
         for dense in self.network.hidden:
             h = self.weights.affine(dense, h)
         y = self.weights.linear(self.network.V, h)
