@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from recert.reproduce import open2_ball
 from recert.reproduce.open2_watch import BOUNDS
@@ -44,20 +45,11 @@ def mean_of(values: Sequence[float | None]) -> tuple[float | None, float | None]
     return sum(there) / len(there), (max(there) - min(there)) / 2.0
 
 
-def ranks(values: Sequence[float]) -> np.ndarray:
-    """Ranks from 1, ties at their mean."""
-    array = np.asarray(values, dtype=float)
-    below = (array[None, :] < array[:, None]).sum(axis=1)
-    alike = (array[None, :] == array[:, None]).sum(axis=1)
-    return np.asarray(below + (alike + 1) / 2.0)
-
-
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Spearman's ρ; None for fewer than three points or where one side is constant."""
-    a, b = ranks(x), ranks(y)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    return float(np.corrcoef(a, b)[0, 1])
+    return float(stats.spearmanr(x, y).statistic)
 
 
 def correlations(series: Sequence[Sequence[Result]], x: Pick, y: Pick) -> list[float]:

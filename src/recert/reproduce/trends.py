@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from recert.errors import InputError
 
@@ -93,23 +94,25 @@ def kendall(x: Sequence[float], y: Sequence[float], *, tie: float = 1e-9) -> flo
     Args:
         x: (n,) finite numbers.
         y: (n,) finite numbers.
-        tie: numbers that differ by less count as equal.
+        tie: sorted numbers that differ by less from the one before count as equal.
 
     Source: Kendall, "The treatment of ties in ranking problems", 1945.
     """
-    a, b = _order(x, tie), _order(y, tie)
-    if a.shape != b.shape:
+    if len(x) != len(y):
         raise InputError(f"rankings of {len(x)} and {len(y)} things do not compare")
-    norm = math.sqrt(float((a**2).sum()) * float((b**2).sum()))
-    return float((a * b).sum()) / norm if norm > 0 else None
+    a, b = _levels(x, tie), _levels(y, tie)
+    if not (a.any() and b.any()):
+        return None
+    return float(stats.kendalltau(a, b).statistic)
 
 
-def _order(x: Sequence[float], tie: float) -> np.ndarray:
-    """Signs of all differences, (n, n)."""
+def _levels(x: Sequence[float], tie: float) -> np.ndarray:
+    """The number of each value's level, from 0, where nearly equal ones share a level."""
     v = np.asarray(x, dtype=float)
-    difference = v[:, None] - v[None, :]
-    signs: np.ndarray = np.sign(difference) * (np.abs(difference) > tie)
-    return signs
+    order = np.argsort(v)
+    levels = np.zeros(len(v), dtype=int)
+    levels[order[1:]] = np.cumsum(np.diff(v[order]) > tie)
+    return levels
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
