@@ -292,7 +292,7 @@ def _sealed_anew(path: Path) -> None:
 def read_certificate(folder: Path) -> object:
     """Read, print and draw nothing: what `recert compare` does with a file."""
     from recert.certificate import load_certificate
-    from recert.cli.common import console_of
+    from recert.consoles import results
     from recert.experiments.comparison import show
     from recert.plots import value_text
 
@@ -303,7 +303,7 @@ def read_certificate(folder: Path) -> object:
     json.dumps(certificate.to_json(), allow_nan=False).encode()
     for bound in certificate.bounds:
         value_text(bound)
-    console = console_of()
+    console = results()
     console.file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     show([path], console=console)
     return certificate

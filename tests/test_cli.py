@@ -368,13 +368,13 @@ def test_usage_errors_have_status_2(run: Run) -> None:
 
 
 def seen(process: subprocess.Popen[bytes], word: bytes, seconds: float) -> bytes:
-    """What a process prints until a word appears, or until it ends or time is up."""
-    assert process.stdout is not None
+    """What a process tells on stderr until a word appears, or until it ends or time is up."""
+    assert process.stderr is not None
     found, deadline = b"", time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
         while word not in found and selector.select(max(0.0, deadline - time.monotonic())):
-            chunk = os.read(process.stdout.fileno(), 4096)
+            chunk = os.read(process.stderr.fileno(), 4096)
             if not chunk:
                 break
             found += chunk

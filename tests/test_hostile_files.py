@@ -29,10 +29,10 @@ import hostile
 from recert import data, files, plots
 from recert.adapters import load_network, pickles, save_network, state_files
 from recert.certificate import load_certificate
-from recert.cli.common import console_of
-from recert.concentration import rounded_up
+from recert.consoles import results
 from recert.errors import FileError, InputError, RecertError
 from recert.experiments import comparison, training_runs
+from recert.numerals import rounded_up
 from recert.posterior import load_posterior
 from recert.schemas import seal
 
@@ -183,7 +183,7 @@ def test_texts_of_certificates_are_shown_as_they_are(tmp_path: Path) -> None:
             bound["title"] = title
 
     path = certificate_with(tmp_path, change)
-    console = console_of()
+    console = results()
     console.file = io.StringIO()
     comparison.show([path, path], console=console, picture=tmp_path / "ladder.png")
     plots.ladder([(load_certificate(path), " ".join(TITLES))], tmp_path / "other.svg")

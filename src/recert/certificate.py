@@ -15,14 +15,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_FLOOR, Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from recert import __version__, files, floats
+from recert import __version__, files
 from recert.choices import Cost
-from recert.concentration import rounded_up
 from recert.errors import FileError, InputError
+from recert.numerals import bound_text, confidence, percent_up
 from recert.schemas import check_certificate, seal
 
 SCHEMA = "recert-certificate-3"
@@ -218,11 +217,7 @@ class Certificate:
         """The statement, and a line per bound: title, kind, value (or its log10 where large)."""
         lines = [self.statement(), ""]
         for bound in self.bounds:
-            value = "-"
-            if bound.log10 is not None:
-                large = bound.log10 >= 3
-                number = rounded_up(bound.log10 if large else bound.value, 1 if large else 4)
-                value = f"10^{number}" if large else number
+            value = bound_text(bound.value, bound.log10)
             lines.append(f"{bound.title:45} {bound.kind:15} {value:>10}")
         return "\n".join(lines)
 
@@ -232,7 +227,7 @@ class Certificate:
         if best is None:
             return "No bound on the menu applies to this network and sample."
         m, unit = int(best.terms.get("units", self.sample["m"])), self.sample["unit"]
-        percent = f"{rounded_up(100 * self.risk_bound, 2)}%"
+        percent = percent_up(self.risk_bound, 2)
         if best.kind != "certificate":
             weak = [row for row in self.rests_on(best) if not row.sound]
             because = "; ".join(f"{row.id}: {row.evidence}" for row in weak) or best.reason
@@ -255,7 +250,7 @@ class Certificate:
         if unit != "sequence":
             whom += ", averaged within a unit and then over units,"
         return (
-            f"With probability at least {_confidence(self.delta)}% over the draw of {m:,} {which} "
+            f"With probability at least {confidence(self.delta)}% over the draw of {m:,} {which} "
             f"(each a {unit}), {whom} is at most {percent} ({best.title}){arithmetic}, provided "
             "that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
         )
@@ -268,7 +263,7 @@ class Certificate:
         best = min(estimates, key=lambda b: b.value)
         lacking = [f"{row.id}: {row.evidence}" for row in self.rests_on(best) if not row.sound]
         return (
-            f" An estimate, not a certificate, is {rounded_up(100 * best.value, 2)}% "
+            f" An estimate, not a certificate, is {percent_up(best.value, 2)} "
             f"({best.title}); what it lacks is {'; '.join(lacking)}."
         )
 
@@ -368,18 +363,6 @@ def _check_value(name: str, log10: float | None, value: float | None) -> None:
         return
     if value <= 0.0 or abs(math.log10(value) - log10) > 1e-6:
         raise InputError(f"not a certificate: the value of {name} is not 10^log10")
-
-
-def _confidence(delta: float) -> str:
-    """100·(1 − δ) rounded down, with as many digits as it takes to stay below 100."""
-    with localcontext(floats.decimals(400)):
-        given = Decimal(repr(delta))
-        exact = 100 * (1 - given)
-        for digits in range(340):
-            found = exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR)
-            if 100 - found <= Decimal("1.01") * 100 * given:
-                break
-        return f"{found:f}"
 
 
 def load_certificate(path: str | Path) -> Certificate:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 import operator
-from decimal import ROUND_CEILING, Decimal, localcontext
 from fractions import Fraction
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recert import floats
 from recert.errors import InputError
 
 Array = NDArray[np.float64]
@@ -280,10 +278,3 @@ def _at_most(most: int | None) -> str:
 def _probability(delta: float) -> None:
     if not 0.0 < delta < 1.0:
         raise InputError(f"delta is {delta}; a failure probability lies strictly between 0 and 1")
-
-
-def rounded_up(value: float, digits: int) -> str:
-    """A number as text with so many decimals, never smaller than it is."""
-    with localcontext(floats.decimals(1200)):  # as many as the largest and the smallest float have
-        exact = Decimal(value)
-        return f"{exact.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_CEILING):f}"

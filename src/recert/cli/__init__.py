@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 __all__ = ["main"]
@@ -16,5 +17,6 @@ def main() -> None:
 
         entry.main()
     except KeyboardInterrupt:
-        print("recert: interrupted; nothing half-written was left", file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):
+            print("recert: interrupted; nothing half-written was left", file=sys.stderr)
         sys.exit(INTERRUPTED)

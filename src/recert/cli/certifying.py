@@ -11,12 +11,13 @@ from recert.cli.common import (
     CapList,
     Options,
     caps_of,
+    check_required,
     check_writable,
-    console_of,
     enforce,
     options_of,
     whole_or_word,
 )
+from recert.consoles import results
 from recert.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def certify(
 
     if holdout_role is not None and holdout_role not in ROLES:
         raise InputError(f"--holdout-role is {holdout_role!r}; use {' or '.join(ROLES)}")
+    check_required(require)
     if out is not None:
         check_writable(out)
     declared: dict[str, Any] = {
@@ -93,16 +95,18 @@ def certify(
         "holdout_role": holdout_role,
         "bounds": "all" if bounds == "all" else [name.strip() for name in bounds.split(",")],
     }
-    console = console_of()
+    console = results()
     if len(models) == 1:
         best = training_runs.certify_saved(models[0], data, delta=delta, **declared)
+        written = _write_one(best, str(models[0]), out)
         _show(best, f"Bounds for {models[0]}", console)
-        _write_one(best, str(models[0]), out, console)
     else:
         joint = training_runs.certify_together(models, data, delta=delta, **declared)
         best = joint.best
+        written = _write_joint(joint, out)
         _show_joint(joint, console)
-        _write_joint(joint, out, console)
+    for path in written:
+        console.print(f"written: {path}", soft_wrap=True)
     enforce(require, best, console)
 
 
@@ -124,20 +128,18 @@ def _show_joint(joint: JointCertificate, console: Console) -> None:
     console.print(tables.best_of(joint.pairs(), joint=True), soft_wrap=True)
 
 
-def _write_one(certificate: Certificate, title: str, out: Path | None, console: Console) -> None:
+def _write_one(certificate: Certificate, title: str, out: Path | None) -> list[Path]:
     from recert import plots
 
     if out is None:
-        return
-    console.print(f"written: {certificate.save(out / 'certificate.json')}", soft_wrap=True)
-    picture = plots.ladder([(certificate, title)], out / "ladder.png")
-    console.print(f"written: {picture}", soft_wrap=True)
+        return []
+    saved = certificate.save(out / "certificate.json")
+    return [saved, plots.ladder([(certificate, title)], out / "ladder.png")]
 
 
-def _write_joint(joint: JointCertificate, out: Path | None, console: Console) -> None:
+def _write_joint(joint: JointCertificate, out: Path | None) -> list[Path]:
     from recert import plots
 
     if out is None:
-        return
-    for path in (*joint.save(out), plots.cells(joint.pairs(), out / "compare.png")):
-        console.print(f"written: {path}", soft_wrap=True)
+        return []
+    return [*joint.save(out), plots.cells(joint.pairs(), out / "compare.png")]

@@ -26,14 +26,6 @@ CapList = Annotated[
 ]
 
 
-def console_of() -> Console:
-    """The terminal, or a wide page where output goes elsewhere."""
-    # What is printed comes from files and paths, in which [red] or :x: are no instructions.
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-    console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=132)
-
-
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
@@ -49,6 +41,12 @@ def check_writable(folder: Path) -> None:
         raise FileError(
             f"cannot write to {folder}: {error.strerror or error}; choose another folder"
         ) from None
+
+
+def check_required(require: float | None) -> None:
+    """Refuse before the work what no error can be."""
+    if require is not None and not 0.0 <= require <= 1.0:
+        raise InputError(f"--require is {require}; an error lies between 0 and 1")
 
 
 def enforce(require: float | None, certificate: Certificate, console: Console) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_writable, console_of, given, options_of
+from recert.cli.common import Options, check_writable, given, options_of
+from recert.consoles import results
 from recert.errors import InputError
 
 
@@ -37,7 +38,7 @@ def compare(
 
     if bool(certificates) == (data is not None):
         raise InputError("compare takes files of certificates, or --data NAME: give one of the two")
-    console = console_of()
+    console = results()
     if data is None:
         comparison.show(certificates or [], console=console, picture=out)
         return

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_writable, console_of, enforce, given, options_of
+from recert.cli.common import Options, check_required, check_writable, enforce, given, options_of
+from recert.consoles import messages, results
 from recert.errors import InputError
 
 
@@ -45,8 +46,9 @@ def compress(
 
     if model is not None and (cell, hidden, units) != (None, None, None):
         raise InputError("MODEL says its cell, units and sample; drop --cell, --hidden, --units")
+    check_required(require)
     check_writable(out)
-    console = console_of()
+    console, told = results(), messages()
     found = compression_runs.compress_and_save(
         data,
         out,
@@ -57,7 +59,7 @@ def compress(
         delta=delta,
         prices=_prices(prices),
         changes=given(cell=cell, d_h=hidden, epochs=epochs),
-        progress=lambda share: console.print(f"{share:.0%} of the trainings done"),
+        progress=lambda share: told.print(f"{share:.0%} of the trainings done"),
     )
     certificate = training_runs.certify_saved(
         found.path,
@@ -66,13 +68,13 @@ def compress(
         delta=delta,
         bounds="all" if bounds == "all" else [name.strip() for name in bounds.split(",")],
     )
-    console.print(tables.ladder(certificate, f"Bounds for {found.path}"))
-    console.print(tables.costs(certificate))
-    console.print(certificate.statement(), soft_wrap=True)
+    saved = certificate.save(out / "certificate.json")
     picture = plots.frontier(
         found.points(), f"Certified error against code length, {data}", out / "frontier.png"
     )
-    saved = certificate.save(out / "certificate.json")
+    console.print(tables.ladder(certificate, f"Bounds for {found.path}"))
+    console.print(tables.costs(certificate))
+    console.print(certificate.statement(), soft_wrap=True)
     written = f"written: {found.path} ({found.best.bytes} bytes), {saved}, {picture}"
     console.print(written, soft_wrap=True)
     enforce(require, certificate, console)

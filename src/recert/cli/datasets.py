@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from recert.cli.common import console_of
+from recert.consoles import results
 
 app = typer.Typer(help="The data sets: list them, or tell about one.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def list_all() -> None:
         table.add_column(column)
     for entry in list_data():
         table.add_row(entry.name, entry.unit, entry.summary)
-    console_of().print(table)
+    results().print(table)
 
 
 @app.command("info")
@@ -29,7 +29,7 @@ def info(name: str) -> None:
     from recert.data import info
 
     entry = info(name)
-    console = console_of()
+    console = results()
     for label in ("name", "summary", "unit", "inputs", "classes", "source"):
         console.print(f"{label:8} {getattr(entry, label)}", soft_wrap=True, markup=False)
     for option, default in entry.options.items():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import os
 import signal
 import sys
 import threading
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
@@ -24,6 +23,7 @@ from recert.cli import (
     training,
     verifying,
 )
+from recert.cli.streams import Stream, sturdy
 from recert.errors import RecertError
 
 INTERRUPTED = 130  # what typer answers to Ctrl-C
@@ -67,7 +67,9 @@ def main() -> None:
     if plain and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        _run()
+        with sturdy() as (out, _):
+            status = _settled(_status(), out)
+        sys.exit(status)
     finally:
         # Once the work is done, nobody has anything to say about Ctrl-C: what is registered last is
         # called first, before what libraries do at their end.
@@ -77,38 +79,41 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _run() -> None:
+def _status() -> int:
+    """Run the command; its exit status."""
     try:
-        status = app(standalone_mode=False) or 0
+        status = int(app(standalone_mode=False) or 0)
         if status == INTERRUPTED:
             raise KeyboardInterrupt
-        sys.stdout.flush()
-        sys.exit(status)
+        return status
     except RecertError as error:
-        _refuse(str(error))
+        return _refused(str(error))
     except USAGE_ERROR as error:
-        _refuse(error.format_message())
+        return _refused(error.format_message())
     except typer.Abort:
         raise KeyboardInterrupt from None
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
-        _refuse(f"{error.strerror or error}{_where(error)}; make room or choose another place")
+        return _refused(
+            f"{error.strerror or error}{_where(error)}; make room or choose another place"
+        )
     except MemoryError:
-        _refuse("there is not enough memory for this; use fewer units or a smaller network")
+        return _refused("there is not enough memory for this; use fewer units or a smaller network")
 
 
-def _refuse(message: str) -> NoReturn:
+def _settled(status: int, out: Stream) -> int:
+    """The status once everything is printed: a lost "yes" is none, a "no" stays one."""
+    out.flush()
+    if status == 0 and out.lost:
+        return _refused(f"cannot print: {out.lost}; files that were asked for are written")
+    return status
+
+
+def _refused(message: str) -> int:
     """The message on one line in printable characters, and status 2; no line for an empty one."""
     line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(message.split()))
     if line:  # without arguments, help was printed instead
         print(f"recert: {line}", file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:  # what could not be printed is not tried again when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(2)
+    return 2
 
 
 def _where(error: OSError) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_writable, console_of, enforce, given, options_of
+from recert.cli.common import Options, check_required, check_writable, enforce, given, options_of
+from recert.consoles import messages, results
 
 
 def pacbayes(
@@ -66,8 +67,9 @@ def pacbayes(
 
     if (data is None) == (posterior is None):
         raise InputError("give the name of a data set, or --posterior FOLDER: one of the two")
+    check_required(require)
     check_writable(out)
-    console = console_of()
+    console, told = results(), messages()
     if data is not None:
         run = gibbs_runs.train_and_save(
             data,
@@ -79,26 +81,27 @@ def pacbayes(
             holdout=holdout,
             changes=given(cell=cell, d_h=hidden, epochs=epochs, share=share, closeness=closeness),
             tried=tried,
-            progress=console.is_terminal,
+            progress=True,
         )
-        console.print(
+        told.print(
             f"{run.prior_units:,} units made the prior, {run.bound_units:,} are left for the "
             f"bound; trained in {run.seconds:.0f} s, written to {run.path}"
         )
-        console.print(f"the rehearsal on the prior's part chose {run.described}")
+        told.print(f"the rehearsal on the prior's part chose {run.described}")
         posterior = run.path
     assert posterior is not None
     certificate = gibbs_runs.certify_saved(
         posterior, delta=delta, repetitions=repetitions, tried=tried
     )
+    saved = certificate.save(out / "certificate.json")
+    picture = plots.ladder([(certificate, str(posterior))], out / "ladder.png")
     console.print(tables.ladder(certificate, f"Bounds for the posterior in {posterior}"))
     console.print(tables.costs(certificate))
     console.print(tables.finite_list(certificate))
     console.print(tables.ledger(certificate))
     console.print(certificate.statement(), soft_wrap=True)
-    console.print(f"written: {certificate.save(out / 'certificate.json')}", soft_wrap=True)
-    picture = plots.ladder([(certificate, str(posterior))], out / "ladder.png")
-    console.print(f"written: {picture}", soft_wrap=True)
+    for path in (saved, picture):
+        console.print(f"written: {path}", soft_wrap=True)
     enforce(require, certificate, console)
 
 
@@ -118,5 +121,5 @@ def ladder(
     check_writable(out)
     experiment.run(
         data, out, options=options_of(option), units=units, seed=seed, delta=delta,
-        console=console_of(),
+        console=results(),
     )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from recert.cli.common import Options, check_writable, console_of, given, options_of
+from recert.cli.common import Options, check_writable, given, options_of
+from recert.consoles import results
 from recert.errors import InputError
 
 
@@ -40,7 +41,7 @@ def reproduce(
     """Reproduce a part of the paper's evaluation; interrupted runs go on where they were."""
     from recert.reproduce.menu import STUDIES, study
 
-    console = console_of()
+    console = results()
     if name == "list":
         for known in STUDIES:
             console.print(f"{known.name}: {known.summary}", soft_wrap=True)

@@ -12,10 +12,10 @@ from recert.cli.common import (
     Options,
     caps_of,
     check_writable,
-    console_of,
     given,
     options_of,
 )
+from recert.consoles import results
 from recert.errors import InputError
 
 
@@ -27,7 +27,7 @@ def demo(
     from recert.experiments.demo import run
 
     check_writable(out)
-    run(out, seed=seed, console=console_of())
+    run(out, seed=seed, console=results())
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
             activation=activation, channels=channels, width=width, epochs=epochs,
         ),
     )  # fmt: skip
-    console = console_of()
+    console = results()
     console.print(f"trained on {run.trained_on:,} units; training error {run.error:.4f}")
     if run.held_error is not None:
         console.print(f"error on the {run.held_back:,} units held back: {run.held_error:.4f}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recert.cli.common import Options, console_of, options_of
+from recert.cli.common import Options, options_of
+from recert.consoles import results
 from recert.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def verify(
             else (held.sequences, held.labels, held.lengths, held.groups),
             initial=initial,
         )
-    console_of().print(str(found), soft_wrap=True, markup=False)
+    results().print(str(found), soft_wrap=True, markup=False)
     if not found:
         raise typer.Exit(1)
 

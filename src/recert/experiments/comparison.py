@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from recert import adapters, plots
+from recert import adapters, consoles, plots
 from recert.certificate import Certificate, load_certificate
-from recert.data import info
+from recert.data import load
 from recert.errors import InputError, RecertError
 from recert.experiments import training_runs
 from recert.report import gates, tables
@@ -56,10 +56,12 @@ def show(files: Sequence[Path], *, console: Console, picture: Path | None = None
         FileError: a file is no certificate, or the picture cannot be written.
     """
     loaded = [(_name(path, files), load_certificate(path)) for path in files]
-    console.print(tables.comparison(loaded))
-    console.print(tables.best_of(loaded), soft_wrap=True)
+    drawn = None
     if picture is not None:
         drawn = plots.ladder([(certificate, name) for name, certificate in loaded], picture)
+    console.print(tables.comparison(loaded))
+    console.print(tables.best_of(loaded), soft_wrap=True)
+    if drawn is not None:
         console.print(f"written: {drawn}", soft_wrap=True)
 
 
@@ -83,14 +85,10 @@ def run(
     Raises:
         InputError: cells repeat or are unknown, the data set is, or a value is out of range.
     """
-    from recert.training import check_cell
-
-    info(data)
-    for cell in cells:
-        check_cell(cell, "tanh")
-        training_runs.recipe_for(data, cell, None, free=free, changes=changes)
     if len(set(cells)) != len(cells):
         raise InputError(f"cells repeat: {', '.join(cells)}; name each once")
+    _check(data, cells, options, changes, free, seed)
+    told = consoles.messages()
     with tempfile.TemporaryDirectory(prefix=".compare-", dir=out) as name:
         work = Path(name)
         entries = [
@@ -100,7 +98,7 @@ def run(
         for done in _finished(entries):
             if done.error is not None:
                 raise done.error
-            console.print(f"{done.cell}: trained in {done.seconds:.0f} s and certified")
+            told.print(f"{done.cell}: trained in {done.seconds:.0f} s and certified")
         loaded = [(cell, load_certificate(work / cell / "certificate.json")) for cell in cells]
         plots.cells(loaded, work / "compare.png")
         reports = _gates(work, data, cells)
@@ -119,6 +117,25 @@ def run(
         soft_wrap=True,
     )
     return dict(loaded)
+
+
+def _check(
+    data: str,
+    cells: Sequence[str],
+    options: dict[str, Any],
+    changes: dict[str, Any],
+    free: bool,
+    seed: int,
+) -> None:
+    """InputError before anything is trained, where some cell cannot be."""
+    from recert.training import check_cell
+    from recert.training.loop import model_of
+
+    for cell in cells:
+        check_cell(cell, "tanh")
+    units = load(data, **training_runs.seeded(data, options, seed))
+    for cell in cells:
+        model_of(units, training_runs.recipe_for(data, cell, None, free=free, changes=changes))
 
 
 def one(entry: Entry) -> Finished:

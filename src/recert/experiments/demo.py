@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from recert import adapters, data, plots
+from recert import adapters, consoles, data, plots
 from recert.certificate import Certificate
-from recert.concentration import rounded_up
 from recert.data import SequenceData
+from recert.numerals import confidence, percent_up, written_up
 from recert.pipeline import Case, conclude, prepare
 from recert.report import horizons, tables
 
@@ -42,28 +42,29 @@ def run(out: Path, *, seed: int = 0, console: Console | None = None) -> list[Out
     """
     from recert.training.recipes import GERMAN_NOUNS_CAPPED, GERMAN_NOUNS_FREE
 
-    console = console or Console()
+    console = console or consoles.results()
     nouns = data.load("german-nouns", seed=seed)
     training, test = nouns.split(TRAINING_UNITS)
-    console.print(
+    consoles.messages().print(
         f"{nouns.m:,} German nouns with one gender; the last {nouns.max_length} letters tell it: "
-        f"{training.m:,} to train on, {test.m:,} held back for checking only.\n"
+        f"{training.m:,} to train on, {test.m:,} held back for checking only."
     )
     plan = (
         ("capped", GERMAN_NOUNS_CAPPED, f"inside ‖U‖ ≤ {_cap(GERMAN_NOUNS_CAPPED)}"),
         ("free", GERMAN_NOUNS_FREE, "trained freely"),
     )
     outcomes = []
-    with _progress(console) as bar:
+    with _progress() as bar:
         for name, recipe, how in plan:
             outcomes.append(_one(name, recipe, how, training, test, seed, bar))
     for (name, *_), outcome in zip(plan, outcomes, strict=True):
         adapters.save_network(outcome.case.network, out / name, meta=outcome.meta)
         outcome.certificate.save(out / name / "certificate.json")
+    _draw(outcomes, out)
+    for outcome in outcomes:
         console.print(tables.ladder(outcome.certificate, outcome.title))
         console.print(tables.finite_list(outcome.certificate), "")
     console.print(tables.ledger(outcomes[0].certificate))
-    _draw(outcomes, out)
     console.print(_explanation(outcomes), soft_wrap=True)
     console.print(
         f"\nWritten to {out}: networks and certificates in capped and free, ladder.png, time.png. "
@@ -106,7 +107,7 @@ def _one(
     )
     certificate = conclude(case)
     norm = next(b for b in certificate.network["blocks"] if b["name"] == "U")["norms"]["spectral"]
-    title = f"Vanilla RNN of {case.network.d_h} units, {how}; ‖U‖ = {norm:.2f}"
+    title = f"Vanilla RNN of {case.network.d_h} units, {how}; ‖U‖ ≤ {written_up(norm, 3)}"
     meta = {
         "data": {"name": training.name, "options": {"seed": seed}},
         "units": training.units,
@@ -122,14 +123,13 @@ def _draw(outcomes: list[Outcome], out: Path) -> None:
     plots.ladder([(o.certificate, o.title) for o in outcomes], out / "ladder.png")
     capped, free = outcomes[0].case, outcomes[1].case
     longest = DRAWN * capped.setting.steps
-    beta = capped.setting.caps["U"].norm
-    beta_free = free.setting.caps["U"].norm
+    beta, beta_free = (written_up(case.setting.caps["U"].norm, 3) for case in (capped, free))
     at_one = horizons.with_recurrent_cap(capped, 1.0)
     panels = [
-        (f"capped, class ‖U‖ ≤ {beta:.2g} (β < 1)", horizons.curves(capped, longest)),
+        (f"capped, class ‖U‖ ≤ {beta} (β < 1)", horizons.curves(capped, longest)),
         ("capped, seen in the class ‖U‖ ≤ 1 (β = 1)",
          horizons.curves(at_one, longest, {"B_U": 1.0})),
-        (f"free, class ‖U‖ ≤ {beta_free:.2f} (β > 1)", horizons.curves(free, longest)),
+        (f"free, class ‖U‖ ≤ {beta_free} (β > 1)", horizons.curves(free, longest)),
     ]  # fmt: skip
     plots.against_time(panels, out / "time.png", longest=longest, marked=capped.setting.steps)
 
@@ -139,16 +139,16 @@ def _explanation(outcomes: list[Outcome]) -> str:
     ball, other = capped["local_ball"], free["local_ball"]
     paper, printed = capped["theorem_2"], capped["printed_theorem_2"]
     held = capped.sample["holdout"]
-    at_most, other_at_most = (rounded_up(100 * bound.value, 1) for bound in (ball, other))
+    at_most, other_at_most = (percent_up(bound.value, 1) for bound in (ball, other))
     return (
-        f"\nWhat you are looking at: with probability at least {1 - capped.delta:.0%} over the "
-        f"draw of the {capped.sample['m']:,} nouns, the capped network is wrong on at most "
-        f"{at_most}% of new nouns (the held-back ones say {held['error']:.1%}), which "
-        f"needs no test set (for every network inside its caps "
-        f"{rounded_up(100 * capped['margin_ball'].value, 1)}%); the paper's Theorem 2 says "
+        "\nWhat you are looking at: with probability at least "
+        f"{confidence(capped.delta)}% over the draw of the {capped.sample['m']:,} nouns, "
+        f"the capped network is wrong on at most {at_most} of new nouns (the held-back ones say "
+        f"{held['error']:.1%}), which needs no test set (for every network inside its caps "
+        f"{percent_up(capped['margin_ball'].value, 1)}); the paper's Theorem 2 says "
         f"{plots.value_text(printed)} as printed and {plots.value_text(paper)} with its constants "
         "and its own range.\n"
-        f"The free network pays for its norms and its size: {other_at_most}%, and in time.png "
+        f"The free network pays for its norms and its size: {other_at_most}, and in time.png "
         "no printed bound outgrows a power of t while β = ‖U‖ is at most 1, but above 1 all of "
         "them save Theorem 2 grow exponentially, which the certificate feels only in a logarithm."
     )
@@ -161,11 +161,10 @@ def _cap(recipe: object) -> str:
     return f"{caps['U']:g}, ‖W‖_col ≤ {caps['W']:g}, ‖V‖ ≤ {caps['V']:g}"
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
+def _progress() -> Progress:
+    return consoles.progress(
         TextColumn("{task.description:22}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        console=console,
     )

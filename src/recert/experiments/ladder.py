@@ -13,9 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from recert import files, plots
+from recert import consoles, files, plots
 from recert.certificate import Certificate
 from recert.experiments import compression_runs, gibbs_runs, training_runs
+from recert.numerals import written_up
 from recert.plots import Rung, value_text
 
 # From top to bottom: bound, and what it is called here.
@@ -41,7 +42,7 @@ FRONTIER = (*compression_runs.PRICES, 6.0, 12.0)
 
 @dataclass(frozen=True)
 class Training:
-    """What the three trainings have in common: data, folder, seed, δ, and where to print."""
+    """What the three trainings have in common: data, folder, seed, δ."""
 
     name: str
     out: Path
@@ -49,7 +50,6 @@ class Training:
     units: int | None
     seed: int
     delta: float
-    console: Console
 
 
 def run(
@@ -73,8 +73,8 @@ def run(
         delta: of each certificate.
         console: where to print.
     """
-    console, options = console or Console(), dict(options or {})
-    what = Training(name, out, options, units, seed, delta, console)
+    console, options = console or consoles.results(), dict(options or {})
+    what = Training(name, out, options, units, seed, delta)
     network, program, gibbs = _network(what), _program(what), _gibbs(what)
     error = _error(network)
     rungs = [Rung(label, network[key], error) for key, label in OF_NETWORK]
@@ -85,7 +85,7 @@ def run(
         rungs.append(Rung(label, gibbs[key], None if key == "majority_vote" else _error(gibbs)))
     rungs.append(Rung("held-out limit (for checking)", network["held_out"], error))
     rungs = [rung for rung in rungs if rung.bound.log10 is not None]
-    title = f"{name}: {network.sample['m']:,} units, each bound at δ = {delta:g}"
+    title = f"{name}: {network.sample['m']:,} units, each bound at δ = {written_up(delta, 3)}"
     picture = plots.rungs(rungs, title, out / "ladder.png")
     table = files.write_text(out / "ladder.md", markdown(rungs))
     console.print(markdown(rungs), markup=False)
@@ -108,7 +108,7 @@ def _error(certificate: Certificate) -> float | None:
 
 
 def _network(what: Training) -> Certificate:
-    what.console.print("a network:")
+    consoles.messages().print("a network:")
     out = what.out / "network"
     training_runs.train_and_save(
         what.name, out, options=what.options, caps=None, free=False, units=what.units,
@@ -118,7 +118,7 @@ def _network(what: Training) -> Certificate:
 
 
 def _program(what: Training) -> Certificate:
-    what.console.print("a network as a file:")
+    consoles.messages().print("a network as a file:")
     out = what.out / "compressed"
     found = compression_runs.compress_and_save(
         what.name, out, options=what.options, units=what.units, seed=what.seed, delta=what.delta,
@@ -133,7 +133,7 @@ def _program(what: Training) -> Certificate:
 
 
 def _gibbs(what: Training) -> Certificate:
-    what.console.print("a posterior over networks:")
+    consoles.messages().print("a posterior over networks:")
     out = what.out / "posterior"
     gibbs_runs.train_and_save(
         what.name, out, options=what.options, units=what.units, seed=what.seed, delta=what.delta

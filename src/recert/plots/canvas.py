@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recert import files
-from recert.concentration import rounded_up
 from recert.errors import InputError
+from recert.numerals import bound_text
 
 if TYPE_CHECKING:
     from recert.certificate import Bound
@@ -21,13 +21,7 @@ TALLEST = 1e12
 
 def value_text(bound: Bound) -> str:
     """A bound for people, rounded up: 0.3714, or 10^7.3 where large; '—' when not applicable."""
-    if bound.log10 is None:
-        return "—"
-    if bound.log10 < 3:
-        return rounded_up(bound.value, 4 if bound.value < 10 else 1)
-    if bound.log10 < 1e5:
-        return f"10^{rounded_up(bound.log10, 1)}"
-    return f"10^{bound.log10 * 1.001:.3g}"
+    return bound_text(bound.value, bound.log10)
 
 
 def plain(text: str) -> str:

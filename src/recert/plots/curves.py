@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recert.numerals import rounded_up
 from recert.plots.canvas import pyplot, save
 
 
@@ -145,7 +146,7 @@ def frontier(points: Sequence[CodePoint], title: str, path: str | Path) -> Path:
     errors = [p.training_error for p in ordered]
     axis.plot(sizes, errors, "^:", color="#555555", label="training error")
     axis.annotate(
-        f"{best.certified:.4f} at {best.bytes} bytes",
+        f"{rounded_up(best.certified, 4)} at {best.bytes} bytes",
         (best.bytes, best.certified),
         textcoords="offset points",
         xytext=(-12, 14),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recert.concentration import rounded_up
 from recert.errors import InputError
+from recert.numerals import rounded_up
 from recert.plots.canvas import COLOURS, TALLEST, plain, pyplot, save, value_text
 
 if TYPE_CHECKING:

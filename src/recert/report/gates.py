@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from recert.caps import Caps
-from recert.concentration import rounded_up
 from recert.errors import InputError
 from recert.gates import Direction, Gates, classwide_gates, measured_gates, printed_gates
 from recert.network import Network
+from recert.numerals import rounded_up
 from recert.rates import Rates, rates
 from recert.sample import Batch
 

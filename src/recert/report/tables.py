@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from recert.certificate import Bound, Certificate
 from recert.choices import Cost, total_nats
-from recert.concentration import rounded_up
+from recert.numerals import confidence, rounded_up, significant_up, written_up
 from recert.plots import value_text
 
 STYLES = {"certificate": "green", "estimate": "yellow", "order": "dim", "not applicable": "dim"}
@@ -55,7 +54,7 @@ def costs(certificate: Certificate) -> Table:
         if bound.delta is None or bound.kind not in ("certificate", "estimate"):
             continue
         table.add_row(
-            bound.title, f"{bound.delta:.3g}", f"{total_nats(bound.cost):.1f}",
+            bound.title, written_up(bound.delta, 3), rounded_up(total_nats(bound.cost), 1),
             choices_text(bound.cost), style="bold" if bound is certificate.best else "",
         )  # fmt: skip
     return table
@@ -71,7 +70,7 @@ def choices_text(rows: Sequence[Cost]) -> str:
         name = f"{same[0].what} = {same[0].value:.4g}"
         if len(same) > 1:
             name = f"{kind} of " + " ".join(row.what.partition(" of ")[2] for row in same)
-        parts.append(f"{name} ({total_nats(same):.1f})")
+        parts.append(f"{name} ({rounded_up(total_nats(same), 1)})")
     return ", ".join(parts) or "none"
 
 
@@ -130,7 +129,7 @@ def finite_list(certificate: Certificate) -> Group:
     row = min(found, key=lambda row: row.value)
     verdict = "trivial: no better than calling every unseen unit wrong"
     if not row.trivial:
-        verdict = f"below the trivial {row.threshold:.4f}"
+        verdict = f"below the trivial {rounded_up(row.threshold, 4)}"
     return Group(
         Text(
             f"Regarded instead as a sample without replacement from a list of "
@@ -192,7 +191,7 @@ def best_of(
     if paid:
         return Text(
             f"{line} Each network paid for being one of {len(certificates)}, so all these "
-            f"statements hold together with probability at least {1 - certificate.delta:g}."
+            f"statements hold together with probability at least {confidence(certificate.delta)}%."
         )
     found = [c for _, c in certificates]
     return Text(f"{line} {together(found) if joint else apart(found)}")
@@ -208,30 +207,24 @@ def apart(certificates: Sequence[Certificate]) -> str:
         )
     return (
         f"Each of these {n} statements holds by itself at its own δ. All at once, and so the best "
-        f"chosen after looking, they hold with a failure probability of {_digits_up(total)}, the "
-        "sum; recert certify A B … makes them hold together at one δ."
+        f"chosen after looking, they hold with a failure probability of "
+        f"{significant_up(total, 4)}, the sum; recert certify A B … makes them hold together at "
+        "one δ."
     )
 
 
 def together(certificates: Sequence[Certificate]) -> str:
     """What may be said of networks that were certified together."""
+    total = significant_up(_total_delta(certificates), 4)
     return (
         f"Certified together: all {len(certificates)} statements hold at once with a failure "
-        f"probability of {_digits_up(_total_delta(certificates))}, so the best may be chosen."
+        f"probability of {total}, so the best may be chosen."
     )
 
 
 def _total_delta(certificates: Sequence[Certificate]) -> Fraction:
     """The sum, of the numbers as they are written."""
     return sum((Fraction(repr(c.delta)) for c in certificates), Fraction(0))
-
-
-def _digits_up(value: Fraction) -> str:
-    """A positive number with four significant digits, never smaller than it is."""
-    with localcontext() as context:
-        context.prec, context.rounding = 4, ROUND_CEILING
-        found = Decimal(value.numerator) / Decimal(value.denominator)
-    return f"{found.normalize():f}"
 
 
 def cell_text(network: Mapping[str, Any]) -> str:

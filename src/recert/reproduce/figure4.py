@@ -17,8 +17,8 @@ from rich.progress import Progress
 
 from recert import orders, plots, printed
 from recert.certificate import Certificate
-from recert.concentration import rounded_up
 from recert.data import text, wikipedia
+from recert.numerals import rounded_up
 from recert.pipeline import certify
 from recert.reproduce import figure4_data
 from recert.reproduce.figure4_claims import PAPER, claims

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from recert.concentration import rounded_up
 from recert.logspace import log_S
+from recert.numerals import rounded_up
 from recert.reproduce.study import Claim, Result
 from recert.reproduce.words import ranged
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from recert import __version__, files
+from recert import __version__, consoles, files
 from recert.errors import FileError, InputError
 from recert.plots.canvas import pyplot
 from recert.reproduce.study import Cell, Claim, Conclusion, Request, Result, Study
@@ -41,13 +41,13 @@ def run(study: Study, request: Request, *, console: Console | None = None) -> Co
         FileError: a file cannot be read or written.
         MissingDependencyError: an optional library is needed and absent.
     """
-    console = console or Console()
+    console = console or consoles.results()
     pyplot()  # missing libraries are reported before the work, not after it
     _check_folder(request)
     with _device(study, request) as (device, machine):
         cells = [cell.on(device) for cell in study.cells(request)]
         files.write_text(request.out / "command.txt", request.command + "\n")
-        results = _done(cells, request.out / "cells", console)
+        results = _done(cells, request.out / "cells")
     conclusion = study.conclude(request, results)
     pictures = [conclusion.draw(request.out / f"{study.name}{suffix}").name for suffix in PICTURES]
     _write_json(request, machine, cells, results, conclusion, pictures)
@@ -112,11 +112,11 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _done(cells: Sequence[Cell], folder: Path, console: Console) -> list[Result]:
+def _done(cells: Sequence[Cell], folder: Path) -> list[Result]:
     """Every cell's result, from its file or by doing it."""
     results = []
     reused = 0
-    with _progress(console) as progress:
+    with _progress() as progress:
         task = progress.add_task("cells of work", total=len(cells))
         for cell in cells:
             progress.update(task, description=cell.title)
@@ -126,7 +126,8 @@ def _done(cells: Sequence[Cell], folder: Path, console: Console) -> list[Result]
             progress.advance(task)
         progress.update(task, description="cells of work")
     if reused:
-        console.print(f"{reused} of {len(cells)} cells were done before and are used again")
+        told = consoles.messages()
+        told.print(f"{reused} of {len(cells)} cells were done before and are used again")
     return results
 
 
@@ -209,11 +210,10 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
+def _progress() -> Progress:
+    return consoles.progress(
         TextColumn("{task.description:34}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
     )

@@ -14,6 +14,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from recert import consoles
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.training import devices
@@ -296,6 +297,6 @@ def progress_bar(progress: Progress | bool) -> Any:
         return nullcontext(progress)
     if not progress:
         return nullcontext(None)
-    return Progress(
+    return consoles.progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )
