@@ -529,7 +529,7 @@ def test_missing_files(tmp_path, saved):
     saved.with_suffix(".json").unlink()
     with pytest.raises(FileError, match="description"):
         load_network(saved)
-    with pytest.raises(FileError, match="need a description"):
+    with pytest.raises(FileError, match="has no description; write"):
         load_description(saved)
 
 

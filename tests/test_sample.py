@@ -13,7 +13,8 @@ import pytest
 import recert
 from recert.digests import SampleDigest
 from recert.errors import FileError, InputError, RecertError, UnsupportedModelError
-from recert.sample import Enforced, Reading, Sample, scale_into_ball
+from recert.sample import Enforced, Reading, Sample
+from recert.vectors import scale_into_ball
 
 rng = np.random.default_rng(0)
 X = rng.integers(0, 4, (20, 4))
@@ -97,17 +98,17 @@ TOKENS = {
     ),
     "token of another sign": ((with_value(X, (5, 2), -7, int), Y), {}, "-7"),
     "token inside padding": ((with_value(X, (5, 1), -1, int), Y), {}, "sequence 5"),
-    "fractional tokens": ((X + 0.5, Y), {}, "whole"),
-    "NaN tokens": ((with_value(X, (0, 0), math.nan), Y), {}, "whole"),
+    "fractional tokens": ((X + 0.5, Y), {}, "3.5", "no token", "x[..., None]"),
+    "NaN tokens": ((with_value(X, (0, 0), math.nan), Y), {}, "nan", "no token"),
     "infinite tokens": ((with_value(X, (0, 0), math.inf), Y), {}, ""),
-    "huge tokens": ((with_value(X, (0, 0), 2**64 - 1, np.uint64), Y), {}, "token"),
+    "huge tokens": ((with_value(X, (0, 0), 2**64 - 1, np.uint64), Y), {}, str(2**64 - 1)),
     "reals for tokens": ((REAL_X, Y), {}, "tokens"),
     "one sequence": ((X[0], Y), {}, "shape"),
     "a number": ((3, 1), {}, "shape"),
-    "text": ((np.array([["a", "b"]] * 20), Y), {}, "not numbers"),
-    "a string": (("abcd", Y), {}, "not numbers"),
-    "complex": ((X + 0j, Y), {}, "not numbers"),
-    "objects": ((np.array([[None, 1]] * 20, dtype=object), Y), {}, "not numbers"),
+    "text": ((np.array([["a", "b"]] * 20), Y), {}, "texts"),
+    "a string": (("abcd", Y), {}, "texts"),
+    "complex": ((X + 0j, Y), {}, "complex"),
+    "objects": ((np.array([[None, 1]] * 20, dtype=object), Y), {}, "Python objects"),
     "ragged": (([[0, 1], [1]] * 10, Y), {}, "ragged", "pad"),
     "None": ((None, Y), {}, ""),
     "label too large": ((X, with_value(Y, 7, 2, int)), {}, "label 2", "sequence 7", "0..1"),
@@ -192,7 +193,7 @@ REALS = {
     "infinite": ((with_value(REAL_X, (6, 1, 0), -math.inf), Y), {}, "sequence 6"),
     "other dimension": ((np.ones((20, 4, 3)), Y), {}, "(20, 4, 3)"),
     "tokens": ((X, Y), {}, "vectors"),
-    "complex": ((REAL_X + 0j, Y), {}, "not numbers"),
+    "complex": ((REAL_X + 0j, Y), {}, "complex"),
     "norm overflows": ((np.full((20, 4, 2), 1.7e308), Y), {}, ""),
     "bound 0": ((REAL_X, Y), {"input_bound": 0}, "input_bound"),
     "bound negative": ((REAL_X, Y), {"input_bound": -1.0}, "input_bound"),

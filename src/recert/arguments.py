@@ -13,15 +13,23 @@ LARGEST = 2**53
 
 def number(name: str, value: Any, remedy: str) -> float:
     """A finite real number as a float; InputError otherwise."""
-    if isinstance(value, (bool, str, bytes)):
-        raise InputError(f"{name} is {value!r}; {remedy}")
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {short(value)}; {remedy}") from None
-    if not math.isfinite(found):
-        raise InputError(f"{name} is {value}; {remedy}")
-    return found
+    if _is_one(value):
+        try:
+            found = float(value)
+        except Exception:  # whatever a stranger's __float__ raises
+            found = math.nan
+        if math.isfinite(found):
+            return found
+    raise InputError(f"{name} is {short(value)}; {remedy}")
+
+
+def _is_one(value: Any) -> bool:
+    """Whether this may be one real number: no text, truth value, complex number or array."""
+    if isinstance(value, (bool, str, bytes, bytearray, complex)):
+        return False
+    if getattr(value, "ndim", None) not in (None, 0):
+        return False
+    return not any(word in str(getattr(value, "dtype", "")) for word in ("bool", "complex"))
 
 
 def probability(name: str, value: Any) -> float:
@@ -45,12 +53,12 @@ def positive(name: str, value: Any, *, low: float = 1e-250, high: float = 1e250)
 def whole(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number, at least ``least``."""
     remedy = f"it must be a whole number, at least {least}"
-    if isinstance(value, bool):
-        raise InputError(f"{name} is {value}; {remedy}")
     try:
-        found = operator.index(value)
-    except TypeError:
-        raise InputError(f"{name} is {short(value)}; {remedy}") from None
+        found = operator.index(value) if _is_one(value) else None
+    except Exception:  # whatever a stranger's __index__ raises
+        found = None
+    if found is None:
+        raise InputError(f"{name} is {short(value)}; {remedy}")
     if not least <= found <= LARGEST:
         raise InputError(f"{name} is {short(found)}; {remedy}, and below 2^53")
     return found
@@ -62,4 +70,6 @@ def short(value: Any) -> str:
         text = " ".join(repr(value).split())
     except ValueError:  # Python does not write numbers of over 4300 digits
         text = "a number of thousands of digits"
+    except Exception:  # whatever a stranger's __repr__ raises
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -35,8 +35,11 @@ class Cap:
             if what != "norm" and value is None:
                 continue
             remedy = "it must be finite and >= 0"
-            if arguments.number(f"cap on the {what}", value, remedy) < 0:
+            found = arguments.number(f"cap on the {what}", value, remedy)
+            if found < 0:
                 raise InputError(f"cap on the {what} is {value}; {remedy}")
+            # A float32 would make float32 of whatever it is multiplied with.
+            object.__setattr__(self, what, found)
 
 
 Caps = Mapping[str, Cap] | Mapping[str, float] | Mapping[str, Cap | float]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import adapters, arguments, compression, floats, ledger
+from recert import adapters, arguments, arrays, compression, floats, ledger
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption
 from recert.choices import Cost, FiniteChoice
@@ -28,7 +28,7 @@ from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.predict import Predictor, check_reading, network_predictor
 from recert.recurrence import between, shifted_between, shifted_within, within
-from recert.sample import At, Enforced, Reading, Sample, groups_digest
+from recert.sample import At, Enforced, Reading, Sample, groups_digest, unit_numbers
 from recert.theorems import Setting
 
 # Gates are reported on this many sequences.
@@ -80,6 +80,7 @@ class Declared:
         return replace(
             self,
             delta=arguments.probability("delta", self.delta),
+            input_bound=_radius(self.input_bound),
             margin=None if margin is None else arguments.positive("margin", margin),
             tried=arguments.whole("tried", self.tried),
             encoding=_encoding(self.encoding),
@@ -137,6 +138,10 @@ def prepare(model: Any, sequences: Any, labels: Any = None, **declared: Any) -> 
 def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case:
     """As ``prepare``, from declarations in one value."""
     declared = declared.checked()
+    if labels is not None:
+        sequences, labels = arrays.numbers(sequences, "sequences"), arrays.numbers(labels, "labels")
+    if declared.lengths is not None:
+        declared = replace(declared, lengths=arrays.numbers(declared.lengths, "lengths"))
     shown, sequences = _peek(sequences, labels)
     subject = _subject(model, shown, declared)
     network = subject.network
@@ -244,6 +249,13 @@ def _reader(opened: Callable[[], Sample], labels: Any) -> Callable[[], Sample] |
     return None if labels is None else opened
 
 
+def _radius(given: Any) -> float | Enforced | None:
+    """An input bound as a plain float, whatever number it came as."""
+    if isinstance(given, Enforced):
+        return Enforced(arguments.positive("input_bound", given.value))
+    return None if given is None else arguments.positive("input_bound", given)
+
+
 def _encoding(encoding: Any) -> str | int:
     if isinstance(encoding, str) and encoding in ("fixed", "learnt"):
         return encoding
@@ -265,10 +277,7 @@ def _reading(network: Network, declared: Declared) -> Reading:
         if max_length is not None and max_length < at:
             raise InputError(f"at is step {at}, beyond max_length = {max_length}")
         max_length = at
-    radius = input_bound.value if isinstance(input_bound, Enforced) else input_bound
-    if radius is not None:
-        radius = arguments.positive("input_bound", radius)
-    enforce = radius if isinstance(input_bound, Enforced) else None
+    enforce = input_bound.value if isinstance(input_bound, Enforced) else None
     return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)
 
 
@@ -284,15 +293,15 @@ def _draws_row(declared: Declared, network: Network, sample: Sample) -> Assumpti
     return ledger.draws_row(
         declared.draws,
         within(sample.prints),
-        shifted_within(sample.anchors, _units(declared.groups)),
+        shifted_within(sample.anchors, _units(declared.groups, len(sample.prints))),
         population=declared.population,
         discrete=network.input_kind == "onehot",
     )
 
 
-def _units(groups: Any) -> NDArray[np.int64] | None:
+def _units(groups: Any, sequences: int) -> NDArray[np.int64] | None:
     """The unit of every sequence; groups were checked when margins were taken."""
-    return None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    return None if groups is None else unit_numbers(groups, sequences)
 
 
 def _held_out(

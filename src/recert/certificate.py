@@ -300,7 +300,12 @@ class Certificate:
         return plain | {"seal": seal(plain)}
 
     def save(self, path: str | Path) -> Path:
-        """Write JSON to ``path``, through a temporary name. FileError if it cannot be written."""
+        """Write JSON to ``path``, through a temporary name.
+
+        Raises:
+            FileError: it cannot be written, or a network's description stands there.
+        """
+        files.spare_description(path)
         text = json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
         return files.write_text(path, text + "\n")
 

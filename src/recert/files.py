@@ -160,6 +160,31 @@ def read_json(path: str | Path, largest: int = LARGEST_JSON, *, printable: bool 
         raise FileError(f"{path} is not valid JSON ({error}); it may be truncated") from None
 
 
+def is_certificate(path: str | Path) -> bool:
+    """Whether a certificate stands here, whole or not."""
+    return str(_peeked(path).get("schema", "")).startswith("recert-certificate")
+
+
+def spare_description(path: str | Path) -> None:
+    """FileError where a network's description, or a program's record, would be written over."""
+    found = _peeked(path)
+    record = Path(path).with_suffix(".rcz").exists() and "data" in found
+    if str(found.get("format", "")).startswith("recert-") or record:
+        raise FileError(
+            f"cannot write {path}: the description of a network stands there; choose another name, "
+            "such as certificate.json"
+        )
+
+
+def _peeked(path: str | Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is none."""
+    try:
+        found = read_json(path)
+    except FileError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def parse_json(raw: bytes) -> Any:
     """A value of strict JSON: distinct keys, numbers that float64 holds, texts that UTF-8 holds.
 

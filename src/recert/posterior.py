@@ -67,8 +67,11 @@ class Prior:
     def __post_init__(self) -> None:
         if not isinstance(self.centre, Network):
             raise InputError("the prior's centre is not a Network; pass the network w_0")
-        arguments.whole("units of the prior", self.units)
-        arguments.positive("scale of the prior", self.scale, low=1e-20, high=1e20)
+        # Plain numbers: a float32 would make float32 of whatever it is multiplied with.
+        units = arguments.whole("units of the prior", self.units)
+        scale = arguments.positive("scale of the prior", self.scale, low=1e-20, high=1e20)
+        object.__setattr__(self, "units", units)
+        object.__setattr__(self, "scale", scale)
         if not (isinstance(self.digest, str) and re.fullmatch("[0-9a-f]{64}", self.digest)):
             raise InputError("digest of the prior's units is not 64 hexadecimal digits")
         if self.index is not None and not (
@@ -78,7 +81,8 @@ class Prior:
         ):
             raise InputError(f"index of the prior's scale is {self.index!r}; use a whole number")
         if self.temperature is not None:
-            arguments.positive("temperature", self.temperature, low=1e-9, high=1e3)
+            temperature = arguments.positive("temperature", self.temperature, low=1e-9, high=1e3)
+            object.__setattr__(self, "temperature", temperature)
 
     @property
     def s_0(self) -> float:

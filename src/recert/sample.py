@@ -15,12 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recert import arrays
 from recert.digests import SampleDigest, units_digest
 from recert.errors import InputError
 from recert.recurrence import anchors, fingerprints
+from recert.vectors import largest_norm, scale_into_ball
 
 At = Literal["last", "average"] | int
 BATCH = 8192
+# Labels of so few sequences may look one-hot by chance.
+FEW = 32
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,8 @@ class Sample:
             if hasattr(sequences, "shape") or isinstance(sequences, (str, bytes)):
                 raise InputError("labels are missing; pass one class per sequence (or per step)")
             return ((*batch, None)[:3] for batch in sequences)
-        x, y = _array(sequences, self.what), _array(labels, "labels")
-        n = None if lengths is None else _array(lengths, "lengths")
+        x, y = arrays.numbers(sequences, self.what), arrays.numbers(labels, "labels")
+        n = None if lengths is None else arrays.numbers(lengths, "lengths")
         if x.ndim < 2:
             raise InputError(
                 f"{self.what} have shape {x.shape}; expected (m, T) tokens or (m, T, d_x) vectors"
@@ -143,8 +147,8 @@ class Sample:
         """Batches in order, unchecked; for those who check them elsewhere (on other cores)."""
         start = 0
         for x, y, n in self._source:
-            raw = Raw(_array(x, self.what), _array(y, "labels"), n, start)
-            if raw.x.ndim < 2 or len(raw.x) != len(raw.y):
+            raw = Raw(arrays.numbers(x, self.what), arrays.numbers(y, "labels"), n, start)
+            if raw.x.ndim < 2 or raw.y.ndim == 0 or len(raw.x) != len(raw.y):
                 raise InputError(
                     f"{self.what} have shape {raw.x.shape} and labels {raw.y.shape}; expected "
                     "(m, T) tokens or (m, T, d_x) vectors, and one label (or row of them) each"
@@ -186,10 +190,13 @@ class Sample:
     def check(self, raw: Raw) -> Checked:
         """Validate a batch and cut it to the horizon; changes nothing here."""
         x, start = raw.x, raw.start
-        rank = 2 if self.reading.input_kind == "onehot" else 3
+        rank, d_x = 2 if self.reading.input_kind == "onehot" else 3, self.reading.d_x
+        if rank == 2:
+            arrays.refuse_fractions(x, self.what)
         if x.ndim != rank or (rank == 3 and x.shape[2] != self.reading.d_x):
-            wanted = "(m, T) integer tokens" if rank == 2 else f"(m, T, {self.reading.d_x}) vectors"
-            raise InputError(f"{self.what} have shape {x.shape}; this network reads {wanted}")
+            raise InputError(
+                f"{self.what} have shape {x.shape}; this network reads {wanted(rank, d_x, x.ndim)}"
+            )
         if x.shape[1] == 0:
             raise InputError(f"{self.what} have T = 0 steps; sequences need at least one step")
         lengths, width = self._lengths(x, raw.lengths, start), x.shape[1]
@@ -214,9 +221,7 @@ class Sample:
         if n is None:
             lengths = self._until_padding(x, start)
         else:
-            lengths = _integers(_array(n, "lengths"), "lengths")
-            if lengths.shape != (len(x),):
-                raise InputError(f"lengths have shape {lengths.shape}; give one per sequence")
+            lengths = step_counts(arrays.numbers(n, "lengths"), len(x))
         bad = np.flatnonzero((lengths < 1) | (lengths > x.shape[1]))
         if bad.size:
             i = int(bad[0])
@@ -244,7 +249,7 @@ class Sample:
         return lengths
 
     def _tokens(self, x: NDArray[Any], valid: NDArray[np.bool_], start: int) -> NDArray[np.int64]:
-        tokens = _integers(x, self.what)
+        tokens = arrays.whole(x, self.what)
         if valid.all() and tokens.min() >= 0 and tokens.max() < self.reading.d_x:
             return tokens
         bad = np.argwhere(valid & ((tokens < 0) | (tokens >= self.reading.d_x)))
@@ -265,7 +270,7 @@ class Sample:
         masked = x if valid.all() else np.where(valid[:, :, None], x, x.dtype.type(0))
         if self.reading.enforce is not None:
             masked = scale_into_ball(masked, self.reading.enforce)
-        largest = _largest_norm(masked.reshape(-1, x.shape[2]), self.largest_norm)
+        largest = largest_norm(masked.reshape(-1, x.shape[2]), self.largest_norm)
         if not math.isfinite(largest):
             self._refuse_infinite(masked, start)
         return masked, largest
@@ -278,6 +283,22 @@ class Sample:
             )
         raise InputError(f"{self.what} hold inputs whose norm overflows; scale them down")
 
+    def _refuse_onehot(self, labels: NDArray[np.int64], width: int) -> None:
+        """InputError for one-hot labels (m, K), unless they may be labels of steps.
+
+        With K = T they may be either, and reading a step would give labels 0 and 1.
+        """
+        K = self.reading.K
+        if labels.ndim != 2 or labels.shape[1] != K:
+            return
+        if width == K and (self.reading.at == "average" or len(labels) < FEW):
+            return
+        if bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all()):
+            raise InputError(
+                f"labels of shape {labels.shape} are one-hot rows; pass labels.argmax(axis=1), or "
+                "the labels (m,) of the step that is read"
+            )
+
     def _labels(
         self,
         y: NDArray[Any],
@@ -286,15 +307,19 @@ class Sample:
         start: int,
         width: int,
     ) -> NDArray[np.int64]:
-        labels = _integers(y, "labels")
+        labels = arrays.whole(y, "labels")
         at = self.reading.at
         if labels.ndim == 2 and labels.shape[1] == width:
             labels = labels[:, : valid.shape[1]]
+        self._refuse_onehot(labels, width)
         if labels.shape not in {(len(valid),), valid.shape} or (
             at == "average" and labels.ndim == 1
         ):
-            wanted = "(m, T)" if at == "average" else "(m,) or (m, T)"
-            raise InputError(f"labels have shape {labels.shape}; with at={at!r} expected {wanted}")
+            expected = "(m, T)" if at == "average" else "(m,) or (m, T)"
+            column = "; pass labels[:, 0]" if labels.shape == (len(valid), 1) else ""
+            raise InputError(
+                f"labels have shape {labels.shape}; with at={at!r} expected {expected}{column}"
+            )
         if isinstance(at, int) and (lengths < at).any():
             short = int(np.argmax(lengths < at))
             raise InputError(
@@ -315,47 +340,21 @@ class Sample:
         return np.where(used, labels, 0)
 
 
-def _largest_norm(x: NDArray[Any], known: float) -> float:
-    """The largest Euclidean norm of the rows (n, d), rounded up, where it may exceed ``known``.
-
-    Rows are first ranked in their own precision; only those near the top are done in float64.
-    """
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        rough = np.sqrt(np.einsum("nd,nd->n", x, x))
-        top = float(rough.max())
-        margin = 1.0 - 4 * (x.shape[1] + 4) * float(np.finfo(x.dtype).eps)
-        if 1e-15 < top < known * margin:
-            return known
-        usable = 1e-15 < top < math.inf and margin > 0
-        near = np.asarray(x[rough >= top * margin] if usable else x, dtype=np.float64)
-        largest = float(np.abs(near).max())
-        if largest == 0.0 or not math.isfinite(largest):
-            return largest
-        exact = largest * float(np.sqrt(np.square(near / largest).sum(axis=1).max()))
-    return exact * (1.0 + (x.shape[1] + 6) * 2.0**-52)
+def wanted(rank: int, d_x: int, given: int) -> str:
+    """What sequences a network reads, for one that was given arrays with so many axes."""
+    if rank == 2:
+        return "(m, T) integer tokens"
+    axis = "; add an axis, x[..., None]" if given == 2 and d_x == 1 else ""
+    return f"(m, T, {d_x}) vectors{axis}"
 
 
-def scale_into_ball(x: NDArray[Any], radius: float) -> NDArray[np.float64]:
-    """Vectors along the last axis in float64, scaled to norm at most ``radius``."""
-    wide = x.astype(np.float64)
-    norms = np.sqrt(np.square(wide).sum(axis=-1, keepdims=True))
-    if not np.isfinite(norms).all():
-        return wide
-    factor = np.minimum(1.0, radius * (1.0 - 1e-12) / np.maximum(norms, 1e-300))
-    return wide * factor
-
-
-def _array(value: Any, what: str) -> NDArray[Any]:
-    """Numpy view of a numpy or torch array; InputError for anything that is not one."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise InputError(f"{what} are ragged; pad them and pass lengths") from None
-    if array.dtype == object or array.dtype.kind not in "biuf":
-        raise InputError(f"{what} are not numbers (dtype {array.dtype}); pass a numeric array")
-    return array
+def step_counts(given: NDArray[Any], m: int) -> NDArray[np.int64]:
+    """Lengths (m,); InputError for masks, which are often taken for them."""
+    if given.dtype.kind == "b" and given.size:
+        raise InputError("lengths are true or false; pass numbers of steps, mask.sum(axis=1)")
+    if given.shape != (m,):
+        raise InputError(f"lengths have shape {given.shape} for {m} sequences; give one each")
+    return arrays.whole(given, "lengths")
 
 
 def unit_numbers(groups: Any, sequences: int) -> NDArray[np.int64]:
@@ -366,13 +365,13 @@ def unit_numbers(groups: Any, sequences: int) -> NDArray[np.int64]:
     """
     if groups is None:
         return np.arange(sequences, dtype=np.int64)
-    ids = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
-    if ids.shape != (sequences,):
-        raise InputError(f"groups have shape {ids.shape} for {sequences} sequences; give one each")
+    ids = arrays.ids(groups, sequences)
     try:
         _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     except TypeError:
-        raise InputError("groups mix types; use integers, or text, for all") from None
+        raise InputError(
+            "groups are of several types, or cannot be sorted; use integers, or texts, for all"
+        ) from None
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     found: NDArray[np.int64] = rank[inverse]
@@ -382,12 +381,3 @@ def unit_numbers(groups: Any, sequences: int) -> NDArray[np.int64]:
 def groups_digest(groups: Any, sequences: int) -> str | None:
     """SHA-256 of which sequences are one unit; None where each is its own."""
     return None if groups is None else units_digest(unit_numbers(groups, sequences))
-
-
-def _integers(array: NDArray[Any], what: str) -> NDArray[np.int64]:
-    if array.dtype.kind == "f":
-        whole = np.isfinite(array).all() and np.array_equal(array, np.floor(array))
-        if not whole or np.abs(array).max(initial=0.0) > 2.0**53:
-            raise InputError(f"{what} must be whole numbers, got dtype {array.dtype}")
-        return array.astype(np.int64)
-    return array.astype(np.int64, copy=False)

@@ -7,6 +7,7 @@ are read by `recert.adapters.state_files`, without torch.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,10 +55,7 @@ def load_network(path: str | Path) -> Network:
         return _onnx(Path(path))
     if Path(path).suffix == SUFFIX:
         return load_program(path).network()
-    weights, description = _locate(Path(path))
-    if not os.path.lexists(description):
-        raise _undescribed(weights, description)
-    entry = load_description(path)
+    entry, weights = load_description(path), _locate(Path(path))[0]
     return assembly.network_from(entry, _tensors(weights), str(weights))
 
 
@@ -68,9 +66,11 @@ def load_description(path: str | Path) -> dict[str, Any]:
         FileError: it is missing or not a description.
 
     """
-    where = _locate(Path(path))[1]
+    weights, where = _locate(Path(path))
     if not os.path.lexists(where):
-        raise FileError(f"{where} does not exist; a network's weights need a description beside")
+        raise _undescribed(weights, f"write {where}")
+    if files.is_certificate(where):
+        raise _undescribed(weights, f"{where} is a certificate: move it, and write {where}")
     return descriptions.parse(files.read_bytes(where, descriptions.MOST_BYTES), str(where))
 
 
@@ -131,9 +131,11 @@ def _locate(path: Path) -> tuple[Path, Path]:
         stem = path.with_suffix("") if path.suffix == ".json" else path
         there = [p for s in (SAFETENSORS, *TORCH) if _there(p := Path(f"{stem}{s}"))]
         if not there:
+            what = "is no network" if _there(path) else "does not exist"
             raise FileError(
-                f"{path} is no network; pass a directory that `recert train` wrote, or a "
-                ".safetensors, .pt, .pth or .onnx file"
+                f"{path} {what}; pass a directory that `recert train` wrote, a .onnx or .rcz file, "
+                "or a .safetensors, .pt or .pth file of weights, as torch.save(model.state_dict(), "
+                "path) writes"
             )
         weights = there[0]
     if not _there(weights):
@@ -173,6 +175,8 @@ def _float64(entry: Mapping[str, Any], name: str, path: Path) -> Array:
             f"{path}: tensor {name!r} has dtype {entry['dtype']}; weights are "
             f"{', '.join(_DTYPES)}: convert or remove it"
         )
+    if math.prod(n or 1 for n in entry["shape"]) > 1 << 50:  # only of tensors without entries
+        raise FileError(f"{path}: tensor {name!r} has an absurd shape; save the file again")
     values = np.frombuffer(entry["data"], dtype=_DTYPES[entry["dtype"]])
     if entry["dtype"] == "BF16":
         values = (values.astype("<u4") << 16).view("<f4")
@@ -206,7 +210,7 @@ def _onnx(path: Path) -> Network:
     return read(raw, str(path))
 
 
-def _undescribed(weights: Path, description: Path) -> FileError:
+def _undescribed(weights: Path, remedy: str) -> FileError:
     """The error for weights without a description: says what to write, guessed from the names."""
     shapes = {name: value.shape for name, value in _tensors(weights).items()}
     try:
@@ -214,7 +218,7 @@ def _undescribed(weights: Path, description: Path) -> FileError:
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{weights}: {error}") from None
     return FileError(
-        f"{weights} has no description; write {description} such as {json.dumps(entry)} "
+        f"{weights} has no description; {remedy} such as {json.dumps(entry)} "
         '(check "activation"; "input": "onehot" for tokens, "real" for vectors; "read": "step", '
         '"final" or "mean")'
     )

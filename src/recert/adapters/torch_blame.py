@@ -10,7 +10,7 @@ from torch import nn
 
 from recert.adapters.torch_arguments import Arguments
 from recert.adapters.torch_parts import BY_HAND, Parts, title
-from recert.adapters.torch_running import Group, Runner, evaluation_copy
+from recert.adapters.torch_running import Group, Runner, evaluation_copy, same
 from recert.errors import ParityError, UnsupportedModelError
 
 # Activations of torch that are none of the package's, or only with their usual constants.
@@ -31,7 +31,7 @@ def blame(model: nn.Module, parts: Parts, arguments: Arguments, groups: list[Gro
         groups: sequences on which it may run.
 
     Raises:
-        ParityError: it keeps a state between calls.
+        ParityError: it keeps a state between calls, or draws random numbers.
         UnsupportedModelError: a part plays no role, or an activation is not covered.
     """
     unused = next(filter(None, (_unused(model, arguments, group) for group in groups)), [])
@@ -42,11 +42,8 @@ def blame(model: nn.Module, parts: Parts, arguments: Arguments, groups: list[Gro
                 f"{title(model.get_submodule(part))} {part!r} plays no part in what the model "
                 f"returns, nor does its parameter {names[0]!r}; remove it from the module"
             )
-    if groups and _remembers(model, arguments, groups[0]):
-        raise ParityError(
-            "the model gives other outputs when the same sequences are run again, so it keeps a "
-            "state between calls; let forward start from zero states"
-        )
+    if groups:
+        _refuse_changing(model, arguments, groups[0])
     for name, module in model.named_modules():
         usual = {nn.LeakyReLU: ("negative_slope", 0.01), nn.ELU: ("alpha", 1.0)}.get(type(module))
         other = usual is not None and getattr(module, usual[0]) != usual[1]
@@ -88,13 +85,15 @@ def _unused(model: nn.Module, arguments: Arguments, group: Group) -> list[str]:
     return [name for name, value in zip(named, found, strict=True) if value is None]
 
 
-def _remembers(model: nn.Module, arguments: Arguments, group: Group) -> bool:
+def _refuse_changing(model: nn.Module, arguments: Arguments, group: Group) -> None:
+    """ParityError for a module that gives other outputs for the same sequences."""
     with evaluation_copy(model, None) as module:
         try:
-            first, second = (Runner(module, arguments).run(group) for _ in range(2))
+            runner = Runner(module, arguments)
+            first, second = (runner.run(group) for _ in range(2))
+            if len(first) == len(second) and all(map(same, first, second)):
+                return
+            why = runner.why_other(group)
         except Exception:  # a user's module may raise anything
-            return False
-    return len(first) != len(second) or any(
-        a.shape != b.shape or not torch.allclose(a, b, equal_nan=True)
-        for a, b in zip(first, second, strict=True)
-    )
+            return
+    raise ParityError(why)

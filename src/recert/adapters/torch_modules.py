@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from recert import floats
+from recert import arrays, floats
 from recert.adapters import torch_blame, torch_parity, torch_search
 from recert.adapters.torch_arguments import Arguments, arguments_of
 from recert.adapters.torch_parts import Parts, account, find_parts, one_module
@@ -72,6 +72,10 @@ def _read(
     how: tuple[Any, Any, At, InputKind | None],
 ) -> tuple[Network, Parts, Plan | None]:
     sequences, lengths, at, input_kind = how
+    if sequences is not None:
+        sequences = arrays.numbers(sequences, "sequences")
+        arrays.refuse_fractions(sequences, "sequences")
+    lengths = None if lengths is None else arrays.numbers(lengths, "lengths")
     parts = find_parts(model, named)
     account(model, parts)
     with evaluating(model):  # a copy's weights would be fresh
@@ -262,7 +266,4 @@ def _possible_kinds(
         return ("onehot",)
     if sequences is None:
         return ("real", "onehot")
-    try:
-        return ("onehot",) if np.ndim(sequences) == 2 else ("real",)
-    except ValueError:
-        raise InputError("sequences are ragged; pad them and pass lengths") from None
+    return ("onehot",) if np.ndim(sequences) == 2 else ("real",)

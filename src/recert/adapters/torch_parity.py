@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from recert import arrays
 from recert.adapters.torch_arguments import Arguments
 from recert.adapters.torch_comparison import Difference, Wanted
 from recert.adapters.torch_running import DoesNotRunError, Group, Runner, evaluation_copy
 from recert.errors import InputError, ParityError
 from recert.network import Bidirectional, Block, Dense, Layer, Network
 from recert.predict import check_reading, network_predictor
-from recert.sample import At
+from recert.sample import At, step_counts, wanted
 
 Array = NDArray[np.float64]
 
@@ -94,10 +95,7 @@ def _check_again(runner: Runner, group: Group, want: Wanted) -> None:
     """The same sequences must give the same logits once more: a certificate knows no memory."""
     again = want.closest(runner.outputs(group))
     if again is None or not again.within:
-        raise ParityError(
-            "the model gives other logits when the same sequences are run again, so it keeps a "
-            "state between calls; let forward start from zero states"
-        )
+        raise ParityError(runner.why_other(group))
 
 
 def mismatch(difference: Difference, group: Group, largest: float) -> str:
@@ -224,19 +222,13 @@ def given(kind: str, d_x: int, sequences: Any, lengths: Any) -> list[Group]:
 
 
 def _array(sequences: Any, kind: str, d_x: int) -> NDArray[Any]:
-    if isinstance(sequences, Tensor):
-        sequences = sequences.detach().cpu()
-        sequences = sequences.double() if sequences.is_floating_point() else sequences
-    try:
-        x = np.asarray(sequences)
-    except ValueError:
-        raise InputError("sequences are ragged; pad them and pass lengths") from None
+    x = arrays.numbers(sequences, "sequences")
     rank = 2 if kind == "onehot" else 3
     fits = x.ndim == rank and (rank == 2 or x.shape[2] == d_x)
-    if x.dtype.kind not in "biuf" or not fits or 0 in x.shape:
-        wanted = "(m, T) integer tokens" if rank == 2 else f"(m, T, {d_x}) vectors"
+    if not fits or 0 in x.shape:
         raise InputError(
-            f"sequences have shape {x.shape} and dtype {x.dtype}; this network reads {wanted}"
+            f"sequences have shape {x.shape} and dtype {x.dtype}; this network reads "
+            f"{wanted(rank, d_x, x.ndim)}"
         )
     return x
 
@@ -244,9 +236,7 @@ def _array(sequences: Any, kind: str, d_x: int) -> NDArray[Any]:
 def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
     valid: NDArray[Any]
     if lengths is not None:
-        valid = np.asarray(lengths.detach().cpu() if isinstance(lengths, Tensor) else lengths)
-        if valid.shape != (len(x),):
-            raise InputError(f"lengths have shape {valid.shape}; give one per sequence")
+        valid = step_counts(arrays.numbers(lengths, "lengths"), len(x))
     elif x.ndim == 2:
         padding = x < 0
         valid = np.where(padding.any(axis=1), padding.argmax(axis=1), x.shape[1])

@@ -101,9 +101,50 @@ def one_module(model: Any) -> nn.Module:
         model = model.module
     if not isinstance(model, nn.Module):
         raise InputError(f"a {type(model).__name__} is not a torch module; pass an nn.Module")
-    if any(tensor.is_meta for tensor in model.state_dict().values()):
-        raise InputError("the model's weights are on the meta device; load them first")
+    refuse_unreadable_weights(model)
     return model
+
+
+def refuse_unreadable_weights(model: nn.Module) -> None:
+    """Weights that are no plain arrays of real numbers.
+
+    Raises:
+        UnsupportedModelError: they are quantised, complex, sparse, or of a kind unknown here.
+        InputError: they have no values yet.
+
+    """
+    for name, module in model.named_modules():
+        if ".quantized" in type(module).__module__:
+            raise UnsupportedModelError(
+                f"{title(module)} {name!r} is quantised, and so another network than the one that "
+                "it was made from, which is covered; certify that one, and run it"
+            )
+    for name, value in model.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor):
+            _refuse_unreadable(name, value)
+
+
+def _refuse_unreadable(name: str, value: Tensor) -> None:
+    if nn.parameter.is_lazy(value):
+        raise InputError(f"weight {name!r} has no shape yet; run the model once on some sequences")
+    if value.is_meta:
+        raise InputError("the model's weights are on the meta device; load them first")
+    for found, what in (
+        (value.is_quantized, "quantised; certify the float model, and run it"),
+        (value.is_complex(), "complex, which is not covered; use real weights"),
+        (value.layout != torch.strided, "sparse; make it dense with .to_dense()"),
+    ):
+        if found:
+            raise UnsupportedModelError(f"weight {name!r} is {what}")
+    if type(value) in (Tensor, nn.Parameter):
+        return
+    try:
+        value.detach().to("cpu", torch.float64).numpy()
+    except Exception:  # subclasses of tensors may raise anything
+        raise UnsupportedModelError(
+            f"weight {name!r} is a {type(value).__name__}, whose numbers cannot be read; make it "
+            "an ordinary nn.Parameter"
+        ) from None
 
 
 def find_parts(model: nn.Module, given: Mapping[str, nn.Module | str | None]) -> Parts:
@@ -191,7 +232,7 @@ def _name_of(model: nn.Module, part: nn.Module | str, role: str) -> str:
     if _type(module) not in ROLES[role]:
         kinds = " or ".join(f"nn.{kind.__name__}" for kind in ROLES[role])
         raise UnsupportedModelError(
-            f"{title(module)} {name!r} is not covered as the {role} part; it must be an {kinds}"
+            f"{title(module)} {name!r} is not covered as the {role} part; it must be {kinds}"
         )
     return name
 

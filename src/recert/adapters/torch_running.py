@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -173,6 +174,21 @@ class Runner:
                 "kind that it reads, or wrap it in a module whose forward reads sequences alone"
             )
 
+    def why_other(self, group: Group) -> str:
+        """Why the module gives other outputs for the same sequences: chance, or a memory."""
+        found = []
+        for _ in range(2):
+            with _seeded():
+                found.append(self.run(group))
+        again = "the model gives other outputs when the same sequences are run again"
+        if len(found[0]) == len(found[1]) and all(map(same, *found)):
+            return (
+                f"{again}, because it draws random numbers in evaluation mode, too (such as "
+                "nn.functional.dropout without training=self.training); let forward compute the "
+                "same every time"
+            )
+        return f"{again}, so it keeps a state between calls; let forward start from zero states"
+
     def run(self, group: Group, variant: int = 0, *, batch_first: bool = True) -> list[Tensor]:
         """The tensors that one call returns; whatever the module raises."""
         real = group.x.dtype.kind == "f"
@@ -182,6 +198,26 @@ class Runner:
         wide = self.dtype == torch.float64
         with _float64_by_default() if wide else nullcontext():
             return _tensors(self.module(x, **extra))[:MOST_OUTPUTS]
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """The same random numbers each time, of torch, numpy and Python; then theirs go on."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two outputs are equal, rounding apart."""
+    return a.shape == b.shape and torch.allclose(a, b, equal_nan=True)
 
 
 def _tensors(out: Any) -> list[Tensor]:

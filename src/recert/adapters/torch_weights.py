@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,14 +165,44 @@ def own_network(model: nn.Module, parts: Parts) -> Network:
         raise UnsupportedModelError(
             f"{OWN}() gives a {type(network).__name__}; let it return a recert Network"
         )
-    mine = _sorted([_value(tensor) for tensor in effective_tensors(model)])
     stated = _sorted([block.value for block in network.blocks()])
-    if mine.shape != stated.shape or not np.array_equal(mine, stated):
+    readings = [_sorted(values) for values in _readings(model)]
+    if not any(np.array_equal(mine, stated) for mine in readings):
+        sizes = " or ".join(map(str, dict.fromkeys(mine.size for mine in readings)))
         raise UnsupportedModelError(
-            f"the model has {mine.size} parameters and the network of {OWN}() has {stated.size}, "
-            "or their values differ; let every parameter be in exactly one block"
+            f"the model has {sizes} parameters and the network of {OWN}() has {stated.size}, or "
+            "their values differ; let every parameter be in exactly one block (both biases of "
+            "torch's recurrent layers in one, as their sum)"
         )
     return network
+
+
+def _readings(model: nn.Module) -> Iterator[list[Array]]:
+    """The parameters as a Network may hold them.
+
+    One by one; or with both biases of torch's recurrent layers summed, as `Weights` sums them; or
+    with one logit as two rows, too.
+    """
+    every = effective_tensors(model)
+    yield [_value(tensor) for tensor in every]
+    names = [
+        n for n, m in model.named_modules() if parametrize.type_before_parametrizations(m) in CELLS
+    ]
+    weights, summed, owned = Weights(model), [], set()
+    for name in names:
+        module = model.get_submodule(name)
+        owned |= {id(tensor) for tensor in effective_tensors(module)}
+        for layer in weights.layers((name,), reads_tokens=False):
+            for way in layer.directions:
+                summed += [block.value for block in way.blocks.values()]
+    rest = [tensor for tensor in every if id(tensor) not in owned]
+    yield summed + [_value(tensor) for tensor in rest]
+    yield summed + [_halved(_value(tensor)) for tensor in rest]
+
+
+def _halved(value: Array) -> Array:
+    """One logit's weights or bias as two rows; others as they are."""
+    return np.concatenate([-value / 2, value / 2]) if value.shape[:1] == (1,) else value
 
 
 def effective_tensors(model: nn.Module) -> list[Tensor]:

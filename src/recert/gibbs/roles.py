@@ -142,7 +142,7 @@ def read(
     what: str = "sequences",
 ) -> tuple[Part, Sample]:
     """A sample in one part, and what was seen on the way."""
-    if labels is None or not hasattr(sequences, "shape"):
+    if labels is None:
         raise InputError(f"a posterior is certified on arrays: pass {what} and labels, whole")
     sample = Sample(sequences, labels, reading, lengths=lengths, track=True, what=what)
     batches = list(sample)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recert import arrays
 from recert.errors import InputError
 from recert.verifier.forward import LARGER, UNIT
 
@@ -112,15 +113,13 @@ def _need(condition: bool, what: str) -> None:
 
 
 def _array(value: Any, what: str) -> NDArray[Any]:
-    found = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-    _need(found.dtype.kind in "biuf" and found.ndim > 0, f"{what} are not numbers")
+    found = arrays.numbers(value, what)
+    _need(found.ndim > 0, f"{what} are one number")
     return found
 
 
 def _whole(array: NDArray[Any], what: str) -> Index:
-    if array.dtype.kind == "f":
-        _need(bool((array == np.floor(array)).all()), f"{what} are not whole numbers")
-    return array.astype(np.int64)
+    return arrays.whole(array, what)
 
 
 def _lengths(x: NDArray[Any], tokens: bool) -> Index:
@@ -175,8 +174,7 @@ def _units(groups: Any, count: int) -> Index:
     """The unit of every sequence, numbered by first occurrence."""
     if groups is None:
         return np.arange(count)
-    ids = np.asarray(groups.detach().cpu() if hasattr(groups, "detach") else groups)
-    _need(ids.shape == (count,), f"groups have shape {ids.shape}")
+    ids = arrays.ids(groups, count)
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
