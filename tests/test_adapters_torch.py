@@ -428,7 +428,7 @@ def test_weights_that_are_not_finite(bad):
     ("x", "lengths", "words"),
     [
         ([[0, 1, 5]], None, r"sequence 0 holds tokens .* 0\.\.4"),
-        ([[0.5, 1.0]], None, "tokens that are not integers"),
+        ([[0.5, 1.0]], None, "no token"),
         ([[0, 1]], [3], "length 3"),
         ([[-1, -1]], None, "length 0"),
         ([[0, 1]], [1, 1], "one per sequence"),

@@ -353,7 +353,7 @@ def step_counts(given: NDArray[Any], m: int) -> NDArray[np.int64]:
     if given.dtype.kind == "b" and given.size:
         raise InputError("lengths are true or false; pass numbers of steps, mask.sum(axis=1)")
     if given.shape != (m,):
-        raise InputError(f"lengths have shape {given.shape} for {m} sequences; give one each")
+        raise InputError(f"lengths have shape {given.shape}; give one per sequence, shape ({m},)")
     return arrays.whole(given, "lengths")
 
 
