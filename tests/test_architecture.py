@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "recert"
 SYMBOLS = ROOT / "docs" / "symbols.md"
-LONGEST = 400
+LONGEST = 450
 
 ROOMS = (
     "errors",
@@ -31,6 +31,7 @@ ROOMS = (
     "numerals",
     "logspace",
     "concentration",
+    "hypotheses",
     "choices",
     "norms",
     "convolutions",

@@ -194,7 +194,7 @@ def test_schema_refuses(change: object) -> None:
 
 
 def bound(kind: str = "certificate", log10: float | None = -1.0, **more: object) -> Bound:
-    return Bound("b", "a bound", kind, log10, "nowhere", ("iid",), 0.01, **more)
+    return Bound("b", "a bound", kind, log10, "nowhere", ("step",), 0.01, **more)
 
 
 def test_a_bound_too_large_for_a_float() -> None:
@@ -205,7 +205,7 @@ def test_a_bound_too_large_for_a_float() -> None:
 
 
 def test_a_smaller_estimate_never_beats_a_certificate() -> None:
-    rows = (Assumption("iid", "s", "declared", "e"),)
+    rows = (Assumption("step", "declared"),)
     found = Certificate(
         {}, {}, "last", 0.1, rows, (bound("estimate", -3.0), bound(), bound("order", -9.0))
     )
@@ -219,7 +219,7 @@ def test_a_smaller_estimate_never_beats_a_certificate() -> None:
 def test_plain_words_are_rounded_outwards(value: float, delta: float) -> None:
     """ "At most 12.34%" would be false of 0.123449, "probability at least 100%" of any δ."""
     sound = bound(log10=math.log10(value), terms={"value": value})
-    rows = (Assumption("iid", "s", "declared", "e"),)
+    rows = (Assumption("step", "declared"),)
     found = Certificate({}, {"m": 9, "unit": "u"}, "last", delta, rows, (sound,))
     words = found.statement()
     at_most = float(re.search(r"at most ([0-9.e+-]+)%", words).group(1))

@@ -44,7 +44,7 @@ def sealed(data: dict[str, Any]) -> dict[str, Any]:
     """With everything that follows from the rest written anew."""
     data = data | {"seal": seal(data)}
     again = Certificate.from_json(data).to_json()
-    keys = ("statement", "best", "bounds", "finite_list")
+    keys = ("statement", "assumptions", "best", "bounds", "finite_list")
     data = data | {key: again[key] for key in keys}
     return data | {"seal": seal(data)}
 
@@ -57,9 +57,10 @@ def row_of(data: dict[str, Any], id: str) -> dict[str, Any]:
     return next(row for row in data["assumptions"] if row["id"] == id)
 
 
-def sound(data: dict[str, Any], id: str, status: str) -> dict[str, Any]:
+def sound(data: dict[str, Any], id: str, status: str, **more: Any) -> dict[str, Any]:
     """A hypothesis declared to hold, and every estimate a certificate."""
     row_of(data, id)["status"] = status
+    row_of(data, id)["facts"] |= more
     for bound in data["bounds"]:
         if bound["kind"] == "estimate":
             bound |= {"kind": "certificate", "reason": ""}
@@ -215,8 +216,10 @@ def test_an_input_bound_is_the_declared_one(given: Any, recorded: Any, status: A
     data["sample"]["declared"]["input_bound"] = recorded
     if status is not None:
         data["sample"]["input_bound"]["status"] = status
-        data = sound(data, "input_bound", status)
-    assert "sample.declared.input_bound" in failed(verify(sealed(data)))
+        seen = row_of(data, "input_bound")["facts"]["value"]
+        data = sound(data, "input_bound", status, largest=seen)
+    where = "sample.input_bound.value" if recorded else "sample.declared.input_bound"
+    assert where in failed(verify(sealed(data)))
 
 
 def test_the_best_estimate_follows() -> None:
@@ -249,8 +252,7 @@ def test_units_that_are_not_independent(how: str) -> None:
     y = RNG.integers(0, 2, len(x))
     found = recert.certify(network, x, y, bounds="margin_ball", **options)
     assert verify(found, network, x, y)
-    data = sound(plain(found), "iid", "declared")
-    row_of(data, "iid")["evidence"] = "declared by the user"
+    data = sound(plain(found), "iid", "declared", fault=None)
     assert failed(verify(sealed(data), network, x, y)) == {"assumptions.iid.status"}
 
 
@@ -259,7 +261,7 @@ def test_a_prior_centred_at_the_trained_weights() -> None:
     found = recert.certify(
         network, X, Y, max_length=6, initial=network, bounds="theorem_3_gaussian"
     )
-    data = sound(plain(found), "prior", "declared")
+    data = sound(plain(found), "prior", "declared", same=[])
     rows = failed(verify(data, network, initial=network))
     assert rows == {"assumptions.prior.status"}
 
@@ -366,9 +368,7 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: d["sample"].update(training_error=0.0), "sample.training_error",
     ),
     "units of the prior": (
-        lambda d: row_of(d, "prior").update(
-            statement=row_of(d, "prior")["statement"].replace("100", "1")),
-        "assumptions.prior.statement",
+        lambda d: row_of(d, "prior")["facts"].update(units=1), "assumptions.prior.facts.units",
     ),
     "scales of another posterior": (
         lambda d: each(d, lambda b: b["choices"].update(mean_scales=[0.5] * 9)),
@@ -382,23 +382,19 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: without_kl(d), "pac_bayes",
     ),
     "how many units come again": (
-        lambda d: row_of(d, "roles").update(
-            evidence=row_of(d, "roles")["evidence"].replace(" of 200 ", " of 2,000 ")),
-        "assumptions.roles.evidence",
+        lambda d: row_of(d, "roles")["facts"].update(further=2000),
+        "assumptions.roles.facts.further",
     ),
-    "no word of units that come again": (
-        lambda d: row_of(d, "roles").update(evidence="none comes again"),
-        "assumptions.roles.evidence",
+    "copies of other units": (
+        lambda d: row_of(d, "roles")["facts"].update(copies=7), "assumptions.roles.facts.copies",
     ),
     "errors of the prior's centre": (
-        lambda d: row_of(d, "prior").update(
-            evidence="its centre errs on 0.00% of them and on 0.00% of the rest"),
-        "assumptions.prior.evidence",
+        lambda d: row_of(d, "prior")["facts"].update(own=0.0, rest=0.0),
+        "assumptions.prior.facts.own",
     ),
     "an encoding that looked at nothing": (
-        lambda d: row_of(d, "encoding").update(
-            statement="the encoding of inputs was fixed before looking at the sample"),
-        "assumptions.encoding.statement",
+        lambda d: row_of(d, "encoding")["facts"].update(of="sample"),
+        "assumptions.encoding.facts.of",
     ),
 }  # fmt: skip
 
@@ -460,40 +456,37 @@ def test_held_out_units_may_be_longer_where_no_horizon_is_declared() -> None:
         assert verify(found, model, x, y, lengths=n, holdout=held)
 
 
-PAID = "the encoding of inputs was one of a number fixed beforehand; the choice is paid for"
-LESS = ", less the units that made the prior"
-
-
 def test_an_encoding_is_said_to_be_paid_for_where_it_is() -> None:
     own, text, (x, y, n), held = gibbs()
     data = json.loads(text)
-    fixed = row_of(data, "encoding")["statement"]
-    row_of(data, "encoding")["statement"] = PAID
-    assert failed(drawn(sealed(data))) == {"assumptions.encoding.statement"}
+    facts = {"assumptions.encoding.facts.encoding"}
+    row_of(data, "encoding")["facts"].update(encoding=4)
+    assert failed(drawn(sealed(data))) == facts
     data = plain(certify_posterior(own, x, y, lengths=n, max_length=12, encoding=4, holdout=held))
     assert drawn(data)
-    row_of(data, "encoding")["statement"] = fixed
-    assert failed(drawn(sealed(data))) == {"assumptions.encoding.statement"}
+    row_of(data, "encoding")["facts"].update(encoding="fixed")
+    assert failed(drawn(sealed(data))) == facts
     network = one()
     data = plain(recert.certify(network, X, Y, max_length=6, bounds=("margin_ball",)))
-    row_of(data, "encoding")["statement"] = PAID
-    assert failed(verify(sealed(data), network, X, Y)) == {"assumptions.encoding.statement"}
+    row_of(data, "encoding")["facts"].update(encoding=4)
+    assert failed(verify(sealed(data), network, X, Y)) == facts
 
 
 def test_of_which_list_statements_speak() -> None:
     own, _, (x, y, n), _ = gibbs()
     data = plain(certify_posterior(own, x, y, lengths=n, max_length=12, population=900))
     assert verify(data, own, x, y, lengths=n)
-    row = row_of(data, "iid")
-    row["statement"] = row["statement"].removesuffix(LESS)
-    assert failed(verify(sealed(data), own, x, y, lengths=n)) == {"assumptions.iid.statement"}
+    assert row_of(data, "iid")["statement"].endswith("less the units that made the prior")
+    facts = {"assumptions.iid.facts.prior_units"}
+    row_of(data, "iid")["facts"].update(prior_units=None)
+    assert failed(verify(sealed(data), own, x, y, lengths=n)) == facts
     network = one()
     data = plain(
         recert.certify(network, X, Y, max_length=6, population=900, bounds=("margin_ball",))
     )
     assert verify(data, network, X, Y)
-    row_of(data, "iid")["statement"] += LESS
-    assert failed(verify(sealed(data), network, X, Y)) == {"assumptions.iid.statement"}
+    row_of(data, "iid")["facts"].update(prior_units=9)
+    assert failed(verify(sealed(data), network, X, Y)) == facts
 
 
 # Hostile values.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
+import unicodedata
 from typing import Any
 
 from recert.errors import InputError
 
 LARGEST = 2**53
+# Letters that a line of a user's own words may have.
+LINE = 200
 
 
 def number(name: str, value: Any, remedy: str) -> float:
@@ -62,6 +65,38 @@ def whole(name: str, value: Any, *, least: int = 1) -> int:
     if not least <= found <= LARGEST:
         raise InputError(f"{name} is {short(found)}; {remedy}, and below 2^53")
     return found
+
+
+def line(name: str, value: Any) -> str:
+    """A line of somebody's own words, such as may stand in a certificate; InputError otherwise."""
+    why = not_plain(value) if isinstance(value, str) else f"it is a {type(value).__name__}"
+    if why:
+        raise InputError(f"{name} is no plain line of text ({why}); write a few words")
+    return str(value)
+
+
+def not_plain(text: str) -> str:
+    """Why a text is no plain line; empty if it is one.
+
+    It is shown in double quotation marks, so it holds none; and nothing in it looks like something
+    else: no digits but 0 to 9, no control characters, none that are invisible or change direction.
+    """
+    if len(text) > LINE:
+        return f"it is longer than {LINE} letters"
+    if text != text.strip():
+        return "it begins or ends with a blank"
+    for letter in text:
+        kind = unicodedata.category(letter)
+        if not letter.isprintable():
+            return f"it holds U+{ord(letter):04X}, which is no visible character"
+        if kind[0] == "N" and not letter.isascii():
+            return f"it holds U+{ord(letter):04X}, a digit other than 0 to 9"
+        if letter in _MARKS or (kind in ("Pi", "Pf") and letter not in "‘’"):
+            return f"it holds {letter}, a quotation mark"
+    return ""
+
+
+_MARKS = '"＂„‟〝〞〟″‶'
 
 
 def short(value: Any) -> str:

@@ -21,13 +21,13 @@ from typing import Any, Literal
 from recert import __version__, files
 from recert.choices import Cost
 from recert.errors import FileError, InputError
+from recert.hypotheses import Facts, Sentences, Status, words
 from recert.numerals import bound_text, confidence, percent_up
 from recert.schemas import check_certificate, seal
 
-SCHEMA = "recert-certificate-3"
+SCHEMA = "recert-certificate-4"
 Kind = Literal["certificate", "estimate", "order", "not applicable"]
 Predictor = Literal["network", "gibbs", "majority vote"]
-Status = Literal["proved", "enforced", "declared", "estimated", "violated"]
 WHOSE: dict[str, str] = {
     "network": "",
     "gibbs": " of a network whose weights are drawn afresh for every prediction",
@@ -38,12 +38,29 @@ SOUND: tuple[Status, ...] = ("proved", "enforced", "declared")
 
 @dataclass(frozen=True)
 class Assumption:
-    """One hypothesis: what is supposed, how far it is known, and on what evidence."""
+    """One hypothesis: what is supposed, how far it is known, and on what evidence.
+
+    ``facts`` are the numbers and words that its sentences speak of, by name; `recert.hypotheses`
+    renders them, and nothing else can be said. InputError where no row has such facts.
+    """
 
     id: str
-    statement: str
     status: Status
-    evidence: str
+    facts: Facts = field(default_factory=dict)
+    _words: Sentences = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_words", words(self.id, self.status, self.facts))
+
+    @property
+    def statement(self) -> str:
+        """What is supposed."""
+        return self._words[0]
+
+    @property
+    def evidence(self) -> str:
+        """Why it may be."""
+        return self._words[1]
 
     @property
     def sound(self) -> bool:
@@ -280,7 +297,13 @@ class Certificate:
             "delta": self.delta,
             "statement": self.statement(),
             "assumptions": [
-                {"id": a.id, "statement": a.statement, "status": a.status, "evidence": a.evidence}
+                {
+                    "id": a.id,
+                    "status": a.status,
+                    "facts": dict(a.facts),
+                    "statement": a.statement,
+                    "evidence": a.evidence,
+                }
                 for a in self.assumptions
             ],
             "bounds": [bound.to_json() for bound in self.bounds],
@@ -330,8 +353,7 @@ class Certificate:
                 at=data["at"],
                 delta=data["delta"],
                 assumptions=tuple(
-                    Assumption(a["id"], a["statement"], a["status"], a["evidence"])
-                    for a in data["assumptions"]
+                    Assumption(a["id"], a["status"], dict(a["facts"])) for a in data["assumptions"]
                 ),
                 bounds=tuple(Bound.from_json(b) for b in data["bounds"]),
                 finite_list=tuple(

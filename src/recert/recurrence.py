@@ -192,9 +192,10 @@ class Shifted:
     def _uncommon(self) -> bool:
         return self.pairs > _MORE * self.in_place + _ACCIDENTS
 
-    def told(self, whose: str) -> str:
-        """In words, for the ledger."""
-        return f"{self.shifted if self._uncommon else 0:,} are shifted copies {whose}"
+    @property
+    def told(self) -> int:
+        """How many the ledger speaks of: none where accidents explain them."""
+        return self.shifted if self._uncommon else 0
 
 
 def shifted_within(found: Prints, units: NDArray[np.int64] | None = None) -> Shifted:

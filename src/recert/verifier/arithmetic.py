@@ -7,6 +7,7 @@ from typing import Any
 
 from recert.certificate import Certificate
 from recert.errors import RecertError
+from recert.schemas import check_certificate
 from recert.verifier import (
     class_wide,
     ledger,
@@ -52,9 +53,12 @@ GIBBS_NAMES = (*PAC_BAYES, "majority_vote", "held_out")
 
 def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
     """All checks on a sealed certificate of the present schema; None if it contradicts itself."""
+    check_certificate(data)
     record = Record(data)
-    certificate = Certificate.from_json(data)
-    again = certificate.to_json()
+    readable = ledger.check_statuses(record, sheet)
+    if not wording.check_sentences(record, sheet) or not readable:
+        return None
+    again = Certificate.from_json(data).to_json()
     for key in (key for key in again if key != "seal"):
         sheet.holds(key, again[key] == data[key], _first(data[key]), _first(again[key]))
     try:
@@ -63,7 +67,7 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         sheet.holds("network", False, str(error), "a network of the family")
         return None
     sheet.holds("network", bool(blocks), len(blocks), "a network of the family")
-    _guarded("assumptions", lambda: ledger.check_rows(record, sheet), sheet)
+    _guarded("assumptions", lambda: ledger.check_facts(record, sheet), sheet)
     _guarded("assumptions", lambda: wording.check(record, sheet), sheet)
     titles.check(record, sheet)
     names = [bound["name"] for bound in record.bounds]

@@ -8,13 +8,12 @@ Traces of sequences are taken with the package's own code.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import numpy as np
 
 from recert.verifier.forward import Array
-from recert.verifier.record import Record, Sheet
+from recert.verifier.record import Record, Sheet, number
 from recert.verifier.sample import Sample
 
 # Deviations between the beginning and the rest that units in random order do not show, and as many
@@ -38,20 +37,23 @@ def check_iid(record: Record, sheet: Sheet, sample: Sample) -> None:
     doubted = copies.blatant or (within(prints).tiled and not discrete)
     doubted = (doubted and not record.of_list) or (record.gibbs and _tiled(sample))
     _doubted(record, sheet, "iid", doubted, "sequences recur more than draws do")
+    sheet.facts(record, "iid", "repeated", copies=copies.told, shift=copies.by)
 
 
 def check_held_out(record: Record, sheet: Sheet, sample: Sample, held: Sample) -> None:
     """Held-out units that occur in the sample more often than chance explains were not held out."""
-    doubted = _shared(sample, held)
+    doubted, copies = _shared(sample, held)
     _doubted(record, sheet, "holdout", doubted, "more are in the sample than chance explains")
+    sheet.facts(record, "holdout", "repeated", copies=copies)
 
 
-def _shared(sample: Sample, other: Sample) -> bool:
+def _shared(sample: Sample, other: Sample) -> tuple[bool, int]:
     from recert.recurrence import between, shifted_between
 
     (first, heads), (second, tails) = _traces(sample), _traces(other)
     overlap = between(first, second, discrete=sample.x.ndim == 2)
-    return bool(overlap.suspicious or shifted_between(heads, tails).blatant)
+    copies = shifted_between(heads, tails)
+    return bool(overlap.suspicious or copies.blatant), copies.told
 
 
 def _doubted(record: Record, sheet: Sheet, id: str, doubted: bool, why: str) -> None:
@@ -79,8 +81,12 @@ def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, res
     found = hashlib.sha256(both.encode()).hexdigest()
     sheet.holds("choices.prior_digest", prior.digest == found, prior.digest, found, "re-measured")
     check_iid(record, sheet, rest)
-    _doubted(record, sheet, "roles", _shared(seen, rest), "units that made the prior are counted")
-    _counted(record, sheet, seen, rest)
+    doubted, copies = _shared(seen, rest)
+    _doubted(record, sheet, "roles", doubted, "units that made the prior are counted")
+    known = set(seen.sequences())
+    shared = sum(one in known for one in rest.sequences())
+    sheet.facts(record, "roles", "re-measured", units=seen.m, shared=shared, further=len(rest.x))
+    sheet.facts(record, "roles", "repeated", copies=copies)
     counted = measured(record, prior.centre, rest)
     wrong = counted.weights * ~(counted.margins.M > 0.0)
     sums = np.bincount(rest.units[counted.margins.owner], wrong, minlength=rest.m)
@@ -92,30 +98,13 @@ def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, res
     _doubted(record, sheet, "prior", doubted, "it errs less on the first units than later")
 
 
-def _evidence(record: Record, id: str) -> str:
-    return next((r["evidence"] for r in record.data["assumptions"] if r["id"] == id), "")
-
-
-def _counted(record: Record, sheet: Sheet, seen: Sample, rest: Sample) -> None:
-    """What the ledger says of units that made the prior: how many, and how many come again."""
-    said = re.search(
-        r"first ([\d,]+) units .* ([\d,]+) of ([\d,]+) further sequences occur among them",
-        _evidence(record, "roles"),
-    )
-    told = None if said is None else tuple(int(word.replace(",", "")) for word in said.groups())
-    known = set(seen.sequences())
-    found = seen.m, sum(one in known for one in rest.sequences()), len(rest.x)
-    where = "assumptions.roles.evidence"
-    sheet.holds(where, told == found, told, found, "re-measured")
-
-
 def _errors(record: Record, sheet: Sheet, found: tuple[float, float], units: int) -> None:
     """What the ledger says of the errors of the prior's centre, but for a unit that is a tie."""
-    said = re.search(r"errs on ([\d.]+)% of them and on ([\d.]+)% of", _evidence(record, "prior"))
-    told = None if said is None else tuple(float(word) / 100.0 for word in said.groups())
-    room = 1.01e-4 / 2 + 2.0 / units
-    ok = told is not None and all(abs(a - b) <= room for a, b in zip(told, found, strict=True))
-    sheet.holds("assumptions.prior.evidence", ok, told, found, "re-measured")
+    room = 1e-9 + 2.0 / units
+    for name, derived in zip(("own", "rest"), found, strict=True):
+        said = record.facts("prior").get(name)
+        ok = number(said) and abs(said - derived) <= room
+        sheet.holds(f"assumptions.prior.facts.{name}", ok, said, derived, "re-measured")
 
 
 def _drift(losses: Array) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from recert.verifier.record import Record, Sheet
+from recert.hypotheses import COUNTED, SAMPLE
+from recert.verifier.record import Record, Sheet, number
+
+# Deviations beyond which a prior has seen more than it says; up to what factor caps are held.
+DEVIATIONS, HELD = 6.0, 1.0 + 1e-9
 
 SOUND = ("proved", "enforced", "declared")
 _UNIVERSAL = {"iid", "encoding", "step", "architecture"}
@@ -59,60 +61,68 @@ POSSIBLE: dict[str, set[str]] = {
 }
 
 
-def check_rows(record: Record, sheet: Sheet) -> None:
-    """Every row of the ledger by itself, and against what the certificate records."""
-    rows = record.data["assumptions"]
-    ids = [row["id"] for row in rows]
-    sheet.holds("assumptions", len(set(ids)) == len(ids), ids, "no id twice")
-    for row in rows:
-        possible = POSSIBLE.get(row["id"], set())
-        sheet.holds(
-            f"assumptions.{row['id']}.status", row["status"] in possible, row["status"],
-            " or ".join(sorted(possible)) or "no such hypothesis",
-        )  # fmt: skip
-    by_id = {row["id"]: row for row in rows}
-    for check in (_inputs, _horizon, _class, _choices, _sources):
-        check(record, by_id, sheet)
+def check_statuses(record: Record, sheet: Sheet) -> bool:
+    """Every hypothesis is one of the theory's, once, with a status that it can have."""
+    ids = [row["id"] for row in record.data["assumptions"]]
+    fits = sheet.holds("assumptions", len(set(ids)) == len(ids), ids, "no id twice")
+    for id, status in record.statuses.items():
+        possible = POSSIBLE.get(id, set())
+        told = " or ".join(sorted(possible)) or "no such hypothesis"
+        fits &= sheet.holds(f"assumptions.{id}.status", status in possible, status, told)
+    return fits
 
 
-Rows = Mapping[str, Mapping[str, Any]]
+def check_facts(record: Record, sheet: Sheet) -> None:
+    """The facts of every row against what the certificate records elsewhere."""
+    for check in (_inputs, _horizon, _class, _choices, _units, _sources):
+        check(record, sheet)
 
 
-def _inputs(record: Record, rows: Rows, sheet: Sheet) -> None:
-    """B_x: proved for tokens alone, and no smaller than the row says."""
-    bound, row = record.sample["input_bound"], rows.get("input_bound")
-    tokens = record.data["network"]["input"] == "onehot"
-    given = record.declared["input_bound"]
-    if bound["status"] in ("declared", "enforced", "violated") and not tokens and not record.gibbs:
-        # Held up to 1 + 1e-12, and every statement is evaluated at the larger (theory, 7).
-        fits = given is not None and given <= bound["value"] <= given * (1 + 1e-9)
-        sheet.holds("sample.declared.input_bound", fits, given, bound["value"])
-    elif bound["status"] == "estimated":
-        sheet.holds("sample.declared.input_bound", given is None, given, None)
-    if tokens and not record.gibbs:
-        sheet.holds("sample.input_bound.value", bound["value"] == 1.0, bound["value"], 1.0)
-    if row is None:
+def _inputs(record: Record, sheet: Sheet) -> None:
+    """B_x: proved for tokens alone, as declared, and no smaller than the row says."""
+    bound, given = record.sample["input_bound"], record.declared["input_bound"]
+    status = bound["status"]
+    if record.gibbs:
         return
-    where = "assumptions.input_bound"
-    sheet.holds(f"{where}.status", row["status"] == bound["status"], row["status"], bound["status"])
-    sheet.holds(f"{where}.status", (row["status"] == "proved") == tokens, row["status"], "tokens")
-    found = re.search(r"norm at most (\S+), fixed", row["statement"])
-    said = math.inf if found is None else float(found.group(1))
-    sheet.holds(f"{where}.statement", said <= bound["value"], said, bound["value"])
+    if record.data["network"]["input"] == "onehot":
+        sheet.holds("sample.input_bound.status", status == "proved", status, "proved for tokens")
+        sheet.holds("sample.input_bound.value", bound["value"] == 1.0, bound["value"], 1.0)
+        value: Any = 1.0
+    else:
+        sheet.holds("sample.input_bound.status", status != "proved", status, "not proved")
+        measured = status == "estimated"
+        fits = (given is None) == measured
+        sheet.holds("sample.declared.input_bound", fits, given, status)
+        value = record.facts("input_bound").get("value") if measured else given
+        # Held up to 1 + 1e-12, and every statement is evaluated at the larger (theory, 7).
+        fits = number(value) and value <= bound["value"] <= value * HELD
+        sheet.holds("sample.input_bound.value", fits, bound["value"], value)
+    found = record.statuses.get("input_bound")
+    sheet.holds("assumptions.input_bound.status", found == status, found, status)
+    sheet.facts(record, "input_bound", value=value)
+    largest = record.facts("input_bound").get("largest")
+    if largest is not None and number(value):
+        fits = (largest > value) if status == "violated" else (largest <= value * HELD)
+        sheet.holds("assumptions.input_bound.facts.largest", fits, largest, f"{status} at {value}")
 
 
-def _horizon(record: Record, rows: Rows, sheet: Sheet) -> None:
+def _horizon(record: Record, sheet: Sheet) -> None:
     """T, as the row says it; a loss read at a step looks no further."""
-    row, T, at = rows.get("horizon"), record.sample["T"], record.data["at"]
-    if row is not None:
-        found = re.search(r"at most (\d+) steps", row["statement"])
-        said = None if found is None else int(found.group(1))
-        sheet.holds("assumptions.horizon.statement", said == T, said, T)
-    if isinstance(at, int):
-        sheet.holds("sample.T", at == T, T, at)
+    T, at = record.sample["T"], record.data["at"]
+    said, status = record.facts("horizon"), record.statuses.get("horizon")
+    step = at if isinstance(at, int) else None
+    sheet.facts(record, "horizon", steps=T, read_at=step)
+    if step is not None:
+        sheet.holds("sample.T", step == T, T, step)
+        two_way = any("forward" in layer for layer in record.data["network"]["layers"])
+        fits = status in (None, "enforced" if two_way else "declared")
+        sheet.holds("assumptions.horizon.status", fits, status, f"two-way: {two_way}")
+    if said.get("cut") is not None:
+        cut, longest = said["cut"], said["longest"]
+        sheet.holds("assumptions.horizon.facts.cut", (cut > 0) == (longest > T), cut, longest)
 
 
-def _class(record: Record, rows: Rows, sheet: Sheet) -> None:
+def _class(record: Record, sheet: Sheet) -> None:
     """Caps are proved to hold where they were measured and paid for, else declared."""
     if record.gibbs:
         return
@@ -134,60 +144,81 @@ def _class(record: Record, rows: Rows, sheet: Sheet) -> None:
         sheet.holds(where, not row["measured"] or row["row"] is None, row["row"], "declared only")
         paid = row["l1"] is None or row["l1_measured"] or not row["measured"]
         sheet.holds(where, paid, row["l1"], "an l1 cap that is paid for")
+    _broken(record, sheet)
 
 
-def _choices(record: Record, rows: Rows, sheet: Sheet) -> None:
+def _broken(record: Record, sheet: Sheet) -> None:
+    """Caps that a violated row names are the class's, and exceeded."""
+    for block, what, held, cap in record.facts("caps").get("broken", ()):
+        row = record.class_rows.get(block, {})
+        limit = row.get({"norm": "norm", "row norm": "row", "l1 norm": "l1"}[what])
+        fits = limit is not None and cap <= limit <= cap * HELD and held > cap
+        where = "assumptions.caps.facts.broken"
+        sheet.holds(where, fits, [block, what, held, cap], limit)
+
+
+def _choices(record: Record, sheet: Sheet) -> None:
     """Margin, recipes and encodings: the rows say what the certificate declares."""
-    declared = record.declared
-    if "margin" in rows:
-        status = "proved" if declared["margin"] is None else "declared"
-        found = rows["margin"]["status"]
-        sheet.holds("assumptions.margin.status", found == status, found, status)
-    for id, key in (("architecture", "tried"), ("encoding", "encoding")):
-        row = rows.get(id)
-        if row is None:
-            continue
-        said = re.search(r"one of ([\d,]+)", row["evidence"])
-        told = 1 if said is None else int(said.group(1).replace(",", ""))
-        n = declared[key] if isinstance(declared[key], int) else 1
-        sheet.holds(f"sample.declared.{key}", n == told, n, told)
-    if "encoding" in rows:
-        learnt = declared["encoding"] == "learnt"
-        status = rows["encoding"]["status"]
-        fits = (status == "violated") == learnt
-        sheet.holds("assumptions.encoding.status", fits, status, declared["encoding"])
-    together = declared["together"] > 1
-    sheet.holds("assumptions.together", ("together" in rows) == together, "together" in rows,
-                together)  # fmt: skip
+    declared, counted = record.declared, COUNTED if record.gibbs else SAMPLE
+    sheet.facts(record, "margin", gamma=declared["margin"])
+    sheet.facts(record, "architecture", tried=declared["tried"], of=counted)
+    sheet.facts(record, "encoding", encoding=declared["encoding"], of=counted)
+    n, names = declared["together"], record.facts("together").get("names", [])
+    sheet.holds("assumptions.together", ("together" in record.rows) == (n > 1), len(names), n)
+    if names:
+        sheet.holds("assumptions.together.facts.names", len(set(names)) == n, names, n)
+        sheet.facts(record, "together", share=record.data["delta"])
+    if not record.gibbs:
+        sheet.facts(record, "floats", slack=record.sample["float_slack"])
 
 
-def _sources(record: Record, rows: Rows, sheet: Sheet) -> None:
-    """Programs, priors and held-out units are there where a row speaks of them."""
-    program = "program" in record.data["network"]
-    sheet.holds("assumptions.program", ("program" in rows) == program, "program" in rows, program)
-    held = record.sample["holdout"] is not None
-    sheet.holds("assumptions.holdout", ("holdout" in rows) == held, "holdout" in rows, held)
-    prior = rows.get("prior")
-    if prior is not None and record.gibbs:
-        fits = prior["status"] != "proved"
-        sheet.holds("assumptions.prior.status", fits, prior["status"], "declared at most")
-    for bound in record.bounds:
-        centre = bound["choices"].get("prior_center")
-        if prior is not None and centre is not None and not record.gibbs:
-            fits = (prior["status"] == "proved") == (centre == "zero")
-            sheet.holds("assumptions.prior.status", fits, prior["status"], centre)
-        if bound["name"].startswith("theorem_3_gaussian") and centre is not None:
-            known = centre in ("zero", "initial weights")
-            sheet.holds(f"{bound['name']}.choices.prior_center", known, centre, "a centre")
-    unit, groups = record.sample["unit"], record.sample["groups"]
-    sheet.holds("sample.unit", unit == ("sequence" if groups is None else "group of sequences"),
-                unit, groups)  # fmt: skip
-    population, reading = record.sample["population"], record.of_list
-    sheet.holds("sample.reading", not reading or population is not None, population, "a list")
-    if record.sample["unit"] == "sequence" or record.data["at"] == "average":
-        expected = record.data["at"] != "average"
-        found = record.sample["zero_one"]
+def _units(record: Record, sheet: Sheet) -> None:
+    """What the units are, of which list, and how many the rows speak of."""
+    sample, said, held = record.sample, record.facts("iid"), record.sample["holdout"]
+    unit, alone = sample["unit"], sample["groups"] is None
+    sheet.holds("sample.unit", unit == ("sequence" if alone else "group of sequences"), unit, alone)
+    if alone or record.data["at"] == "average":
+        expected, found = record.data["at"] != "average", sample["zero_one"]
         sheet.holds("sample.zero_one", found == expected, found, expected)
+    listed = sample["population"] is not None and not said.get("words", "")
+    sheet.holds("sample.reading", listed == record.of_list, sample["reading"], said.get("words"))
+    prior = prior_units(record, sheet) if record.gibbs else None
+    sheet.facts(record, "iid", population=sample["population"], prior_units=prior)
+    if record.gibbs:
+        sheet.facts(record, "prior", units=prior)
+    sheet.facts(record, "roles", units=prior)
+    sheet.holds("assumptions.holdout", ("holdout" in record.rows) == (held is not None), held, "")
+    if alone:
+        sheet.facts(record, "iid", sequences=record.m)
+        sheet.facts(record, "holdout", held_out=None if held is None else held["m"])
+
+
+def prior_units(record: Record, sheet: Sheet) -> int | None:
+    """How many units made the prior, as every bound on drawn weights says."""
+    found = {int(b["choices"].get("prior_units", 0)) for b in record.bounds} - {0}
+    sheet.holds("choices.prior_units", len(found) == 1, sorted(found), "one prior")
+    return next(iter(found), None)
+
+
+def _sources(record: Record, sheet: Sheet) -> None:
+    """Programs and priors are there where a row speaks of them."""
+    program = record.data["network"].get("program")
+    known = ("program" in record.rows) == (program is not None)
+    sheet.holds("assumptions.program", known, "program" in record.rows, program)
+    sheet.facts(record, "program", **(program or {}))
+    said = record.facts("prior")
+    if said:
+        sheet.holds("assumptions.prior.facts", ("units" in said) == record.gibbs, sorted(said),
+                    "of drawn weights" if record.gibbs else "of Gaussian priors")  # fmt: skip
+    deviations = said.get("deviations")
+    sheet.holds("assumptions.prior.facts.deviations", deviations is None or deviations > DEVIATIONS,
+                deviations, f"above {DEVIATIONS}")  # fmt: skip
+    for bound in record.bounds:
+        if bound["name"].startswith("theorem_3_gaussian") and bound["choices"]:
+            centre = bound["choices"].get("prior_center")
+            same = centre == said.get("centre")
+            where = f"{bound['name']}.choices.prior_center"
+            sheet.holds(where, same, centre, said.get("centre"))
 
 
 def check_needs(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:

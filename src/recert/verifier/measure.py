@@ -9,7 +9,6 @@ independently, and say so: what moves of the weights do (4d), and draws of weigh
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,26 +105,23 @@ def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
     sheet.holds(
         "sample.input_bound", bound * (1.0 + 1e-9) >= largest, bound, largest, "re-measured"
     )
+    if record.facts("input_bound").get("largest") is not None:
+        said = record.facts("input_bound")["largest"]
+        same = abs(said - largest) <= 1e-9 * largest
+        sheet.holds("assumptions.input_bound.facts.largest", same, said, largest, "re-measured")
     if record.statuses.get("horizon") == "estimated":
-        sheet.holds(
-            "sample.T", said["T"] >= sample.longest, said["T"], sample.longest, "re-measured"
-        )
+        same = record.sample["T"] == sample.longest
+        sheet.holds("sample.T", same, record.sample["T"], sample.longest, "re-measured")
+    elif record.facts("horizon").get("cut") is not None:
+        sheet.facts(record, "horizon", "re-measured", cut=sample.cut, longest=sample.longest)
     if not record.gibbs:
         check_repetitions(record, sheet, sample)
 
 
 def check_repetitions(record: Record, sheet: Sheet, sample: Sample) -> None:
     """What the ledger says of sequences that are alike."""
-    row = next((r for r in record.data["assumptions"] if r["id"] == "iid"), None)
-    said = re.search(r"([\d,]+) of ([\d,]+) sequences are distinct", row["evidence"] if row else "")
-    if said is None:
-        return
-    distinct, total = (int(word.replace(",", "")) for word in said.groups())
-    found = len(set(sample.sequences()))
-    sheet.holds(
-        "assumptions.iid.evidence", (distinct, total) == (found, len(sample.x)),
-        f"{distinct:,} of {total:,} distinct", f"{found:,} of {len(sample.x):,}", "re-measured",
-    )  # fmt: skip
+    distinct = len(set(sample.sequences()))
+    sheet.facts(record, "iid", "re-measured", distinct=distinct, sequences=len(sample.x))
 
 
 def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
@@ -137,6 +133,7 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
         "re-measured",
     )  # fmt: skip
     _error(sheet, "sample.training_error", said["training_error"], found)
+    _check_largest(record, sheet, found)
     for bound in record.bounds:
         sheet.decisive = record.claims(bound)
         if bound["kind"] in ("certificate", "estimate"):
@@ -144,6 +141,16 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
     sheet.decisive = True
     for row in record.data["finite_list"]:
         _check_list(sheet, row, found)
+
+
+def _check_largest(record: Record, sheet: Sheet, found: Measured) -> None:
+    """The largest margin, beside which η is said to be small or not."""
+    said = record.facts("floats").get("largest_margin")
+    largest, room = float(np.abs(found.margins.M).max()), float(found.margins.e.max())
+    if said is not None and math.isfinite(largest) and math.isfinite(room):
+        same = abs(said - largest) <= room + 1e-9 * largest
+        where = "assumptions.floats.facts.largest_margin"
+        sheet.holds(where, same, said, largest, "re-measured")
 
 
 def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> None:
@@ -191,20 +198,9 @@ def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) 
 
 def check_overlap(record: Record, sheet: Sheet, held: Sample, sample: Sample) -> None:
     """How many held-out sequences occur in the sample."""
-    row = next((r for r in record.data["assumptions"] if r["id"] == "holdout"), None)
-    said = re.search(
-        r"([\d,]+) of ([\d,]+) held-out sequences occur", row["evidence"] if row else ""
-    )
-    if said is None:
-        sheet.unchecked("assumptions.holdout.evidence", None, "the ledger has no such row")
-        return
-    shared, total = (int(word.replace(",", "")) for word in said.groups())
     seen = set(sample.sequences())
-    found = sum(one in seen for one in held.sequences())
-    sheet.holds(
-        "assumptions.holdout.evidence", (shared, total) == (found, len(held.x)),
-        f"{shared:,} of {total:,} shared", f"{found:,} of {len(held.x):,}", "re-measured",
-    )  # fmt: skip
+    shared = sum(one in seen for one in held.sequences())
+    sheet.facts(record, "holdout", "re-measured", shared=shared, held_out=len(held.x))
 
 
 def _not_below(sheet: Sheet, row: str, recorded: float, derived: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from recert.verifier import structure
 from recert.verifier.balls import Ball, ball, claims, shown
@@ -47,12 +47,19 @@ class Sheet:
         ok = number(recorded) and low <= recorded <= high
         return self.holds(row, ok, recorded, f"in [{low:g}, {high:g}]", "given")
 
+    def facts(self, record: Record, id: str, how: How = "re-derived", **derived: Any) -> None:
+        """Facts of a hypothesis, where the ledger has it."""
+        if id in record.rows:
+            for name, value in derived.items():
+                said = record.facts(id).get(name)
+                self.holds(f"assumptions.{id}.facts.{name}", said == value, said, value, how)
+
     def unchecked(self, row: str, recorded: Any, why: str) -> None:
         """What cannot be checked: it does not stand."""
         self.checks.append(Check(row, False, recorded, why, "not checked", self.decisive))
 
 
-def number(x: Any) -> bool:
+def number(x: Any) -> TypeGuard[float]:
     """Whether this is a number, not a truth value."""
     return isinstance(x, (int, float)) and not isinstance(x, bool)
 
@@ -102,6 +109,16 @@ class Record:
     def statuses(self) -> dict[str, str]:
         """Id of a hypothesis → status."""
         return {row["id"]: row["status"] for row in self.data["assumptions"]}
+
+    @cached_property
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """Id of a hypothesis → its row of the ledger."""
+        return {row["id"]: row for row in self.data["assumptions"]}
+
+    def facts(self, id: str) -> Mapping[str, Any]:
+        """The facts of a hypothesis; none where the ledger lacks it."""
+        found: Mapping[str, Any] = self.rows.get(id, {"facts": {}})["facts"]
+        return found
 
     @cached_property
     def class_rows(self) -> dict[str, Mapping[str, Any]]:

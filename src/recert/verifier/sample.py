@@ -22,13 +22,17 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Sequences (m, T) or (m, T, d_x), labels (m,) or (m, T), lengths (m,), the unit of each."""
+    """Sequences (m, T) or (m, T, d_x), labels (m,) or (m, T), lengths (m,), the unit of each.
+
+    ``longest`` is the longest before the cut, ``cut`` how many were cut.
+    """
 
     x: NDArray[Any]
     labels: Index
     lengths: Index
     units: Index
     longest: int
+    cut: int
 
     @property
     def m(self) -> int:
@@ -45,8 +49,9 @@ class Sample:
         """Some sequences, their units numbered anew."""
         units = np.unique(self.units[chosen], return_inverse=True)[1]
         return Sample(
-            self.x[chosen], self.labels[chosen], self.lengths[chosen], units, self.longest
-        )
+            self.x[chosen], self.labels[chosen], self.lengths[chosen], units, self.longest,
+            self.cut,
+        )  # fmt: skip
 
     def digest(self) -> str:
         """SHA-256 of valid steps, labels and lengths."""
@@ -99,12 +104,13 @@ def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = Fals
     _need(bool(((n >= 1) & (n <= x.shape[1])).all()), "a length is out of range")
     longest, width = int(n.max()), x.shape[1]
     T = at if isinstance(at, int) else width if whole else int(record["sample"]["T"])
+    cut = int((n > T).sum())
     x, n = x[:, :T], np.minimum(n, T)
     valid = np.arange(x.shape[1])[None, :] < n[:, None]
     x = _tokens(x, valid, record) if tokens else _vectors(x, valid, record)
     wide = (width, x.shape[1])
     y = _labels(_whole(y, "labels"), n, wide, at, int(record["network"]["classes"]))
-    return Sample(x, y, n, _units(groups, len(x)), longest)
+    return Sample(x, y, n, _units(groups, len(x)), longest, cut)
 
 
 def _need(condition: bool, what: str) -> None:
