@@ -59,6 +59,7 @@ ROOMS = (
     "local",
     "printed",
     "certificate",
+    "payment",
     "theorems",
     "ledger",
     "orders",

@@ -189,7 +189,7 @@ def test_choices_are_paid_by_what_they_served() -> None:
         name: open1_networks.paid(open1_networks.TRAINEES[name], coded)
         for name in ("nouns-free-8", "nouns-file", "nouns-posterior", "cmudict-posterior")
     }
-    assert paid["nouns-free-8"]["encoding"] == "fixed" and paid["nouns-free-8"]["tried"] > 10**4
+    assert paid["nouns-free-8"]["encoding"] == 32 and paid["nouns-free-8"]["tried"] > 10**4
     assert paid["nouns-file"] == {"tried": 1, "encoding": 32}
     assert paid["nouns-posterior"] == {"tried": 300, "encoding": 32}
     assert paid["cmudict-posterior"] == {"tried": 4, "encoding": 32}

@@ -588,9 +588,3 @@ def test_a_description_that_was_tampered_with(runs: Any, trained: Path, tmp_path
         with pytest.raises(InputError) as caught:
             runs.certify_saved(tmp_path, "synthetic", **CERTIFY)
         assert "\n" not in str(caught.value)
-
-
-def test_the_choice_of_encoding_is_paid_with_the_recipe_or_by_itself(runs: Any) -> None:
-    nouns = replace(toy(50, name="german-nouns"), encoding=32)
-    assert runs._encoding(nouns, 800_000) == "fixed" and runs._encoding(nouns, 1) == 32
-    assert runs._encoding(replace(nouns, name="cmudict"), 5) == 32

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from recert import adapters, arguments, arrays, compression, floats, ledger
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption
-from recert.choices import Cost, FiniteChoice
 from recert.describe import describe_sample
 from recert.errors import InputError
 from recert.gates import SIGMOIDS, Gates, measured_gates
 from recert.margins import MarginTable, margin_table
 from recert.network import Network
+from recert.payment import encoding_of, shared_costs
 from recert.predict import Predictor, check_reading, network_predictor
 from recert.recurrence import between, shifted_between, shifted_within, within
 from recert.sample import At, Enforced, Reading, Sample, groups_digest, unit_numbers
@@ -33,8 +33,6 @@ from recert.theorems import Setting
 
 # Gates are reported on this many sequences.
 GATE_SEQUENCES = 1024
-# The cost row of a choice of encoding, which every statement pays.
-ENCODINGS = "encodings to choose among"
 
 Role = Literal["certificate", "checking"]
 
@@ -83,7 +81,7 @@ class Declared:
             input_bound=_radius(self.input_bound),
             margin=None if margin is None else arguments.positive("margin", margin),
             tried=arguments.whole("tried", self.tried),
-            encoding=_encoding(self.encoding),
+            encoding=encoding_of(self.encoding),
             population=None if population is None else arguments.whole("population", population),
         )
 
@@ -170,6 +168,7 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         _draws_row(declared, network, sample),
         *ledger.common_rows(table, tried=declared.tried, margin=declared.margin),
         ledger.encoding_row(declared.encoding),
+        ledger.settings_row(),
         ledger.prior_row(network, start),
         *held_rows,
         *subject.rows,
@@ -183,7 +182,7 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         class_caps,
         cap_costs,
         l1_costs,
-        choices_paid(declared),
+        shared_costs(declared.tried, declared.encoding),
         declared.margin,
         _centre(start),
         held,
@@ -256,15 +255,6 @@ def _radius(given: Any) -> float | Enforced | None:
     return None if given is None else arguments.positive("input_bound", given)
 
 
-def _encoding(encoding: Any) -> str | int:
-    if isinstance(encoding, str) and encoding in ("fixed", "learnt"):
-        return encoding
-    remedy = "use 'fixed', 'learnt', or the number of encodings among which it was chosen"
-    if isinstance(encoding, (bool, str)):
-        raise InputError(f"encoding is {encoding!r}; {remedy}")
-    return arguments.whole("encoding", encoding)
-
-
 def _reading(network: Network, declared: Declared) -> Reading:
     at, max_length, input_bound = declared.at, declared.max_length, declared.input_bound
     if not isinstance(at, str):
@@ -334,18 +324,6 @@ def _held_sample(
         sequences, labels, reading, lengths=lengths, what="held-out sequences", track=True
     )
     return margin_table(held, predictor, groups=groups), held
-
-
-def choices_paid(declared: Declared) -> tuple[Cost, ...]:
-    """Prices of what was chosen on the sample before the network was trained."""
-    found = []
-    for what, n in (
-        ("recipes tried on this sample", declared.tried),
-        (ENCODINGS, declared.encoding),
-    ):
-        if isinstance(n, int) and n > 1:
-            found.append(Cost(what, None, float(n), FiniteChoice(n).cost()))
-    return tuple(found)
 
 
 def _initial(initial: Any, network: Network) -> Network:

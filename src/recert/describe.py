@@ -52,12 +52,12 @@ def finite_list(
     drawn = m + (0 if setting.holdout is None else setting.holdout.m)
     if drawn > N:
         raise InputError(f"population is {N}, smaller than the {drawn} units drawn from it")
-    status = {row.id: row.sound for row in rows}
+    sound = {row.id for row in rows if row.sound}
     statements = []
     for bound in found:
         if bound.name in LIST_STATEMENTS and bound.kind == "certificate":
             statements.append(_whole_list(bound, setting.table, N))
-        elif bound.name == "held_out" and setting.table.zero_one and status.get("holdout"):
+        elif bound.name == "held_out" and setting.table.zero_one and sound >= set(bound.needs):
             statements.extend(_unseen_part(bound, setting, N))
     return tuple(statements)
 

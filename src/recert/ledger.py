@@ -110,6 +110,11 @@ def encoding_row(encoding: str | int, of: str = SAMPLE) -> Assumption:
     return Assumption("encoding", status, {"encoding": encoding, "of": of})
 
 
+def settings_row() -> Assumption:
+    """That nobody tried other values of what is not paid for, and kept the best."""
+    return Assumption("settings", "declared")
+
+
 def holdout_row(role: str, overlap: Between, copies: Shifted, *, why: str = "") -> Assumption:
     """Whether the held-out units were used for anything else."""
     facts = {

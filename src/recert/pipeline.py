@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,9 +11,9 @@ import numpy as np
 
 from recert import floats, ledger
 from recert.caps import Cap
-from recert.case import ENCODINGS, Case, Declared, Role, measure, prepare
+from recert.case import Case, Declared, Role, measure, prepare
 from recert.certificate import Assumption, Bound, Certificate
-from recert.choices import split_delta, total_nats
+from recert.choices import split_delta
 from recert.describe import (
     describe_class,
     describe_gates,
@@ -25,9 +24,9 @@ from recert.describe import (
 from recert.errors import InputError
 from recert.gates import SIGMOIDS, classwide_gates
 from recert.orders import order_bounds
+from recert.payment import paying
 from recert.sample import At, Enforced
 from recert.theorems import THEOREMS, Setting, Theorem
-from recert.theorems.base import OUTWARD
 
 __all__ = ["Case", "certify", "certify_declared", "conclude", "evaluate_menu", "prepare"]
 
@@ -198,23 +197,9 @@ def evaluate_menu(
                 )
             )  # fmt: skip
             continue
-        bound = _paying(theorem, setting, shares[theorem.name])
+        bound = paying(theorem, setting, shares[theorem.name], setting.choice_costs)
         found.append(replace(bound, kind=ledger.grade(bound, rows)))
     return found
-
-
-def _paying(theorem: Theorem, setting: Setting, share: float) -> Bound:
-    """The bound, having paid for the encoding whether or not its theorem thought of it.
-
-    Held-out units do not pay for recipes that were tried on the sample, but all units were in view
-    when an encoding was chosen. To pay n nats is to be evaluated at δ·e^−n.
-    """
-    bound = theorem.bound(setting, share)
-    unpaid = [c for c in setting.choice_costs if c.what == ENCODINGS and c not in bound.cost]
-    if not unpaid:
-        return bound
-    bound = theorem.bound(setting, share * math.exp(-total_nats(unpaid)) * (1.0 - OUTWARD))
-    return replace(bound, delta=share, cost=(*bound.cost, *unpaid))
 
 
 def menu(bounds: str | Sequence[str]) -> list[Theorem]:

@@ -25,10 +25,7 @@ MAX_LENGTH = 12
 """T: letters kept, from the end, where German shows gender. Part of the model."""
 
 LENGTHS = 32
-"""T was chosen with these nouns in view, as one of 1 to 32, which is paid for."""
-
-LONGEST = 1000
-"""The largest T; no noun has so many letters."""
+"""T was chosen with these nouns in view, as one of 1 to 32, which is paid for, and is no other."""
 
 _LARGEST_FILE = 100_000_000
 _GENUS_COLUMNS = ("genus", "genus 1", "genus 2", "genus 3", "genus 4")
@@ -55,8 +52,8 @@ def load(
         InputError: max_length or seed out of range.
 
     """
-    if not 1 <= max_length <= LONGEST:
-        raise InputError(f"max_length is {short(max_length)}; keep 1 to {LONGEST} letters")
+    if not 1 <= max_length <= LENGTHS:
+        raise InputError(f"max_length is {short(max_length)}; keep 1 to {LENGTHS} letters")
     if seed < 0:
         raise InputError(f"seed is {short(seed)}; use an integer that is at least 0")
     nouns = read_nouns(locate() if path is None else Path(path))

@@ -112,12 +112,15 @@ def compress_and_save(
         divided = roles.for_training(loaded, units=units, usual=usual, holdout=0, seed=seed)
         record = {"data": {"name": name, "options": known}, **roles.recorded(divided, seed)}
         record["max_length"] = divided.sample.max_length
+        # The file pays by its length; other statements on the network pay for its architecture.
+        cell = recipe_for(divided.sample, dict(changes or {})).recipe.cell
+        record["tried"] = training_runs.recipes_tried(name, cell)
         sample, held, start = divided.sample, divided.spare, None
     else:
         start = adapters.load_network(model)
         divided = training_runs.roles_of(model, name, options, units)
         sample, held = divided.sample, divided.held
-        record = {**training_runs.meta_of(model), "caps": None, "tried": None}
+        record = {**training_runs.meta_of(model), "caps": None}
     m = sample.units
     found = _trained(sample, start, seed, prices, dict(changes or {}), processes, progress, delta)
     if start is not None:

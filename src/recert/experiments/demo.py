@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from recert import adapters, consoles, data, plots
 from recert.certificate import Certificate
 from recert.data import SequenceData
+from recert.experiments import training_runs
 from recert.numerals import confidence, percent_up, written_up
 from recert.pipeline import Case, conclude, prepare
 from recert.report import horizons, tables
@@ -85,7 +86,6 @@ def _one(
     bar: Progress,
 ) -> Outcome:
     from recert.training import Recipe, train
-    from recert.training.recipes import GERMAN_NOUNS_CHOICES
 
     assert isinstance(recipe, Recipe)
     trained = train(training, recipe, seed=seed, progress=bar, description=f"training, {name}")
@@ -100,7 +100,8 @@ def _one(
         holdout=(test.sequences, test.labels, test.lengths),
         holdout_role="checking",
         draws="nouns are regarded as draws from an unbounded vocabulary of German nouns",
-        tried=GERMAN_NOUNS_CHOICES["vanilla"],
+        tried=training_runs.recipes_tried(training.name, "vanilla"),
+        encoding=training.encoding,
         population=training.population,
         delta=DELTA,
         progress=lambda n: bar.advance(task, n),
@@ -114,7 +115,7 @@ def _one(
         "digest": training.digest,
         "max_length": training.max_length,
         "caps": trained.caps or None,
-        "tried": GERMAN_NOUNS_CHOICES["vanilla"],
+        "tried": training_runs.recipes_tried(training.name, "vanilla"),
     }
     return Outcome(title, case, certificate, meta)
 

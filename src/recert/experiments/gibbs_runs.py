@@ -20,6 +20,7 @@ from recert.errors import FileError, InputError
 from recert.experiments import roles
 from recert.experiments.training_runs import DEFAULT_UNITS, seeded
 from recert.gibbs import certify_posterior
+from recert.payment import dearest, most_tried
 from recert.posterior import Posterior, load_posterior, posterior_files
 from recert.sample import At
 
@@ -33,6 +34,10 @@ RECORD = "data.json"
 # tried, from which the middle of the rehearsal's list and the pilot's rule come; with cmudict in
 # view one share and three rules. What rehearsal and pilot then choose, the prior's part chooses.
 TRIED = {"german-nouns": 300, "cmudict": 4}
+LOOKED_AT = {
+    **roles.LOOKED_AT,
+    "cmudict": "the packaged recipe for posteriors was found with these words in view",
+}
 # Longest lengths among which the rehearsal chooses, none before another, so that nobody has chosen
 # with the units in view that the bound counts.
 LENGTHS = dict.fromkeys(("german-nouns", "cmudict"), (8, 12, 16, 24))
@@ -209,9 +214,9 @@ def certify_saved(
         at: the step that is read; by default the last, or all where every step has a label.
         repetitions: networks drawn for each sequence.
         seed: of the draws.
-        tried: recipes among which this one was chosen on units that the bound counts; by default
-            as many as were declared in training.
-        encoding: how the inputs' encoding came about; by default as the record says: "fixed" where
+        tried: recipes among which this one was chosen on units that the bound counts; at least as
+            many as were declared in training.
+        encoding: how the inputs' encoding came about; at least what the record says: "fixed" where
             the rehearsal chose it on the prior's part.
         holdout_role: of the units that were set aside or held back.
         progress: called with the number of (sequence, repetition) pairs done.
@@ -222,7 +227,9 @@ def certify_saved(
     posterior, record = load_posterior(folder), _record(folder)
     recorded = record["data"]
     loaded = data.load(recorded["name"], **recorded["options"])
-    divided = roles.for_certifying(loaded, record, units=None, asked=holdout_role)
+    divided = roles.for_certifying(
+        loaded, record, units=None, asked=holdout_role, looked_at=LOOKED_AT
+    )
     sample, held = divided.sample, divided.held
     if at is None:
         at = "last" if sample.labels.ndim == 1 else "average"
@@ -240,8 +247,8 @@ def certify_saved(
         holdout=None if held is None else (held.sequences, held.labels, held.lengths, held.groups),
         holdout_role=divided.role,
         population=sample.population,
-        tried=record["tried"] if tried is None else tried,
-        encoding=record["encoding"] if encoding is None else encoding,
+        tried=most_tried(record["tried"], tried),
+        encoding=dearest(record["encoding"], encoding),
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
         progress=progress,
     )

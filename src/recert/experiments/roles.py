@@ -102,6 +102,7 @@ def for_certifying(
     units: int | None,
     asked: Role | None = None,
     changed: bool = False,
+    looked_at: Mapping[str, str] = LOOKED_AT,
 ) -> Roles:
     """The units that a network was trained on, and those held out.
 
@@ -111,6 +112,7 @@ def for_certifying(
         units: how many to compute statements on; None for those trained on.
         asked: the role that the user declares for the held-out units; None to go by the record.
         changed: whether the user asked for other data than were recorded.
+        looked_at: names of data of which no units are unseen, with the reason.
 
     Raises:
         InputError: the data are not those that were recorded, the record is damaged, or the user
@@ -126,7 +128,7 @@ def for_certifying(
                 "digests than its description says; give the same data and options, or train again"
             )
         sample, spare = _first_units(rest, trained if units is None else units, held.units)
-        role, why = _role(loaded.name, asked)
+        role, why = _role(looked_at.get(loaded.name), asked)
         return Roles(sample, held, role, why, spare)
     sample, left = _first_units(loaded, trained if units is None else units, 0)
     if left is None:
@@ -141,12 +143,11 @@ def for_certifying(
     if asked == "certificate":
         return Roles(sample, left, "certificate", "declared by the user")
     why = "not set aside by train --holdout, so they may have been seen"
-    return Roles(sample, left, "checking", LOOKED_AT.get(loaded.name, why))
+    return Roles(sample, left, "checking", looked_at.get(loaded.name, why))
 
 
-def _role(name: str, asked: Role | None) -> tuple[Role, str]:
-    """The role of units that were set aside before training."""
-    looked = LOOKED_AT.get(name)
+def _role(looked: str | None, asked: Role | None) -> tuple[Role, str]:
+    """The role of units that were set aside before training, or looked at for that reason."""
     before = "set aside at random before training, as the network's description says"
     if asked == "checking":
         return "checking", "so declared by the user"

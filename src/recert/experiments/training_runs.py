@@ -23,6 +23,7 @@ from recert.experiments import roles
 from recert.joint import JointCertificate, shares_of
 from recert.margins import MarginTable, margin_table
 from recert.network import Network
+from recert.payment import dearest, most_tried
 from recert.pipeline import certify_declared
 from recert.sample import At, Reading, Sample
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 # Units of the default data that are trained on; other sets are trained on whole.
 DEFAULT_UNITS = {"german-nouns": 70_000}
-# Data whose encoding the packaged recipes pay for, among their choices.
-PAID_BY_RECIPE = ("german-nouns",)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,6 @@ def train_and_save(
     units, or that share of all, are set aside before anything else.
     """
     from recert.training import train
-    from recert.training.recipes import GERMAN_NOUNS_CHOICES
 
     recipe = recipe_for(name, cell, caps, free=free, changes=changes)
     known = seeded(name, options, seed)
@@ -85,14 +83,13 @@ def train_and_save(
     training, spare = divided.sample, divided.spare
     trained = train(training, recipe, seed=seed, progress=progress, description=f"training {cell}")
     network = trained.model.recert_network()
-    tried = GERMAN_NOUNS_CHOICES[cell] if name == "german-nouns" else 1
     meta = {
         "data": {"name": name, "options": known},
         **roles.recorded(divided, seed),
         "cell": cell,
         "caps": trained.caps or None,
         "max_length": training.max_length,
-        "tried": tried * contenders,
+        "tried": recipes_tried(name, cell) * contenders,
         "seed": seed,
     }
     adapters.save_network(network, out, meta=meta)
@@ -105,6 +102,13 @@ def train_and_save(
         trained.seconds,
         aside,
     )
+
+
+def recipes_tried(name: str, cell: str) -> int:
+    """How many recipes the packaged one was chosen among with these data in view."""
+    from recert.training.recipes import GERMAN_NOUNS_CHOICES
+
+    return GERMAN_NOUNS_CHOICES[cell] if name == "german-nouns" else 1
 
 
 def recipe_for(
@@ -160,7 +164,11 @@ def certify_saved(
     holdout_role: Role | None = None,
     together: tuple[str, ...] = (),
 ) -> Certificate:
-    """Certify a network on disk on a data set, with what its description declares."""
+    """Certify a network on disk on a data set, with what its description declares.
+
+    ``tried`` and ``encoding`` may declare more than the description and the data set do, not less:
+    what is known to have been chosen is paid for.
+    """
     meta = meta_of(model)
     network = adapters.load_network(model)
     divided = roles_of(model, name, options, units, holdout_role)
@@ -168,7 +176,6 @@ def certify_saved(
     if sample.labels.ndim == 2 and at == "last":
         at = "average"
     tokens = sample.input_kind == "tokens"
-    tried = _first(tried, meta.get("tried"), 1)
     declared = Declared(
         delta=delta,
         at=at,
@@ -182,8 +189,8 @@ def certify_saved(
         holdout_why=divided.why,
         population=sample.population,
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
-        tried=tried,
-        encoding=_encoding(sample, tried) if encoding is None else encoding,
+        tried=most_tried(meta.get("tried"), tried),
+        encoding=dearest(sample.encoding, encoding),
         together=together,
     )
     # A file of a program is certified as one, by its length.
@@ -230,12 +237,6 @@ def _complete_caps(
         raise InputError(f"--caps must name every block of the network: {', '.join(blocks)}")
     declared = recorded if caps is None else caps
     return declared if declared is not None and set(declared) == set(blocks) else None
-
-
-def _encoding(sample: SequenceData, tried: int) -> str | int:
-    """How the data were encoded; "fixed" where the recipe's choices pay for it."""
-    paid = sample.name in PAID_BY_RECIPE and tried > 1
-    return "fixed" if paid else sample.encoding
 
 
 def units_of(

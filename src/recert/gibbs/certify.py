@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recert import arguments, floats, ledger
-from recert.case import Declared, Role, choices_paid
+from recert.case import Declared, Role
 from recert.certificate import Certificate
 from recert.choices import total_nats
 from recert.describe import describe_network
@@ -18,6 +18,7 @@ from recert.gibbs.menu import MONTE_CARLO_SHARE, described, evaluate, finite_lis
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
 from recert.network import Network
+from recert.payment import shared_costs
 from recert.posterior import Posterior, load_posterior
 from recert.predict import check_reading
 from recert.sample import At, Reading, groups_digest
@@ -116,7 +117,7 @@ def _certify(
     held = None if declared.holdout is None else held_out(posterior, reading, declared, drawing)
     rows = rows_of(posterior, roles, reading, declared, held)
     shares = shares_of(declared, drawing, posterior)
-    chosen = choices_paid(declared)
+    chosen = shared_costs(declared.tried, declared.encoding)
     drawn, counted = draw(
         posterior, roles.rest, reading, drawing, shares, declared.progress, nats=total_nats(chosen)
     )

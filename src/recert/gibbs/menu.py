@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from recert import ledger
-from recert.case import ENCODINGS, Declared
+from recert.case import Declared
 from recert.certificate import Assumption, Bound, ListStatement
-from recert.choices import split_delta, total_nats
+from recert.choices import split_delta
 from recert.errors import InputError
 from recert.gibbs.measure import Drawing
 from recert.gibbs.roles import Roles
+from recert.payment import paying
 from recert.posterior import Posterior
 from recert.theorems.base import OUTWARD
 from recert.theorems.pac_bayes import (
@@ -73,9 +74,7 @@ def evaluate(
             )  # fmt: skip
             continue
         share = shares.get(theorem.name, declared.delta)
-        bound = theorem.bound(setting, share)
-        if theorem.name == "held_out":
-            bound = _held_paying(theorem, setting, share, bound)
+        bound = paying(theorem, setting, share, setting.costs)
         bound = replace(bound, kind=ledger.grade(bound, rows))
         if theorem.name == "held_out" and of_list and bound.kind == "certificate":
             bound = replace(
@@ -85,15 +84,6 @@ def evaluate(
     gibbs = min((b for b in found if b.name.startswith("pac_bayes") and b.log10 is not None),
                 key=lambda b: b.value)  # fmt: skip
     return (*found, majority_vote(gibbs), mean_network())
-
-
-def _held_paying(theorem: Any, setting: GibbsSetting, share: float, bound: Bound) -> Bound:
-    """Held-out units pay for the choice of an encoding alone, of all that was chosen."""
-    unpaid = [cost for cost in setting.costs if cost.what == ENCODINGS]
-    if not unpaid:
-        return bound
-    paying = theorem.bound(setting, share * math.exp(-total_nats(unpaid)) * (1.0 - OUTWARD))
-    return replace(paying, delta=share, cost=tuple(unpaid))
 
 
 def described(posterior: Posterior, drawing: Drawing) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def rows_of(
         _draws_row(roles, declared),
         *ledger.recipe_rows(declared.tried, COUNTED),
         ledger.encoding_row(declared.encoding, COUNTED),
+        ledger.settings_row(),
         _prior_row(posterior, roles, reading.at),
         _roles_row(roles),
         Assumption("draws", "declared"),

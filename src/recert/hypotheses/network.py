@@ -123,6 +123,15 @@ FORMS: dict[str, tuple[Form, ...]] = {
             "declared by the user",
         ),
     ),
+    "settings": (
+        always(
+            "declared",
+            "δ, the statements that share it, and all other settings that are not paid for were "
+            "fixed before looking at what they give",
+            "declared by the user; it is not so where another δ, choice of statements, sample, "
+            "seed or number of draws was tried first (docs/choices.md lists all that can be set)",
+        ),
+    ),
     "caps": (Form({"broken": each(excess)}, _caps),),
     "margin": (Form({"gamma": perhaps(number)}, _margin),),
     "l1_caps": (

@@ -126,7 +126,9 @@ def _text_parts(documents: tuple[str, ...], name: str, options: dict[str, Any], 
     if options["code"] == "hash":
         code = text.word_codes
     else:
-        code = vocabulary.coder(vocabulary.codes_of(known or sample))
+        code = vocabulary.coder(
+            vocabulary.codes_of(sample if options["code"] == "learnt" else known)
+        )
     made = {
         "encoding": "learnt" if options["code"] == "learnt" else "fixed",
         "source": name,

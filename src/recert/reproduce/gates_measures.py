@@ -44,6 +44,7 @@ def case_of(
         max_length=sample.max_length,
         caps=dict(caps) or None,
         tried=tried,
+        encoding=sample.encoding,
         delta=delta,
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
     )

@@ -15,7 +15,7 @@ from recert import data
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.experiments import gibbs_runs
-from recert.experiments.training_runs import PAID_BY_RECIPE
+from recert.experiments.training_runs import recipes_tried
 
 if TYPE_CHECKING:
     from recert.training import Recipe
@@ -106,13 +106,11 @@ def parts(loaded: SequenceData, m: int, held: int) -> tuple[SequenceData, Sequen
 
 def paid(trainee: Trainee, sample: SequenceData) -> dict[str, Any]:
     """What `recert.certify` is told of choices that were made with the sample in view."""
-    from recert.training.recipes import GERMAN_NOUNS_CHOICES
-
     if trainee.how == "posterior":
         return {"tried": gibbs_runs.TRIED.get(trainee.data, 1), "encoding": sample.encoding}
-    if trainee.how == "norms" and trainee.data in PAID_BY_RECIPE:
-        return {"tried": GERMAN_NOUNS_CHOICES[trainee.cell], "encoding": "fixed"}
-    return {"tried": 1, "encoding": sample.encoding}
+    # Files pay for recipes by their length.
+    tried = recipes_tried(trainee.data, trainee.cell) if trainee.how == "norms" else 1
+    return {"tried": tried, "encoding": sample.encoding}
 
 
 def loaded(trainee: Trainee, seed: int) -> SequenceData:

@@ -31,7 +31,7 @@ OUTWARD = 1e-12
 # Added to sums of logarithms, which may be smaller than any double.
 TINY = 1e-300
 SQRT2 = math.sqrt(2.0)
-UNIVERSAL = ("iid", "encoding", "step", "architecture")
+UNIVERSAL = ("iid", "encoding", "step", "architecture", "settings")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Setting:
         caps: the class, one ``Cap`` per block of ``network``.
         cap_costs: prices of caps that were measured.
         l1_costs: prices of ℓ1 caps that were measured.
-        choice_costs: prices of choices that every statement pays (runs that were tried).
+        choice_costs: prices of choices that concern every statement (`recert.payment`).
         margin: γ declared before looking, or None to choose it on the grid and pay.
         initial: block name → weights before training, for priors centred there.
         holdout: margins on held-out units, or None.

@@ -23,7 +23,7 @@ class HeldOut:
 
     name: str = "held_out"
     title: str = "held-out units (Clopper–Pearson)"
-    needs: tuple[str, ...] = ("holdout", "encoding", "step")
+    needs: tuple[str, ...] = ("holdout", "encoding", "step", "settings")
     reference: str = "theory 5d; Clopper and Pearson 1934"
 
     def supports(self, setting: Setting) -> str:

@@ -23,6 +23,7 @@ from recert.certificate import Bound
 from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper
 from recert.margins import MarginTable
+from recert.payment import owed
 from recert.theorems.base import OUTWARD, Setting, finish
 
 
@@ -32,7 +33,7 @@ class Occam:
 
     name: str = "occam"
     title: str = "Occam (length of the file)"
-    needs: tuple[str, ...] = ("iid", "encoding", "step", "program")
+    needs: tuple[str, ...] = ("iid", "encoding", "step", "settings", "program")
     reference: str = "theory 5a; Chernoff–Hoeffding and Kraft"
 
     def supports(self, setting: Setting) -> str:
@@ -47,8 +48,8 @@ class Occam:
         risk = rounded_up_error(setting.table)
         nats = code_nats(setting.code_bytes)
         confidence = -math.log(delta) * (1.0 + OUTWARD)
-        paid = total_nats(setting.choice_costs)
-        rate = (nats + confidence + paid) / setting.m * (1.0 + OUTWARD)
+        cost = owed(self.name, setting.choice_costs)
+        rate = (nats + confidence + total_nats(cost)) / setting.m * (1.0 + OUTWARD)
         value = float(kl_inverse_upper(risk, rate))
         return finish(
             self,
@@ -62,7 +63,7 @@ class Occam:
                 "rate": rate,
             },
             choices={"bytes": setting.code_bytes, "bits": 8 * setting.code_bytes},
-            cost=setting.choice_costs,
+            cost=cost,
         )
 
 

@@ -229,7 +229,7 @@ class GibbsHeldOut:
 
     name: str = "held_out"
     title: str = "held-out units (Gibbs)"
-    needs: tuple[str, ...] = ("holdout", "encoding", "step", "draws")
+    needs: tuple[str, ...] = ("holdout", "encoding", "step", "settings", "draws")
     reference: str = "theory 5d; Clopper and Pearson 1934"
 
     def supports(self, setting: GibbsSetting) -> str:

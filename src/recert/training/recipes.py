@@ -186,7 +186,7 @@ WITH_BIASES = {"b": 1.0, "b_V": 1.0}
 
 # Values of a cap: 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 9 times a power of ten from 1e-3 to 10.
 _CAPS = 55
-_SIZES = 32 * 32  # d_h and the number of letters in 1..32
+_SIZES = 32  # d_h in 1..32; the number of letters is paid for as the data's encoding
 
 GERMAN_NOUNS_CHOICES = {
     "vanilla": 40 * 20 * _SIZES,

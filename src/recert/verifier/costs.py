@@ -55,7 +55,7 @@ def always(record: Record, *, encoding_alone: bool = False) -> dict[str, int]:
 def expected(record: Record, name: str) -> set[str]:
     """Rows that a bound must have."""
     if name in ("held_out", *PAC_BAYES, "majority_vote", "occam"):
-        return set(always(record, encoding_alone=name == "held_out"))
+        return set(always(record, encoding_alone=name in ("held_out", "occam")))
     rows = set(always(record))
     if name in CLASS_WIDE or name == "local_ball":
         rows |= {f"cap of {b}" for b, row in record.class_rows.items() if row["measured"]}

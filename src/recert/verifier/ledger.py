@@ -12,7 +12,7 @@ from recert.verifier.record import Record, Sheet, number
 DEVIATIONS, HELD = 6.0, 1.0 + 1e-9
 
 SOUND = ("proved", "enforced", "declared")
-_UNIVERSAL = {"iid", "encoding", "step", "architecture"}
+_UNIVERSAL = {"iid", "encoding", "step", "architecture", "settings"}
 _CLASS = _UNIVERSAL | {"input_bound", "horizon", "caps", "margin", "floats"}
 _DRAWN = _UNIVERSAL | {"prior", "roles", "draws"}
 
@@ -27,8 +27,8 @@ NEEDS: dict[str, set[str]] = {
     "margin_cover": _CLASS,
     "margin_ball": _CLASS,
     "local_ball": _UNIVERSAL | {"caps", "enclosures"},
-    "occam": {"iid", "encoding", "step", "program"},
-    "held_out": {"holdout", "encoding", "step"},
+    "occam": {"iid", "encoding", "step", "settings", "program"},
+    "held_out": {"holdout", "encoding", "step", "settings"},
     "pac_bayes_kl": _DRAWN,
     "pac_bayes_temperature": _DRAWN,
     "majority_vote": _DRAWN,
@@ -45,6 +45,7 @@ POSSIBLE: dict[str, set[str]] = {
     "architecture": {"declared"},
     "step": {"declared"},
     "encoding": {"declared", "violated"},
+    "settings": {"declared"},
     "input_bound": {"proved", "enforced", "declared", "estimated", "violated"},
     "horizon": {"enforced", "declared", "estimated"},
     "caps": {"proved", "declared", "violated"},

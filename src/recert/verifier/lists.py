@@ -89,8 +89,8 @@ def greater_zero(x: Ball) -> Ball:
 def _unseen(record: Record, row: Row, bound: Row, N: int, sheet: Sheet) -> None:
     """Held-out units are a sample of the unseen part: the hypergeometric tail."""
     where, held, m = f"finite_list.{row['bound']}", record.sample["holdout"], record.m
-    sheet.holds(where, record.statuses.get("holdout") in SOUND, record.statuses.get("holdout"),
-                "held-out units used for nothing else")  # fmt: skip
+    weak = [id for id in bound["needs"] if record.statuses.get(id) not in SOUND]
+    sheet.holds(where, not weak, weak, "every hypothesis of the held-out limit met")
     error, n = bound["terms"]["error"], held["m"]
     ok = held["zero_one"] and record.sample["zero_one"] and is_share(error, n) and N - m >= n
     if not sheet.holds(where, ok, error, f"whole errors on {n} of {N - m} unseen units"):
