@@ -114,15 +114,20 @@ class Bound:
             "title": self.title,
             "predictor": self.predictor,
             "kind": self.kind,
-            "value": value if math.isfinite(value) else None,
-            "log10": self.log10,
+            "value": _plain(value) if math.isfinite(value) else None,
+            "log10": _plain(self.log10),
             "vacuous": self.vacuous,
             "delta": self.delta,
             "needs": list(self.needs),
-            "terms": dict(self.terms),
-            "choices": dict(self.choices),
+            "terms": {key: _plain(float(value)) for key, value in self.terms.items()},
+            "choices": {key: _plain(value) for key, value in self.choices.items()},
             "cost": [
-                {"what": c.what, "index": c.index, "value": c.value, "nats": c.nats}
+                {
+                    "what": c.what,
+                    "index": c.index,
+                    "value": _plain(float(c.value)),
+                    "nats": _plain(float(c.nats)),
+                }
                 for c in self.cost
             ],
             "reference": self.reference,
@@ -132,7 +137,7 @@ class Bound:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Bound:
         """The inverse of ``to_json``."""
-        terms = dict(data["terms"])
+        terms = {key: float(value) for key, value in data["terms"].items()}
         _check_value(data["name"], data["log10"], terms.get("value"))
         return cls(
             name=data["name"],
@@ -382,6 +387,13 @@ class Certificate:
         from recert import plots
 
         return plots.ladder([(self, "")], path)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: plain floats, no minus zero."""
+    if isinstance(value, float):
+        return float(value) + 0.0
+    return [_plain(x) for x in value] if isinstance(value, (list, tuple)) else value
 
 
 def _check_value(name: str, log10: float | None, value: float | None) -> None:

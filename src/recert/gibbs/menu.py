@@ -91,14 +91,14 @@ def described(posterior: Posterior, drawing: Drawing) -> dict[str, Any]:
     prior = posterior.prior
     return {
         "posterior_digest": posterior.digest,
-        "prior_units": float(prior.units),
+        "prior_units": prior.units,
         "prior_digest": prior.digest,
         "prior_scale": prior.s_0,
         "mean_scales": [
             float(np.exp(np.mean(posterior.log_scales[b.name]))) for b in posterior.mean.blocks()
         ],
-        "repetitions": float(drawing.repetitions),
-        "seed": float(drawing.seed),
+        "repetitions": drawing.repetitions,
+        "seed": drawing.seed,
     }
 
 

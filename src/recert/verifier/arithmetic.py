@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,7 +61,9 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         return None
     again = Certificate.from_json(data).to_json()
     for key in (key for key in again if key != "seal"):
-        sheet.holds(key, again[key] == data[key], _first(data[key]), _first(again[key]))
+        # As text, because to Python 4 is 4.0 and 1 is true.
+        same = json.dumps(again[key], sort_keys=True) == json.dumps(data[key], sort_keys=True)
+        sheet.holds(key, same, _first(data[key]), _first(again[key]))
     try:
         blocks = record.network.blocks
     except RecertError as error:

@@ -38,6 +38,11 @@ FOR_LISTS = {
     "margin_ball", "margin_cover", "local_ball", "occam", "theorem_3_gaussian",
     "theorem_3_gaussian_paper", "pac_bayes_kl", "pac_bayes_temperature", "majority_vote",
 }  # fmt: skip
+_NOT_FOR_LISTS = {
+    (False, False): "not claimed for a sample without replacement",
+    (True, False): "stated for draws with replacement; see the finite list",
+    (True, True): "stated for draws with replacement, not for a list",
+}
 
 # The statuses that a hypothesis can have at all.
 POSSIBLE: dict[str, set[str]] = {
@@ -232,8 +237,10 @@ def check_needs(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     missing = sorted(set(bound["needs"]) - set(record.statuses))
     sheet.holds(where, not missing, missing, "rows of the ledger")
     sound = not missing and all(record.statuses[id] in SOUND for id in bound["needs"])
-    if record.of_list and name not in FOR_LISTS:
-        sound = False
+    reason = ""
+    if sound and record.of_list and name not in FOR_LISTS:
+        sound, reason = False, _NOT_FOR_LISTS[name == "held_out", record.gibbs]
+    sheet.holds(f"{name}.reason", bound["reason"] == reason, bound["reason"], reason)
     expected = "certificate" if sound else "estimate"
     sheet.holds(f"{name}.kind", kind == expected, kind, expected)
     whose = "network"

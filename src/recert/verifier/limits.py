@@ -7,6 +7,7 @@ is refused before anything is derived from it.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,12 +39,21 @@ def check(data: Mapping[str, Any]) -> None:
         elif isinstance(value, str):
             letters += len(value)
             _need(len(value) <= LETTERS and letters <= TEXT, "a text is too long")
+            _need(_readable(value), "a text has characters that cannot be told from others")
         elif isinstance(value, int):
             _need(abs(value) <= WHOLE, "a whole number is beyond 2^53")
         elif isinstance(value, float):
             _need(math.isfinite(value), "a number is not finite")
+            _need(value != 0.0 or math.copysign(1.0, value) > 0, "a zero has a sign")
         else:
             _need(value is None, f"a {type(value).__name__} is no JSON")
+
+
+def _readable(text: str) -> bool:
+    """Whether all is visible, and digits are 0 to 9: others look like these, or like letters."""
+    return text.isprintable() and all(
+        letter.isascii() or unicodedata.category(letter)[0] != "N" for letter in text
+    )
 
 
 def _need(condition: bool, what: str) -> None:

@@ -1,6 +1,10 @@
-"""Names, titles and references that bounds may have: the plain words repeat them to people."""
+"""Names, titles, references and reasons that bounds may have: what people read of them."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from recert.verifier.record import Record, Sheet
 
@@ -32,35 +36,115 @@ TITLES: dict[str, tuple[str, str]] = {
     "majority_vote": ("plurality vote, twice the Gibbs limit", "theory 5b"),
     "mean_network": ("network of mean weights", "theory 5b"),
 }  # fmt: skip
+_PAPER = "On Generalization Bounds of a Family of Recurrent Neural Networks"
+_ZHANG = "Zhang et al. (2018) as quoted in Section 1"
 # Formulas of the paper, which are no bounds: their values are not derived, nor claimed.
 PRINTED = {
-    "printed_zhang": "Zhang et al. 2018, as printed",
-    "printed_theorem_3_two_one": "Theorem 3 (3), as printed",
-    "printed_theorem_3_frobenius": "Theorem 3 (4), as printed",
-    "printed_theorem_1": "Theorem 1, as printed",
-    "printed_theorem_2": "Theorem 2, as printed",
-    "printed_theorem_4": "Theorem 4 (MGU), as printed",
-    "printed_theorem_4_measured": "Theorem 4 (MGU), as printed, gates measured",
-    "printed_theorem_5": "Theorem 5 (LSTM), as printed",
-    "printed_theorem_5_measured": "Theorem 5 (LSTM), as printed, gates measured",
-    "printed_theorem_6": "Theorem 6 (Conv RNN), as printed",
+    "printed_zhang": ("Zhang et al. 2018, as printed", _ZHANG),
+    "printed_theorem_3_two_one": ("Theorem 3 (3), as printed", "Theorem 3, equation (3)"),
+    "printed_theorem_3_frobenius": ("Theorem 3 (4), as printed", "Theorem 3, equation (4)"),
+    "printed_theorem_1": ("Theorem 1, as printed", "Theorem 1"),
+    "printed_theorem_2": ("Theorem 2, as printed", "Theorem 2"),
+    "printed_theorem_4": ("Theorem 4 (MGU), as printed", "Theorem 4"),
+    "printed_theorem_4_measured": ("Theorem 4 (MGU), as printed, gates measured", "Theorem 4"),
+    "printed_theorem_5": ("Theorem 5 (LSTM), as printed", "Theorem 5"),
+    "printed_theorem_5_measured": ("Theorem 5 (LSTM), as printed, gates measured", "Theorem 5"),
+    "printed_theorem_6": ("Theorem 6 (Conv RNN), as printed", "Theorem 6"),
 }
+
+# Why a statement does not apply; # stands for a number.
+_NO_HELD = "no held-out units were given"
+_NO_L1 = "no block has a cap on its entrywise l1 norm"
+REASONS: dict[str, tuple[str, ...]] = {
+    "theorem_3_l1": (_NO_L1,),
+    "theorem_3_l1_cover": (_NO_L1,),
+    "local_ball": (
+        "the sequences came in batches that can be read only once",
+        "it reads one output a sequence; here losses are averaged over steps",
+        "a block sums more than # products, more than roundings allow for",
+        "the network and the sample are too large to follow moves through in minutes",
+    ),
+    "occam": ("the network is not the decoding of a file; `recert compress` writes one",),
+    "held_out": (_NO_HELD,),
+    "pac_bayes_temperature": ("the prior fixed no temperature",),
+    "mean_network": (
+        "PAC-Bayes bounds the networks that are drawn, not their mean; a limit for the mean "
+        "network needs margins (theory 5c) or held-out units",
+    ),
+}
+_ONE_LAYER = ("one vanilla layer", "one MGU layer", "one LSTM layer",
+              "one convolutional layer whose channels are averaged")  # fmt: skip
+_LOGS = ("S(B_U, t)", "d t √m", "S(θ, t) d √m", "t √d S(‖U‖, t)", "t √(dm) S(β, t)", "d", "m √d")
+BEYOND_THE_PAPER = (
+    *(f"the paper states it for {layer}" for layer in _ONE_LAYER),
+    "the paper's network has one layer",
+    "the paper's network reads in one direction",
+    "the paper's network has no projection",
+    "the paper's network has no embedding",
+    "the paper's network has no dense layers",
+    "the paper's network has no biases",
+    "the paper's network reads its state at one step",
+    "the activation is not bounded, as Assumption 3 of the paper asks",
+    "the paper pools the output of Conv RNNs alone",
+    "the paper's Conv RNN has a pooled filter bank as its head",
+    *(f"the paper has k filters of width k on one channel, {block} has shape #x#x#"
+      for block in "UVW"),
+    "Assumption 8 wants orthogonal filters; ‖AᵀA − I/k‖ is # for U, # for V, # for W with k = #",
+    *(f"the argument of the printed log({log}) is at most 1" for log in _LOGS),
+    "the formula supposes inputs of norm at most 1",
+)  # fmt: skip
+AS_PRINTED = "as printed: no constants, so not a bound"
+
+
+def _reads(said: str, template: str) -> bool:
+    parts = (re.escape(part) for part in template.split("#"))
+    return re.fullmatch(r"[0-9][0-9.,e+\-]*".join(parts), said) is not None
 
 
 def check(record: Record, sheet: Sheet) -> None:
     """Every bound is called what it is, printed formulas included."""
     for bound in record.bounds:
-        name, title = bound["name"], bound["title"]
+        name, kind = bound["name"], bound["kind"]
         if name in PRINTED:
-            sheet.holds(f"{name}.title", title == PRINTED[name], title, PRINTED[name])
-            printed = bound["kind"] in ("order", "not applicable")
-            sheet.holds(f"{name}.kind", printed, bound["kind"], "a printed formula")
+            _printed(bound, sheet)
             continue
-        if not sheet.holds(f"{name}.title", name in TITLES, title, "a statement of the theory"):
-            continue
-        expected, reference = TITLES[name]
+        found = (bound["title"], bound["reference"])
+        expected = TITLES.get(name, ("a statement of the theory", ""))
         if name == "held_out" and record.gibbs:
-            expected = "held-out units (Gibbs)"
-        sheet.holds(f"{name}.title", title == expected, title, expected)
-        found = bound["reference"]
-        sheet.holds(f"{name}.reference", found == reference, found, reference)
+            expected = ("held-out units (Gibbs)", _HELD)
+        for key, said, derived in zip(("title", "reference"), found, expected, strict=True):
+            sheet.holds(f"{name}.{key}", said == derived, said, derived)
+        if kind == "not applicable":
+            reasons = REASONS.get(name, ())
+            known = any(_reads(bound["reason"], reason) for reason in reasons)
+            true = _applies_not(record, name)
+            sheet.holds(f"{name}.reason", known and true, bound["reason"], reasons)
+
+
+def _applies_not(record: Record, name: str) -> bool:
+    """Whether what a statement is said to lack is lacking, as far as the certificate shows it."""
+    if name == "held_out":
+        return record.sample["holdout"] is None
+    if name == "occam":
+        return "program" not in record.data["network"]
+    if name.startswith("theorem_3_l1"):
+        return all(row["l1"] is None for row in record.class_rows.values())
+    return True
+
+
+def _printed(bound: Mapping[str, Any], sheet: Sheet) -> None:
+    """A formula of the paper claims nothing, and says so or why not."""
+    name, kind, reason = bound["name"], bound["kind"], bound["reason"]
+    title, place = PRINTED[name]
+    sheet.holds(f"{name}.title", bound["title"] == title, bound["title"], title)
+    sheet.holds(f"{name}.kind", kind in ("order", "not applicable"), kind, "a printed formula")
+    known: tuple[str, ...] = (AS_PRINTED,)
+    reference = f"{place}, {_PAPER}"
+    if name.endswith("_measured"):
+        known = (f"{AS_PRINTED}, and gates are read off the sample",)
+    if kind == "not applicable":
+        reference, known = "as printed", BEYOND_THE_PAPER
+    found = bound["reference"]
+    sheet.holds(f"{name}.reference", found == reference, found, reference)
+    fits = any(_reads(reason, template) for template in known)
+    sheet.holds(f"{name}.reason", fits, reason, "a reason of the package")

@@ -5,9 +5,15 @@ A hypothesis in other words, or a term that nothing derives, would be a claim th
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 from recert.errors import InputError
 from recert.hypotheses import words
 from recert.verifier.record import Record, Sheet
+
+Kind = Callable[[Any], bool]
 
 _RAMP = {"ramp_risk", "log10_complexity", "deviation"}
 _HARD = {"hard_margin_risk", "complexity_nats", "confidence_nats", "rate"}
@@ -36,17 +42,54 @@ TERMS: dict[str, set[str]] = {
     "pac_bayes_temperature": _DRAWN,
     "majority_vote": {"gibbs", "units"},
 }  # fmt: skip
-# What a bound on drawn weights records of choices.
-_PRIOR = {
-    "posterior_digest", "prior_units", "prior_digest", "prior_scale", "mean_scales",
-    "repetitions", "seed",
+_OPTIONAL = {"disagreement", "monte_carlo_rate"}
+_PRINTED = {"empirical_risk", "log10_complexity", "confidence"}
+
+
+def _float(x: Any) -> bool:
+    return type(x) is float and math.isfinite(x)
+
+
+def _whole(x: Any) -> bool:
+    return type(x) is int and x >= 0
+
+
+def _text(x: Any) -> bool:
+    return isinstance(x, str)
+
+
+def _list(of: Kind) -> Kind:
+    return lambda x: isinstance(x, list) and all(map(of, x))
+
+
+_GAMMA: dict[str, Kind] = {"gamma": _float}
+_RADII = _GAMMA | {"log_radii": _list(_float)}
+_SIGMA = _GAMMA | {
+    "Z": _float, "log_sigma": _list(_float), "prior_center": _text, "distances": _list(_float),
 }  # fmt: skip
-CHOICES: dict[str, set[str]] = {
+_PRIOR = {
+    "posterior_digest": _text, "prior_units": _whole, "prior_digest": _text, "prior_scale": _float,
+    "mean_scales": _list(_float), "repetitions": _whole, "seed": _whole,
+}  # fmt: skip
+CHOICES: dict[str, dict[str, Kind]] = {
+    "theorem_2": _GAMMA | {"log_range": _float},
+    "theorem_2_clipped": _GAMMA | {"log_range": _float},
+    "theorem_2_single_scale": _GAMMA | {"eta_over_gamma": _float},
+    "theorem_3_l1": _GAMMA | {"alpha": _float},
+    "theorem_3_l1_cover": _GAMMA,
+    "theorem_3_gaussian": _SIGMA,
+    "theorem_3_gaussian_paper": _SIGMA,
+    "margin_cover": _RADII,
+    "margin_ball": _RADII,
+    "local_ball": {
+        "parts": _list(_text), "log_radii": _list(_float), "log_caps": _list(_float),
+    },
+    "occam": {"bytes": _whole, "bits": _whole},
+    "held_out": {},
     "pac_bayes_kl": _PRIOR,
-    "pac_bayes_temperature": _PRIOR | {"temperature"},
-    "majority_vote": {"from"},
-    "held_out": set(),
-}
+    "pac_bayes_temperature": _PRIOR | {"temperature": _float},
+    "majority_vote": {"from": _text},
+}  # fmt: skip
 
 
 def check_sentences(record: Record, sheet: Sheet) -> bool:
@@ -65,11 +108,22 @@ def check_sentences(record: Record, sheet: Sheet) -> bool:
 
 
 def check(record: Record, sheet: Sheet) -> None:
-    """Bounds have no other terms and choices than the theory gives them."""
+    """Bounds have the terms and choices that the theory gives them, of their types, no others."""
     for bound in record.bounds:
-        if bound["kind"] in ("certificate", "estimate"):
-            strange = sorted(set(bound["terms"]) - TERMS.get(bound["name"], set()) - {"value"})
-            sheet.holds(f"{bound['name']}.terms", not strange, strange, "no other terms")
-            if record.gibbs:
-                strange = sorted(set(bound["choices"]) - CHOICES.get(bound["name"], set()))
-                sheet.holds(f"{bound['name']}.choices", not strange, strange, "no others")
+        name, terms, choices = bound["name"], bound["terms"], bound["choices"]
+        allowed, kinds = TERMS.get(name, set()), CHOICES.get(name, {})
+        if bound["kind"] == "order":
+            allowed, kinds = _PRINTED, _GAMMA
+        elif bound["kind"] == "not applicable":
+            allowed, kinds = set(), {}
+        elif bound["value"] is not None:
+            allowed = allowed | {"value"}
+        strange = sorted((set(terms) ^ allowed) - (allowed & _OPTIONAL))
+        strange += [key for key, value in terms.items() if not _float(value)]
+        sheet.holds(f"{name}.terms", not strange, strange, "the statement's terms")
+        strange = sorted(set(choices) ^ set(kinds))
+        strange += [key for key, kind in kinds.items() if key in choices and not kind(choices[key])]
+        sheet.holds(f"{name}.choices", not strange, strange, "the statement's choices")
+        if bound["kind"] in ("order", "not applicable"):
+            empty = bound["delta"] is None and not bound["cost"]
+            sheet.holds(f"{name}.cost", empty, bound["delta"], "no share, and nothing is paid")
