@@ -89,7 +89,7 @@ def paying(theorem: Any, setting: Any, share: float, costs: Iterable[Cost]) -> B
     """
     bound: Bound = theorem.bound(setting, share)
     unpaid = [cost for cost in owed(theorem.name, costs) if cost not in bound.cost]
-    if not unpaid:
+    if not unpaid or bound.kind == "not applicable":
         return bound
     # A little lower, for the roundings of the product.
     less = share * math.exp(-total_nats(unpaid)) * (1.0 - 1e-12)
