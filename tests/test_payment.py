@@ -289,7 +289,7 @@ def test_records_and_data_are_never_undercut(
 
 
 def test_the_length_of_nouns_is_paid_whatever_else_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
     nouns = recert.data.load("german-nouns").take(slice(0, 6000))
     training_runs = runs_on(monkeypatch, nouns)
@@ -312,6 +312,12 @@ def test_the_length_of_nouns_is_paid_whatever_else_is(
         level = binom.cdf(errors, 3000, found["held_out"].value)
         assert level == pytest.approx(0.01 / 2 / 32, rel=1e-6)
     assert len(set(values)) == 1
+    status, _, told = run(
+        "certify", tmp_path, "--data", "german-nouns", "--bounds", "held_out", "--tried", "1",
+        "--encoding", "fixed",
+    )  # fmt: skip
+    assert status == 0 and "--encoding fixed is less than" in told and "; 32 is paid for" in told
+    assert "--tried 1 is less than" in told
 
 
 def test_packaged_data_say_what_was_chosen_with_them_in_view() -> None:
@@ -362,3 +368,25 @@ def test_an_encoding_chosen_with_all_units_in_view_must_be_paid_for() -> None:
             failed[name] += found.value < 0.5
     most = int(binom.ppf(1 - 1e-4, runs, delta))
     assert failed["paid"] <= most < failed["unpaid"]
+
+
+# A network that is a file.
+
+
+def test_other_statements_on_a_file_pay_for_its_recipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nouns = recert.data.load("german-nouns").take(slice(0, 1500))
+    runs = runs_on(monkeypatch, nouns)
+    from recert.experiments import compression_runs
+
+    found = compression_runs.compress_and_save(
+        "german-nouns", tmp_path, prices=(3.0,), units=1000, processes=1,
+        changes={"epochs": 2, "d_h": 2, "batch": 500},
+    )  # fmt: skip
+    bounds = ("margin_ball", "occam", "held_out")
+    certificate = runs.certify_saved(found.path, "german-nouns", bounds=bounds)
+    paid = {bound.name: {c.what: c.value for c in bound.cost} for bound in certificate.bounds[:3]}
+    assert paid["occam"] == paid["held_out"] == {ENCODINGS: 32.0}
+    assert paid["margin_ball"][RECIPES] == runs.recipes_tried("german-nouns", "vanilla") > 32
+    assert recert.verify(certificate)

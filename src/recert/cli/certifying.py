@@ -15,6 +15,7 @@ from recert.cli.common import (
     check_writable,
     enforce,
     options_of,
+    tell_what_is_paid,
     whole_or_word,
 )
 from recert.consoles import results
@@ -47,13 +48,16 @@ def certify(
         int | None, typer.Option(help="T, declared; longer sequences are cut.")
     ] = None,
     tried: Annotated[
-        int | None, typer.Option(min=1, help="Recipes among which this one was chosen.")
+        int | None,
+        typer.Option(
+            min=1, help="Recipes among which this one was chosen; at least those of training."
+        ),
     ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(
             help="How inputs came to be encoded as they are: fixed, learnt from the sample, or the "
-            "number of encodings to choose among. The data set knows its own."
+            "number of encodings to choose among; at least what the data set says of its own."
         ),
     ] = None,
     units: Annotated[
@@ -98,11 +102,13 @@ def certify(
     console = results()
     if len(models) == 1:
         best = training_runs.certify_saved(models[0], data, delta=delta, **declared)
+        tell_what_is_paid(best, tried=tried, encoding=declared["encoding"])
         written = _write_one(best, str(models[0]), out)
         _show(best, f"Bounds for {models[0]}", console)
     else:
         joint = training_runs.certify_together(models, data, delta=delta, **declared)
         best = joint.best
+        tell_what_is_paid(best, tried=tried, encoding=declared["encoding"])
         written = _write_joint(joint, out)
         _show_joint(joint, console)
     for path in written:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from recert.certificate import Certificate
+from recert.consoles import messages
 from recert.errors import FileError, InputError
 
 Options = Annotated[
@@ -41,6 +42,17 @@ def check_writable(folder: Path) -> None:
         raise FileError(
             f"cannot write to {folder}: {error.strerror or error}; choose another folder"
         ) from None
+
+
+def tell_what_is_paid(certificate: Certificate, **given: int | str | None) -> None:
+    """Say so where more is known to have been chosen than was declared: it is paid for."""
+    for name, value in given.items():
+        paid = certificate.sample["declared"][name]
+        if value is not None and value != paid and {value, paid} != {"fixed", 1}:
+            messages().print(
+                f"--{name} {value} is less than training and the data say; {paid} is paid for",
+                soft_wrap=True,
+            )
 
 
 def check_required(require: float | None) -> None:

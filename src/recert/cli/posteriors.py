@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_required, check_writable, enforce, given, options_of
+from recert.cli.common import (
+    Options,
+    check_required,
+    check_writable,
+    enforce,
+    given,
+    options_of,
+    tell_what_is_paid,
+)
 from recert.consoles import messages, results
 
 
@@ -49,7 +57,7 @@ def pacbayes(
         typer.Option(
             min=1,
             help="Recipes (cells, shares, seeds …) among which you chose this one with the units "
-            "of the bound in view. By default as many as the packaged recipe pays for; with "
+            "of the bound in view; at least as many as the packaged recipe pays for, or, with "
             "--posterior, as were declared.",
         ),
     ] = None,
@@ -93,6 +101,7 @@ def pacbayes(
     certificate = gibbs_runs.certify_saved(
         posterior, delta=delta, repetitions=repetitions, tried=tried
     )
+    tell_what_is_paid(certificate, tried=tried)
     saved = certificate.save(out / "certificate.json")
     picture = plots.ladder([(certificate, str(posterior))], out / "ladder.png")
     console.print(tables.ladder(certificate, f"Bounds for the posterior in {posterior}"))

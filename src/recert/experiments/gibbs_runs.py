@@ -107,7 +107,7 @@ def train_and_save(
         holdout: units, or a share of all, that are set aside before anything else.
         changes: fields of the recipe, or of its prior, to replace.
         tried: recipes among which this one was chosen on units that the bound counts; recorded,
-            so that `certify_saved` pays for them. By default that of `TRIED`.
+            so that `certify_saved` pays for them. At least that of `TRIED`.
         processes: trainings of the rehearsal at once.
         progress: draw a bar.
 
@@ -117,7 +117,7 @@ def train_and_save(
     from recert.training.posterior import train_posterior
 
     recipe = recipe_for(changes or {})
-    tried = TRIED.get(name, 1) if tried is None else tried
+    tried = most_tried(TRIED.get(name), tried)
     options = dict(options or {})
     known = seeded(name, options, seed)
     lengths = () if "max_length" in known else LENGTHS.get(name, ())
