@@ -22,6 +22,7 @@ LONGEST = 450
 
 ROOMS = (
     "errors",
+    "brief",
     "schemas",
     "files",
     "arguments",

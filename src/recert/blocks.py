@@ -44,6 +44,10 @@ class Block:
     zero_columns: tuple[int, ...] = ()
     positions: int = 1
 
+    def __repr__(self) -> str:
+        """One line: name, shape, norm."""
+        return f"Block({self.name!r}, {'×'.join(map(str, self.value.shape))}, {self.norm})"
+
     def __post_init__(self) -> None:
         value = np.array(self.value, dtype=np.float64, order="C", copy=True)
         expected = _AXES[self.norm]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import adapters, arguments, arrays, compression, floats, ledger
+from recert.brief import Brief
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption
 from recert.describe import describe_sample
@@ -37,8 +38,8 @@ GATE_SEQUENCES = 1024
 Role = Literal["certificate", "checking"]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Declared:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Declared(Brief):
     """What a user says of a sample, before and after looking; ``recert.certify`` explains it all.
 
     Two fields are not among that function's arguments: ``together`` lists the names of the networks
@@ -98,8 +99,8 @@ class Declared:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
+@dataclass(frozen=True, eq=False, repr=False)
+class Case(Brief):
     """A network and its sample, measured: what ``conclude`` evaluates the menu on."""
 
     network: Network
@@ -113,8 +114,8 @@ class Case:
     of_model: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
+@dataclass(frozen=True, eq=False, repr=False)
+class Subject(Brief):
     """The network that is certified, and what else its model says of it.
 
     A model that is more than a network (the decoding of a file, a posterior) adds its part here,

@@ -22,7 +22,7 @@ from recert import __version__, files
 from recert.choices import Cost
 from recert.errors import FileError, InputError
 from recert.hypotheses import Facts, Sentences, Status, words
-from recert.numerals import bound_text, confidence, percent_up
+from recert.numerals import bound_text, confidence, percent_up, rounded_up, written_up
 from recert.schemas import check_certificate, seal
 
 SCHEMA = "recert-certificate-4"
@@ -91,6 +91,10 @@ class Bound:
     cost: tuple[Cost, ...] = ()
     reason: str = ""
     predictor: Predictor = "network"
+
+    def __repr__(self) -> str:
+        """One line: name, kind, value rounded up."""
+        return f"Bound({self.name}: {bound_text(self.value, self.log10)}, {self.kind})"
 
     @property
     def value(self) -> float:
@@ -234,6 +238,17 @@ class Certificate:
     def rests_on(self, bound: Bound) -> list[Assumption]:
         """The rows of the ledger that a bound needs."""
         return [row for row in self.assumptions if row.id in bound.needs]
+
+    def __repr__(self) -> str:
+        """One line: what was concluded, of how many units."""
+        best = self.best
+        if best is None:
+            return f"Certificate(nothing applies, m = {self.sample['m']:,})"
+        weak = "" if best.kind == "certificate" else f"{best.kind}: "
+        return (
+            f"Certificate({weak}error ≤ {rounded_up(self.risk_bound, 4)} by {best.name}, "
+            f"δ = {written_up(self.delta, 3)}, m = {self.sample['m']:,})"
+        )
 
     def __str__(self) -> str:
         """The statement, and a line per bound: title, kind, value (or its log10 where large)."""

@@ -20,6 +20,7 @@ from recert import arguments, cells, norms
 from recert.algebra.bounds import Bound, BoundsAlgebra
 from recert.algebra.numbers import NumbersAlgebra
 from recert.blocks import Block
+from recert.brief import Brief
 from recert.caps import Cap, Caps, complete_caps
 from recert.cells import Stage
 from recert.errors import InputError
@@ -46,8 +47,8 @@ DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 MOST_STEPS = 10_000
 
 
-@dataclass(frozen=True, eq=False)
-class GateRange:
+@dataclass(frozen=True, eq=False, repr=False)
+class GateRange(Brief):
     """The range of one gate of one layer in one direction, at every step 1..T.
 
     ``largest[j − 1]`` is ‖gate_j‖_∞ and ``complement[j − 1]`` is ‖1 − gate_j‖_∞, (T,) each: the
@@ -65,8 +66,8 @@ class GateRange:
         return float(self.largest[:t].max()), float(self.complement[:t].max())
 
 
-@dataclass(frozen=True, eq=False)
-class Gates:
+@dataclass(frozen=True, eq=False, repr=False)
+class Gates(Brief):
     """Ranges of all gates of a network, and where they come from.
 
     ``source`` is "measured" (on data, an estimate), "calculus" (bounds of the whole class) or

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recert import arguments
+from recert.brief import Brief
 from recert.case import Declared
 from recert.certificate import Certificate
 from recert.choices import split_delta
@@ -21,8 +22,8 @@ from recert.errors import InputError
 from recert.pipeline import certify_declared
 
 
-@dataclass(frozen=True)
-class JointCertificate:
+@dataclass(frozen=True, repr=False)
+class JointCertificate(Brief):
     """Certificates that hold together with probability 1 − δ.
 
     Attributes:

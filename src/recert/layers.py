@@ -28,6 +28,11 @@ GATES = {
     "conv": ("",),
     "conv_averaged": ("",),
 }
+# What people call a cell.
+TITLES = {
+    "vanilla": "RNN", "mgu": "MGU", "gru": "GRU", "gru_original": "GRU (original)", "lstm": "LSTM",
+    "conv": "conv RNN", "conv_averaged": "conv RNN (averaged)",
+}  # fmt: skip
 # Further blocks that a cell may have.
 EXTRA = {"gru": ("b_hn",), "lstm": ("P",)}
 CONVOLUTIONAL = ("conv", "conv_averaged")
@@ -44,6 +49,10 @@ class FixedMap:
     """
 
     matrix: Array
+
+    def __repr__(self) -> str:
+        """One line: its dimensions."""
+        return f"FixedMap({self.matrix.shape[1]}→{self.rows})"
 
     @cached_property
     def norm(self) -> float:
@@ -102,6 +111,15 @@ class Layer:
     blocks: Mapping[str, Block]
     activation: str = "tanh"
     _fixed: dict[str, FixedMap] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        """One line: the cell and its dimensions."""
+        return f"Layer({self.short()})"
+
+    def short(self) -> str:
+        """The cell and its dimensions, as ``LSTM 28→32``."""
+        relu = ", relu" if self.activation != "tanh" else ""
+        return f"{TITLES.get(self.cell, self.cell)} {self.d_in}→{self.d_out}{relu}"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", MappingProxyType(dict(self.blocks)))
@@ -282,6 +300,17 @@ class Bidirectional:
     forward: Layer
     backward: Layer
 
+    def __repr__(self) -> str:
+        """One line: the cells and their dimensions."""
+        return f"Bidirectional({self.short()})"
+
+    def short(self) -> str:
+        """The cells and their dimensions, as ``LSTM 28→2×32``."""
+        kinds = dict.fromkeys(TITLES.get(way.cell, way.cell) for way in self.directions)
+        widths = [way.d_out for way in self.directions]
+        both = f"2×{widths[0]}" if len(set(widths)) == 1 else "+".join(map(str, widths))
+        return f"{'/'.join(kinds)} {self.d_in}→{both}"
+
     def __post_init__(self) -> None:
         check_dimension(
             "the backward layer reads", self.backward.d_in, "the forward layer", self.forward.d_in
@@ -327,6 +356,10 @@ class Dense:
     A: Block
     b: Block | None = None
     activation: str = "identity"
+
+    def __repr__(self) -> str:
+        """One line: dimensions and activation."""
+        return f"Dense({self.A.columns}→{self.A.rows}, {self.activation})"
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:

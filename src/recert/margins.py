@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recert.brief import Brief
 from recert.errors import InputError
 from recert.predict import Predictor, margins_of
 from recert.sample import Checked, Raw, Sample, unit_numbers
@@ -25,8 +26,8 @@ from recert.sample import Checked, Raw, Sample, unit_numbers
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class MarginTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginTable(Brief):
     """Margins and the weight that each has in the mean over units.
 
     Args:

@@ -32,6 +32,7 @@ __all__ = [
     "vanilla",
 ]
 
+LONGEST_CHAIN = 6  # parts that a repr names one by one
 InputKind = Literal["onehot", "real"]
 Read = Literal["step", "final", "mean"]
 
@@ -51,6 +52,11 @@ class Head:
     b: Block | None = None
     hidden: tuple[Dense, ...] = ()
     pool: FixedMap | None = None
+
+    def __repr__(self) -> str:
+        """One line: its dimensions."""
+        widths = [self.d_in, *(dense.A.rows for dense in self.hidden), self.K]
+        return f"Head({'→'.join(map(str, widths))})"
 
     @property
     def K(self) -> int:
@@ -97,6 +103,17 @@ class Network:
     encoder: tuple[Dense, ...] = ()
     read: Read = "step"
     _cache: dict[str, object] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        """One line: ``Network(LSTM 28→32 → 10 classes, 8,138 weights)``."""
+        embedded = [] if self.embedding is None else [f"embedding {self.d_x}→{self.embedding.rows}"]
+        dense = [f"dense {d.A.columns}→{d.A.rows}" for d in (*self.encoder, *self.head.hidden)]
+        before, after = dense[: len(self.encoder)], dense[len(self.encoder) :]
+        parts = [*embedded, *before, *(layer.short() for layer in self.layers), *after]
+        if len(parts) > LONGEST_CHAIN:
+            parts = [*parts[:2], f"… {len(parts) - 4} more …", *parts[-2:]]
+        weights = sum(block.parameters for block in self.blocks())
+        return f"Network({' → '.join(parts)} → {self.K} classes, {weights:,} weights)"
 
     def __post_init__(self) -> None:
         if not self.layers:

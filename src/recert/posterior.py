@@ -117,6 +117,10 @@ class Posterior:
     log_scales: Mapping[str, Array]
     prior: Prior
 
+    def __repr__(self) -> str:
+        """One line: whose weights are drawn, and from how many units their prior was made."""
+        return f"Posterior({self.mean!r}, prior of {self.prior.units:,} units)"
+
     def __post_init__(self) -> None:
         mean, centre = self.mean, self.prior.centre
         if mean.description() != centre.description() or shape_of(mean) != shape_of(centre):

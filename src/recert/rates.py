@@ -38,6 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.brief import Brief
 from recert.caps import Cap, Caps
 from recert.gates import DIRECTIONS, SIGMOIDS, Direction, GateRange, Gates, Source, class_caps
 from recert.layers import Layer
@@ -50,8 +51,8 @@ Array = NDArray[np.float64]
 SLOPE = 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class Rates:
+@dataclass(frozen=True, eq=False, repr=False)
+class Rates(Brief):
     """β_t and θ_t of one layer in one direction at t = 1..T, (T,) each; see the module's table."""
 
     layer: int

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import arrays
+from recert.brief import Brief
 from recert.digests import SampleDigest, units_digest
 from recert.errors import InputError
 from recert.recurrence import anchors, fingerprints
@@ -34,8 +35,8 @@ class Enforced:
     value: float
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
+@dataclass(frozen=True, eq=False, repr=False)
+class Batch(Brief):
     """Sequences (n, T', d_x) or (n, T'), labels (n,) or (n, T'), lengths (n,), all validated."""
 
     x: NDArray[Any]
@@ -43,8 +44,8 @@ class Batch:
     lengths: NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Raw:
+@dataclass(frozen=True, eq=False, repr=False)
+class Raw(Brief):
     """A batch as it came: sequences, labels, lengths or None, and the number of its first."""
 
     x: NDArray[Any]
@@ -53,8 +54,8 @@ class Raw:
     start: int
 
 
-@dataclass(frozen=True, eq=False)
-class Checked:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checked(Brief):
     """A validated batch and what it says of the sample."""
 
     batch: Batch

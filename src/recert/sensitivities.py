@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recert import cells
 from recert.algebra.bounds import ROUNDING, UNIT_ROUNDOFF, Bound, BoundsAlgebra
+from recert.brief import Brief
 from recert.caps import Cap, Caps, complete_caps
 from recert.cells import Stage
 from recert.errors import InputError
@@ -29,8 +30,8 @@ Array = NDArray[np.float64]
 MOST_HORIZONS = 1024
 
 
-@dataclass(frozen=True, eq=False)
-class Sensitivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sensitivity(Brief):
     """Norm and sensitivities of the output y, class-wide.
 
     ``log_lambda[k]`` is log Λ_y[k] with ‖y − y'‖_2 ≤ Σ_k Λ_y[k]·‖A_k − A_k'‖_k for any two members

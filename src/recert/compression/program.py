@@ -47,6 +47,11 @@ class Grid:
     mantissa: int = 1
     exponent: int = 0
 
+    def __repr__(self) -> str:
+        """One line: shape and step."""
+        shape = "×".join(map(str, self.integers.shape))
+        return f"Grid({shape}, step {self.mantissa}·2^{self.exponent})"
+
     def __post_init__(self) -> None:
         integers = _whole_numbers(self.integers)
         mantissa, exponent = whole("mantissa", self.mantissa), _exponent(self.exponent)
@@ -105,6 +110,11 @@ class CodedBlock:
 
     factors: tuple[Grid, ...]
 
+    def __repr__(self) -> str:
+        """One line: shape, and rank if it is a product."""
+        product = f", rank {self.rank}" if self.rank else ""
+        return f"CodedBlock({'×'.join(map(str, self.shape))}{product})"
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "factors", tuple(self.factors))
         if len(self.factors) not in (1, 2):
@@ -156,6 +166,10 @@ class Program:
     skeleton: Network
     blocks: Mapping[str, CodedBlock]
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        """One line: what it decodes to."""
+        return f"Program({self.skeleton!r})"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", MappingProxyType(dict(self.blocks)))

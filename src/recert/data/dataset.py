@@ -9,6 +9,7 @@ from itertools import chain
 
 import numpy as np
 
+from recert.brief import Brief
 from recert.errors import InputError
 
 PADDING = -1
@@ -29,8 +30,8 @@ def padded(rows: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.nd
     return tokens, lengths
 
 
-@dataclass(frozen=True, eq=False)
-class SequenceData:
+@dataclass(frozen=True, eq=False, repr=False)
+class SequenceData(Brief):
     """Labelled sequences, right-padded to one length, and what is known about where they come from.
 
     Attributes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from recert import adapters, compression, data, files
 from recert.blocks import Array
+from recert.brief import Brief
 from recert.compression import Candidate, Program
 from recert.compression.search import certified
 from recert.data import SequenceData
@@ -39,8 +40,8 @@ STEPS = 3400  # of a training at least; batches are made smaller for it, down to
 QUICK = 20_000  # sequences on which most programs of a search are tried
 
 
-@dataclass(frozen=True, eq=False)
-class Compressed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Compressed(Brief):
     """What was found and written.
 
     Attributes:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.brief import Brief
 from recert.caps import Cap
 from recert.certificate import Bound, Predictor
 from recert.choices import MARGIN_GRID, Cost
@@ -34,8 +35,8 @@ SQRT2 = math.sqrt(2.0)
 UNIVERSAL = ("iid", "encoding", "step", "architecture", "settings")
 
 
-@dataclass(frozen=True, eq=False)
-class Setting:
+@dataclass(frozen=True, eq=False, repr=False)
+class Setting(Brief):
     """A network, its class, and what the sample says; what theorems are evaluated on.
 
     Args:

@@ -44,6 +44,7 @@ from typing import Any
 
 import numpy as np
 
+from recert.brief import Brief
 from recert.certificate import Bound
 from recert.choices import Cost, total_nats
 from recert.concentration import binomial_upper_limit, kl_inverse_upper, maurer_log_term
@@ -122,8 +123,8 @@ def temperature_for(risk: float, nats: float, m: int) -> float:
     return math.log(p / q) + math.log1p(-q) - math.log1p(-p)
 
 
-@dataclass(frozen=True)
-class GibbsSetting:
+@dataclass(frozen=True, repr=False)
+class GibbsSetting(Brief):
     """What the statements are evaluated on.
 
     Args:

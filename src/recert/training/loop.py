@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, nn
 
 from recert import consoles
+from recert.brief import Brief
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.training import devices
@@ -26,8 +27,8 @@ from recert.training.recipes import ARCHITECTURE, Recipe
 _RISE = 50  # steps over which the learning rate rises to its peak
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedModel(Brief):
     """What a training run leaves.
 
     Attributes:

@@ -52,6 +52,11 @@ class Verification:
     level: Level
     checks: tuple[Check, ...]
 
+    def __repr__(self) -> str:
+        """One line: whether it stands, at which level, after how many checks."""
+        verdict = "stands" if self.ok else "does NOT stand"
+        return f"Verification({verdict} at level {self.level}, {len(self.checks)} checks)"
+
     @property
     def ok(self) -> bool:
         """Whether every decisive check stands."""
