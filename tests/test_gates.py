@@ -20,6 +20,7 @@ from recert.errors import InputError
 from recert.gates import SIGMOIDS, classwide_gates, measured_gates, printed_gates
 from recert.layers import GATES, Bidirectional, layer_of
 from recert.network import Block, Head, Network
+from recert.numerals import rounded_up, significant_up
 from recert.rates import SLOPE, rates
 from recert.report.gates import curves, gate_report, table
 from recert.sample import Reading, Sample
@@ -478,8 +479,8 @@ def test_a_table_of_gates():
     text = shown(table(found, "LSTM"))
     assert "LSTM, T = 9" in text and "gate g" in text and "θ_T, repaired" in text
     assert f"{found.measured.of('o').up_to(9)[0]:.4f}" in text
-    assert f"{found.printed.of('o').up_to(9)[0]:.4f}" in text
-    assert f"{found.rates('printed').theta[-1]:.4g}" in text
+    assert rounded_up(found.printed.of("o").up_to(9)[0], 4) in text
+    assert significant_up(found.rates("printed").theta[-1], 4) in text
     wide = random_network(np.random.default_rng(14), "mgu", layers=2, two_way=True)
     report = gate_report(wide, sample_of(wide, real_batches(np.random.default_rng(15))[2]))
     text = shown(table(report))

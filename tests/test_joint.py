@@ -15,6 +15,7 @@ import recert
 from recert.certificate import Certificate
 from recert.errors import InputError
 from recert.joint import JointCertificate, certify_all
+from recert.numerals import rounded_up, written_up
 from recert.report import tables
 
 CAPS = {"U": 0.9, "W": 4.0, "V": 4.0}
@@ -218,7 +219,7 @@ def test_certificates_made_apart_hold_together_at_the_sum() -> None:
     said = str(tables.best_of(made_apart(0.01)))
     assert "a failure probability of 0.03, the sum" in said and "by itself" in said
     assert "Best: b" in said
-    assert "0.00000000000003," in str(tables.best_of(made_apart(1e-14)))
+    assert "3e-14," in str(tables.best_of(made_apart(1e-14)))
     hopeless = str(tables.best_of(made_apart(0.4)))
     assert "nothing can be said of all at once" in hopeless and "1.2" not in hopeless
     assert "failure probability" not in str(tables.best_of(made_apart(0.01, n=1)))
@@ -250,13 +251,13 @@ def test_the_table_of_what_is_paid() -> None:
         )
         if bound.kind == "certificate":
             assert line is not None
-            assert f"{bound.delta:.3g}" in line
-            assert f"{math.fsum(c.nats for c in bound.cost):.1f}" in line
+            assert written_up(bound.delta, 3) in line
+            assert rounded_up(math.fsum(c.nats for c in bound.cost), 1) in line
         else:
             assert line is None
     flat = " ".join(said.replace("│", " ").split())
     assert "cap of U W V" in flat and "margin γ = " in flat
-    assert "recipes tried on this sample = 7 (1.9)" in flat
+    assert "recipes tried on this sample = 7 (2.0)" in flat
     assert "encodings to choose among = 3 (1.1)" in flat
     declared = recert.certify(MODELS[1], *sample(), **DECLARED, margin=0.5, bounds="margin_ball")
     assert "none" in rendered(tables.costs(declared))

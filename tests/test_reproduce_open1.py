@@ -15,6 +15,7 @@ from rich.console import Console
 from recert.concentration import kl_inverse_upper
 from recert.data import catalogue, synthetic
 from recert.errors import InputError
+from recert.numerals import rounded_up
 from recert.plots import ladder_study as study
 from recert.reproduce import open1_anatomy, open1_answers, open1_networks
 from recert.reproduce import run as running
@@ -176,7 +177,7 @@ def test_files_and_posteriors_leave_norms_behind(tmp_path: Path) -> None:
         row = rows["nouns-file", m, "occam"]
         nats = row["nats a parameter"] * row["parameters"]
         assert nats == pytest.approx(occam["terms"]["complexity_nats"])
-        assert f"m = {m}: {row['value']:.4f}" in found["answers"]["beyond norms"]
+        assert f"m = {m}: {rounded_up(row['value'], 4)}" in found["answers"]["beyond norms"]
     # What norms say is of the network that norms certify alone.
     assert {part["network"] for part in found["parts"]} == {"nouns-free-8"}
     assert "nouns-file" not in found["answers"]["distance"]

@@ -217,4 +217,4 @@ def test_series_and_table() -> None:
     ]  # fmt: skip
     assert every[0].constant and every[2].complexity_taus() == [None, None]
     rows = said.rows(runs)
-    assert len(rows) == 2 * len(TASKS) and rows[0]["centre: limit"] == "0.4 ± 0"
+    assert len(rows) == 2 * len(TASKS) and rows[0]["centre: limit"] == "0.4001 ± 0"

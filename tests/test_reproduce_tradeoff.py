@@ -133,7 +133,7 @@ def test_verdicts_follow_the_figures() -> None:
     }  # fmt: skip
     found = tradeoff_claims.claims(keyed(turned))
     assert {claim.verdict for claim in found} == {"not held"}
-    assert "ball 0.2000 at ‖U‖ ≤ 1.5" in tradeoff_claims.best(keyed(turned), "recall")
+    assert "ball 0.2001 at ‖U‖ ≤ 1.5" in tradeoff_claims.best(keyed(turned), "recall")
 
 
 # From end to end.

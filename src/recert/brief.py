@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["Brief"]
 
 LONGEST = 40  # letters of one field
+LINE = 150  # and of all
 
 
 class Brief:
@@ -22,6 +23,7 @@ class Brief:
         shown = (f for f in fields(self) if f.repr)  # type: ignore[arg-type]
         pairs = [(f.name, getattr(self, f.name, None)) for f in shown]
         text = ", ".join(f"{name}={_short(value)}" for name, value in pairs if value is not None)
+        text = text if len(text) <= LINE else text[:LINE].rpartition(", ")[0] + ", …"
         return f"{type(self).__name__}({text})"
 
 

@@ -19,6 +19,7 @@ from recert.case import Declared
 from recert.certificate import Certificate
 from recert.choices import split_delta
 from recert.errors import InputError
+from recert.numerals import significant_up, written_up
 from recert.pipeline import certify_declared
 
 
@@ -46,8 +47,8 @@ class JointCertificate(Brief):
         needed = sum((Fraction(c.delta) for c in self.certificates), Fraction(0))
         if needed > Fraction(self.delta):
             raise InputError(
-                f"these certificates hold together only at δ = {float(needed):g}, not at "
-                f"{self.delta:g}; certify them together"
+                f"these certificates hold together only at δ = {significant_up(needed, 6)}, not at "
+                f"{written_up(self.delta, 6)}; certify them together"
             )
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class JointCertificate(Brief):
         return (
             f"Of {len(self)} networks certified together the best is {self.best_name}. "
             f"{self.best.statement()} All {len(self)} statements hold at once with a failure "
-            f"probability of {self.delta:g}, each at its share of it."
+            f"probability of {written_up(self.delta, 6)}, each at its share of it."
         )
 
     def save(self, folder: str | Path) -> list[Path]:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -32,10 +32,10 @@ USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "
 
 app = typer.Typer(
     name="recert",
-    help="Generalization certificates for recurrent networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(training.demo)
 app.command()(training.train)
@@ -53,6 +53,22 @@ app.add_typer(datasets.app, name="data")
 def version() -> None:
     """The version of the package."""
     print(__version__)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def recert(
+    tell: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
+    ] = False,
+) -> None:
+    """Generalization certificates for recurrent networks."""
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from recert.numerals import rounded_up
 from recert.plots.canvas import pyplot, save
 
 # Above this many decades nobody reads the height of a curve.
@@ -84,7 +85,7 @@ def bars(
             axis.bar(place, middle, color=colour, width=0.7, alpha=0.9)
             axis.plot([place] * len(values), values, "o", color="black", markersize=3.5)
             axis.annotate(
-                f"{round(middle, 2) + 0.0:.2f}".replace("-", "−"),
+                rounded_up(middle, 2).replace("-", "−"),
                 (place, max(0.0, *values)),
                 textcoords="offset points",
                 xytext=(0, 6),

@@ -11,7 +11,7 @@ from recert.caps import Caps
 from recert.errors import InputError
 from recert.gates import Direction, Gates, classwide_gates, measured_gates, printed_gates
 from recert.network import Network
-from recert.numerals import rounded_up
+from recert.numerals import rounded_up, significant_up
 from recert.rates import Rates, rates
 from recert.sample import Batch
 
@@ -109,7 +109,7 @@ def table(report: GateReport, title: str = "Gates") -> Table:
         bound = report.calculus.of(found.gate, found.layer, found.direction).up_to(T)[0]
         printed = "—"
         if not report.printed.reason:
-            printed = f"{report.printed.of(found.gate).up_to(T)[0]:.4f}"
+            printed = rounded_up(report.printed.of(found.gate).up_to(T)[0], 4)
         shown.add_row(
             f"{found.layer} {found.direction}",
             f"gate {found.gate}",
@@ -135,8 +135,9 @@ def _add_rates(shown: Table, report: GateReport) -> None:
         for found, bound, formula in zip(measured, classwide, printed, strict=True):
             for name in ("beta", "theta"):
                 letter = {"beta": "β_T", "theta": "θ_T"}[name]
-                values = (getattr(r, name)[-1] for r in (found, bound, formula) if r is not None)
-                cells = [f"{value:.4g}" for value in values]
+                cells = [f"{getattr(found, name)[-1]:.4g}"]
+                limits = (getattr(r, name)[-1] for r in (bound, formula) if r is not None)
+                cells += [significant_up(float(value), 4) for value in limits]
                 shown.add_row(
                     f"{found.layer} {found.direction}",
                     f"{letter}, {'repaired' if repaired else 'as printed'}",

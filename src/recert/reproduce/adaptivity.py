@@ -28,7 +28,7 @@ from recert.reproduce.adaptivity_claims import Series
 from recert.reproduce.adaptivity_posterior_claims import Posteriors
 from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, Task, material
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
-from recert.reproduce.trends import mean_and_spread
+from recert.reproduce.trends import limit_and_spread, mean_and_spread
 
 TABLE = (
     "predictor", "bound", "kind", "true", "random", "ratio", "τ", "complexity ratio",
@@ -206,8 +206,8 @@ def _row(s: Series) -> dict[str, Any]:
         "predictor": s.predictor,
         "bound": s.title,
         "kind": s.kind,
-        "true": mean_and_spread([v[true] for v in s.values]),
-        "random": mean_and_spread([v[random] for v in s.values]),
+        "true": limit_and_spread([v[true] for v in s.values]),
+        "random": limit_and_spread([v[random] for v in s.values]),
         "ratio": mean_and_spread([v[random] / v[true] for v in s.values]),
         "τ": _taus(s.taus()),
         "complexity ratio": mean_and_spread([(c[random] or 0.0) / (c[true] or 1.0) for c in costs]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recert.numerals import rounded_down, rounded_up, significant_up
 from recert.reproduce.adaptivity_bounds import BY_CLASS
 from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, K
 from recert.reproduce.study import Claim, Result
@@ -142,8 +143,8 @@ def _sound(every: Sequence[Series]) -> Claim:
         PLACE, "the analysis holds even when features and labels are independent",
         "held" if not below else "not held",
         f"of {len(margins)} certificates for tasks whose true risk is known exactly {below} are "
-        f"below it; the least on random labels is {least:.4f}, the true risk at least "
-        f"{(K - 1) / K:.4f}",
+        f"below it; the least on random labels is {rounded_up(least, 4)}, the true risk at "
+        f"least {rounded_down((K - 1) / K, 4)}",
     )  # fmt: skip
 
 
@@ -169,10 +170,14 @@ def _blind(every: Sequence[Series]) -> Claim:
         f"{sum(held)} of {len(held)} such complexities are the same for all {len(TASKS)} tasks at "
         f"every seed, up to {ALIKE:g}: "
         + "; ".join(
-            f"{s.title} {min(c for v in s.complexities for c in v if c is not None):.4g}"
+            f"{s.title} {significant_up(_least(s), 4)}"
             for s in known
         ),
     )  # fmt: skip
+
+
+def _least(s: Series) -> float:
+    return min(c for v in s.complexities for c in v if c is not None)
 
 
 def _complexity_follows(every: Sequence[Series]) -> Claim:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recert.numerals import rounded_down, rounded_up
 from recert.reproduce.adaptivity_claims import NOTHING, NOTICES, PLACE, Series, judged
 from recert.reproduce.adaptivity_posteriors import KINDS
 from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE
 from recert.reproduce.study import Claim, Result
-from recert.reproduce.trends import mean_and_spread
-from recert.reproduce.words import ranged, verdict
+from recert.reproduce.trends import limit_and_spread, mean_and_spread
+from recert.reproduce.words import at_least, limits, ranged, verdict
 
 MEMORISED = 0.1
 """Largest error of drawn networks on the bound's units that counts as labels learnt by heart."""
@@ -94,10 +95,13 @@ def rows(runs: Posteriors) -> list[dict[str, Any]]:
             there = [runs.found[m, seed, task.name] for seed in runs.seeds]
             row: dict[str, Any] = {"units": m, "task": task.name}
             for kind in KINDS:
-                for what in ("error", "true risk", "nats", "least nats", "value"):
+                for what in ("error", "true risk", "least nats"):
                     row[f"{kind}: {what}"] = mean_and_spread([r[kind][what] for r in there])
-            for what in ("error", "true risk", "limit"):
+                for what in ("nats", "value"):
+                    row[f"{kind}: {what}"] = limit_and_spread([r[kind][what] for r in there])
+            for what in ("error", "true risk"):
                 row[f"centre: {what}"] = mean_and_spread([r["centre"][what] for r in there])
+            row["centre: limit"] = limit_and_spread([r["centre"]["limit"] for r in there])
             made.append(row)
     return made
 
@@ -133,8 +137,8 @@ def _sound(every: Sequence[Series]) -> Claim:
         PLACE, "limits of posteriors and of their priors' centres are above the true risk",
         verdict([bool(margins) and not below]),
         f"{below} of {len(margins)} are below it; the least distance is "
-        f"{min(margins, default=float('nan')):.4f}; true risks are means over drawn networks, of "
-        "languages over all sentences, of nouns over nouns that nothing else sees",
+        f"{rounded_down(min(margins, default=float('nan')), 4)}; true risks are means over drawn "
+        "networks, of languages over all sentences, of nouns over nouns that nothing else sees",
     )  # fmt: skip
 
 
@@ -167,9 +171,9 @@ def _told_apart(runs: Posteriors) -> Claim:
         f"random labels with errors of at most {MEMORISED} on the bound's units: "
         + "; ".join(
             f"{m:,} units {ranged(runs.nats_apart(m))} times, errors up to "
-            f"{max(runs.memorised(m)):.3f}, nats a unit on true labels "
-            f"{ranged(runs.of_task(m, TRUE, 'nats'), '.2f')}, at least "
-            f"{ranged(runs.of_task(m, TRUE, 'least nats'), '.2f')} for any"
+            f"{rounded_up(max(runs.memorised(m)), 3)}, nats a unit on true labels "
+            f"{limits(runs.of_task(m, TRUE, 'nats'), 2)}, at least "
+            f"{at_least(runs.of_task(m, TRUE, 'least nats'), 2)} for any"
             for m in runs.sizes
         ),
     )
@@ -195,7 +199,7 @@ def _something(runs: Posteriors) -> Claim:
         PLACE, "posteriors say something of true labels at these numbers of units",
         verdict([value < NOTHING for values in true.values() for value in values]),
         f"limits on true labels, below {NOTHING} where they say something: "
-        + "; ".join(f"{name} {ranged(values)}" for name, values in true.items()),
+        + "; ".join(f"{name} {limits(values)}" for name, values in true.items()),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from recert import printed
+from recert.numerals import rounded_up
 from recert.reproduce.slopes import fit, spread
 from recert.reproduce.study import Claim
 
@@ -78,7 +79,7 @@ def _lstm() -> Claim:
         "held in part",
         f"printed, at B_Uc = 1.5, all gates' norms 0.01: β = {beta:.3f}, θ = {beta + 0.03:.3f}; "
         "the printed proof drops the cell state and the output gate (errata 11), repaired θ is at "
-        f"most {repaired:.3f} here, but grows with t when the forget gate may open",
+        f"most {rounded_up(repaired, 3)} here, but grows with t when the forget gate may open",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from recert import printed
 from recert.logspace import LN10, log_S
+from recert.numerals import rounded_up
 from recert.reproduce import classes
 from recert.reproduce.claims_gates import GATED
 from recert.reproduce.slopes import fit, spread
@@ -186,9 +187,10 @@ def _lemma_2() -> Claim:
     return Claim(
         "Section 3, Lemma 2", "separates the spectral norms from the number of parameters",
         _decided(excess <= 1e-9),
-        f"sensitivities computed here are at most 10^{excess:.3f} of the printed constants over 18 "
-        f"classes, none of which contains a dimension; ours, which know that |h| ≤ 1, rise by at "
-        f"most 10^{moved:.2f} from d_h = 4 to 32, to below the printed ones",
+        f"sensitivities computed here are at most 10^{rounded_up(round(excess, 9), 3)} of the "
+        "printed constants over 18 classes, none of which contains a dimension; ours, which know "
+        f"that |h| ≤ 1, rise by at most 10^{rounded_up(moved, 2)} from d_h = 4 to 32, to below the "
+        "printed ones",
     )  # fmt: skip
 
 
@@ -334,8 +336,9 @@ def _short_sequences() -> Claim:
         "Section 4, low rank", "t(M_U + M_V + M_W) < d: (3) is tighter for β < 1 and β = 1",
         "held in part",
         "without the logarithms, over a grid of n, t, B_W with columns as small as they can be: "
-        f"(3) over Theorem 2 is at most 10^{inside:.2f} where B_x B_W S(β, t) ≤ √d, and up to "
-        f"10^{outside:.2f} where it is larger: (3) does not know that the state is bounded",
+        f"(3) over Theorem 2 is at most 10^{rounded_up(inside, 2)} where B_x B_W S(β, t) ≤ √d, and "
+        f"up to 10^{rounded_up(outside, 2)} where it is larger: (3) does not know that the state "
+        "is bounded",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from recert.logspace import log_S
-from recert.numerals import rounded_up
+from recert.numerals import rounded_down, rounded_up
 from recert.reproduce.study import Claim, Result
 from recert.reproduce.words import ranged
 
@@ -98,16 +98,12 @@ def _paper_itself() -> Claim:
     return Claim(
         SECTION, "… and for the paper's own network", "held" if held else "held in part",
         "V and W are not printed; at the printed norms of U ours is below Bound 3 whatever they "
-        f"are, by 10^{_down(three - ours)} at least, and below Bounds 1 and 2 by factors of "
-        f"{_down(10**least_one)} and {_down(10**least_two)} at least, and of more than 10^20 "
+        f"are, by 10^{rounded_down(three - ours, 1)} at least, and below Bounds 1 and 2 by factors "
+        f"of {rounded_down(10**least_one, 1)} and {rounded_down(10**least_two, 1)} at least, and "
+        "of more than 10^20 "
         f"unless ‖W‖ is below 10^{rounded_up(20 + ours - one, 1)} and "
         f"10^{rounded_up(20 + ours - two, 1)}. Whether Bound 3 is below Bound 2 they do not decide",
     )  # fmt: skip
-
-
-def _down(value: float) -> str:
-    """With one decimal, never larger than it is."""
-    return f"{math.floor(10 * value) / 10:.1f}"
 
 
 def _three_below_two(results: Sequence[Result]) -> Claim:

@@ -36,6 +36,9 @@ SHOWN = (
 )  # fmt: skip
 
 
+LIMITS = ("θ, class", "nats of gates", "other nats", "certified", "certified at the longest t")
+
+
 def horizons(request: Request) -> list[int]:
     """Horizons at which bounds are evaluated: 1 to the longest, the nouns' T among them."""
     T, longest = german_nouns.MAX_LENGTH, request.options["longest"]
@@ -112,7 +115,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
 
     return Conclusion(
         rows, draw, gates_claims.claims(keyed, ts, place), _notes(request, keyed, ts),
-        {"horizons": ts}, table=SHOWN,
+        {"horizons": ts}, table=SHOWN, limits=LIMITS,
     )  # fmt: skip
 
 

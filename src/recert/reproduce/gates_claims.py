@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from recert.numerals import rounded_down, rounded_up
 from recert.reproduce.gates_measures import bound_value, crossing, growth_a_step
 from recert.reproduce.gates_networks import FREE, RECURRENT, SMALL
 from recert.reproduce.gates_theory import GOLDEN_REACH
 from recert.reproduce.study import Claim
-from recert.reproduce.words import ranged, verdict
+from recert.reproduce.words import limits, ranged, verdict
 
 Keyed = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 GATED = ("MGU", "GRU", "LSTM")
@@ -55,6 +56,11 @@ def _listed(keyed: Keyed, regime: str, value: Callable[[Mapping[str, Any]], floa
     return ", ".join(f"{n} {ranged(value(r) for r in keyed[regime, n])}" for n in GATED)
 
 
+def _certified_errors(keyed: Keyed, regime: str, place: int) -> str:
+    found = ((n, (bound_value(r, place) for r in keyed[regime, n])) for n in GATED)
+    return ", ".join(f"{n} {limits(values)}" for n, values in found)
+
+
 def _gated(keyed: Keyed, regime: str) -> list[Mapping[str, Any]]:
     return [r for n in GATED for r in keyed[regime, n]]
 
@@ -69,7 +75,7 @@ def _below_one(keyed: Keyed) -> Claim:
         f"trained inside small gates (reach {reach}), ‖U‖ = {norms}: class-wide θ, repaired: "
         f"{_listed(keyed, SMALL, lambda r: _rate(r, 'class, repaired'))}; largest ‖U‖ for θ < 1: "
         f"{_listed(keyed, SMALL, lambda r: r['largest U, θ'])}; none above 2, and none above 1 "
-        f"once gates reach {GOLDEN_REACH:.4f}",
+        f"once gates reach {rounded_up(GOLDEN_REACH, 4)}",
     )  # fmt: skip
 
 
@@ -102,7 +108,7 @@ def _change_below_state(keyed: Keyed) -> Claim:
         "Section 5", "θ of a gated cell is below β = ‖U‖ of a vanilla cell of like error",
         verdict(held),
         f"{'; '.join(figures)} pairs (last step). Within one cell θ − β is never negative, "
-        f"{smallest:.4f} at least here",
+        f"{rounded_down(smallest, 4)} at least here",
     )  # fmt: skip
 
 
@@ -136,9 +142,9 @@ def _certified(keyed: Keyed, ts: Sequence[int], place: int, regime: str) -> Clai
             figures.append(f"{name} {sum(wins)} of {len(wins)}, {_from(pairs, ts, place)}")
         values = [bound_value(v, place) for v in keyed[regime, rival]]
         far = [bound_value(v, -1) for v in keyed[regime, rival]]
-        figures[-1] += f" (against {rival}, {ranged(values)}; {ranged(far)} at {ts[-1]})"
-    own = _listed(keyed, regime, lambda r: bound_value(r, place))
-    far_own = _listed(keyed, regime, lambda r: bound_value(r, -1))
+        figures[-1] += f" (against {rival}, {limits(values)}; {limits(far)} at {ts[-1]})"
+    own = _certified_errors(keyed, regime, place)
+    far_own = _certified_errors(keyed, regime, -1)
     return Claim(
         "Abstract, remark 3", f"an advantage in generalization: a smaller certificate, {regime}",
         verdict(held),

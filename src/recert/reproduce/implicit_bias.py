@@ -24,7 +24,7 @@ from recert.plots.implicit_bias import Course, courses
 from recert.reproduce.implicit_bias_claims import LEVELS, Run, claims
 from recert.reproduce.slopes import spread
 from recert.reproduce.study import Cell, Conclusion, Option, Request, Result, Study
-from recert.reproduce.trends import TRENDS, Trend, mean_and_spread, trend
+from recert.reproduce.trends import TRENDS, Trend, limit_and_spread, mean_and_spread, trend
 from recert.sample import Reading, Sample
 
 LOOKS_A_DECADE = 20
@@ -282,7 +282,7 @@ def _row(setting: Setting, found: Sequence[Result], target: float) -> dict[str, 
         "stable rank": mean_and_spread([stable_rank(look) for look in last]),
         "‖U − U_0‖_F": mean_and_spread([distance(look) for look in last]),
         "held-out error": mean_and_spread([r["held_error"] for r in found if not r["diverged"]]),
-        "nats a unit": mean_and_spread([r["nats a unit"] for r in found if not r["diverged"]]),
+        "nats a unit": limit_and_spread([r["nats a unit"] for r in found if not r["diverged"]]),
         "trends": _counted([t.kind for t in trends]),
         "powers": mean_and_spread([t.power for t in trends]),
         "growth a decade": mean_and_spread([t.slope * float(np.log(10)) for t in trends]),

@@ -15,6 +15,7 @@ from typing import Any
 
 from recert.data import SequenceData
 from recert.errors import InputError
+from recert.numerals import written_up
 from recert.plots import ladder_study
 from recert.reproduce import open1_networks, open1_training
 from recert.reproduce.open1_anatomy import (
@@ -200,8 +201,8 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
 
     said = answers(of_norms, rows, parts)
     notes = [
-        f"Certified at δ = {request.options['delta']:g}, all statements of a network together, "
-        "each network alone; printed formulas are orders and bound nothing.",
+        f"Certified at δ = {written_up(request.options['delta'], 6)}, all statements of a network "
+        "together, each network alone; printed formulas are orders and bound nothing.",
         "The held-out limit is for checking: its units were in view when the recipes were found.",
         *said.values(),
     ]
@@ -211,6 +212,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
         notes=notes,
         extra={"answers": said, "parts": parts},
         table=("network", "m", "bound", "kind", "value", "half range", "test error", "slope in m"),
+        limits=("value", "half range"),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recert.numerals import rounded_up
 from recert.reproduce.open1_anatomy import (
     BEYOND,
     PRINTED,
@@ -18,7 +19,7 @@ from recert.reproduce.open1_anatomy import (
 from recert.reproduce.open1_networks import TRAINEES
 from recert.reproduce.slopes import fit
 from recert.reproduce.study import Result
-from recert.reproduce.words import ranged
+from recert.reproduce.words import limits, ranged
 
 Row = Mapping[str, Any]
 Runs = Mapping[tuple[str, int, int], Result]
@@ -95,7 +96,7 @@ def _why(runs: Runs, rows: Sequence[Row]) -> str:
     return (
         f"{first}Without its constant 24 the complexity of the clipped entropy integral would be "
         f"{ranged(ratio, '.2f')} times what the single scale adds to the training error: {blame}. "
-        f"The logarithm that the margin ball pays is {ranged(ball, '.2f')} nats a parameter."
+        f"The logarithm that the margin ball pays is {limits(ball, 2)} nats a parameter."
     )
 
 
@@ -125,10 +126,11 @@ def _locality(rows: Sequence[Row]) -> str:
     if not local:
         return ""
     each = [
-        f"{row['network']} at m = {row['m']:,}: {ball[row['network'], row['m']]['value']:.4f} to "
-        f"{row['value']:.4f}, nats a parameter "
-        f"{ball[row['network'], row['m']]['nats a parameter']:.2f} to "
-        f"{row['nats a parameter']:.2f}"
+        f"{row['network']} at m = {row['m']:,}: "
+        f"{rounded_up(ball[row['network'], row['m']]['value'], 4)} to "
+        f"{rounded_up(row['value'], 4)}, nats a parameter "
+        f"{rounded_up(ball[row['network'], row['m']]['nats a parameter'], 2)} to "
+        f"{rounded_up(row['nats a parameter'], 2)}"
         for row in local
     ]
     return f"Locality: {'; '.join(each)}."
@@ -177,7 +179,7 @@ def _size(rows: Sequence[Row]) -> str:
         return ""
     counts = [float(row["parameters"]) for row in there]
     logs = [math.log(row["nats a parameter"] * row["parameters"]) for row in there]
-    values = ", ".join(f"{row['value']:.4f} at {row['parameters']:,}" for row in there)
+    values = ", ".join(f"{rounded_up(row['value'], 4)} at {row['parameters']:,}" for row in there)
     return (
         f"Width: the margin ball's nats grow like P^{fit(counts, logs).power:.2f} in the number P "
         f"of parameters (free vanilla networks on nouns, m = {largest:,}); its values are {values}."
@@ -198,8 +200,8 @@ def _distance(rows: Sequence[Row]) -> str:
         best = min(norms, key=lambda b: there[b]["value"])
         error = there[best]["test error"]
         found.append(
-            f"{network} {TITLES[best]} {there[best]['value']:.4f}, held-out limit "
-            f"{there['held_out']['value']:.4f}, test error {error:.4f}"
+            f"{network} {TITLES[best]} {rounded_up(there[best]['value'], 4)}, held-out limit "
+            f"{rounded_up(there['held_out']['value'], 4)}, test error {error:.4f}"
         )
     return f"At m = {largest:,}: {'; '.join(found)}."
 
@@ -212,8 +214,9 @@ def _beyond(rows: Sequence[Row]) -> str:
         if not own:
             continue
         each = "; ".join(
-            f"m = {row['m']:,}: {row['value']:.4f} at test error {row['test error']:.4f}, "
-            f"{row['nats a parameter'] * row['parameters']:,.0f} nats"
+            f"m = {row['m']:,}: {rounded_up(row['value'], 4)} at test error "
+            f"{row['test error']:.4f}, "
+            f"{math.ceil(row['nats a parameter'] * row['parameters']):,} nats"
             for row in own
         )
         best = [
@@ -221,7 +224,7 @@ def _beyond(rows: Sequence[Row]) -> str:
             for m in (row["m"] for row in own)
             if (values := [r["value"] for r in rows if r["m"] == m and _of_norms(r, kind.data)])
         ]
-        norms = f" (norms: {', '.join(f'{value:.4f}' for value in best)})" if best else ""
+        norms = f" (norms: {', '.join(rounded_up(value, 4) for value in best)})" if best else ""
         found.append(f"{name} {each}{norms}")
     return f"Without norms: {'. '.join(found)}." if found else ""
 

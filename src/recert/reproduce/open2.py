@@ -153,7 +153,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
 
     return Conclusion(
         [*rows, *further_rows], draw, claims=made, notes=_notes(request, said.values()),
-        extra={"answers": said}, table=SHOWN,
+        extra={"answers": said}, table=SHOWN, limits=("margin_ball", "ball nats", "range"),
     )  # fmt: skip
 
 

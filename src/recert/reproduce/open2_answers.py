@@ -11,7 +11,7 @@ from scipy import stats
 from recert.reproduce import open2_ball
 from recert.reproduce.open2_watch import BOUNDS
 from recert.reproduce.study import Claim, Result
-from recert.reproduce.words import verdict
+from recert.reproduce.words import limit_plus_minus, verdict
 
 Key = tuple[int, float]
 Found = Mapping[Key, Sequence[Sequence[Result]]]
@@ -215,7 +215,7 @@ def _kinds(found: Found, keys: Sequence[Key], what: str, label: Callable[[Key], 
             f"{plus_minus([r['median'] / r['range'] for r in rows], '.4f')}, over √2 Σ Λ c "
             f"{plus_minus([r['median'] / r['sensitivity'] for r in rows], '.2e')}, best γ "
             f"{plus_minus([r['gamma'] for r in rows])}, margin ball "
-            f"{plus_minus([r['margin_ball'] for r in rows])}, test error "
+            f"{limit_plus_minus([r['margin_ball'] for r in rows])}, test error "
             f"{plus_minus([r['test error'] for r in rows])}, training error "
             f"{plus_minus([r['training error'] for r in rows])}"
         )

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from recert import __version__, consoles, files
 from recert.errors import FileError, InputError
+from recert.numerals import significant_up
 from recert.plots.canvas import pyplot
 from recert.reproduce.study import Cell, Claim, Conclusion, Request, Result, Study
 
@@ -187,7 +188,7 @@ def _show(study: Study, conclusion: Conclusion, console: Console) -> None:
     for name in columns:
         table.add_column(name)
     for row in conclusion.rows:
-        table.add_row(*(_text(row.get(name)) for name in columns))
+        table.add_row(*(_text(row.get(name), name in conclusion.limits) for name in columns))
     console.print(table)
     if conclusion.claims:
         console.print(_claims(conclusion.claims))
@@ -204,9 +205,9 @@ def _claims(claims: Sequence[Claim]) -> Table:
     return table
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, limit: bool) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return significant_up(value, 4) if limit else f"{value:.4g}"
     return "" if value is None else str(value)
 
 

@@ -134,6 +134,7 @@ class Conclusion:
         extra: more for the JSON file.
         draw: called with a path, draws the picture there; suffixes are PNG and SVG.
         table: columns of `rows` that are printed; empty for all.
+        limits: columns that bound from above, which are printed rounded up.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -142,6 +143,7 @@ class Conclusion:
     notes: Sequence[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     table: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

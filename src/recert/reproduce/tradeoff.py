@@ -159,6 +159,7 @@ def _conclude(request: Request, results: Sequence[Result]) -> Conclusion:
     return Conclusion(
         rows, draw, tradeoff_claims.claims(found), _notes(request, found, chance),
         {"chance error of recall": chance}, table=SHOWN,
+        limits=("margin ball", "± margin ball", "local ball", "nats a unit"),
     )  # fmt: skip
 
 

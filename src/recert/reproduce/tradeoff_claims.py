@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from recert.numerals import rounded_up
 from recert.reproduce.study import Claim
 from recert.reproduce.tradeoff_training import CAPS, CONSTRAINTS, ORTHOGONAL
-from recert.reproduce.words import ranged, verdict
+from recert.reproduce.words import limits, ranged, verdict
 
 Keyed = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
 Measure = Callable[[Mapping[str, Any]], float]
@@ -53,16 +55,16 @@ def best(found: Keyed, task: str) -> str:
     certified = min(names, key=lambda name: mean(map(ball, found[task, name])))
     error = min(names, key=lambda name: mean(map(test_error, found[task, name])))
     return (
-        f"{task}: smallest margin ball {mean(map(ball, found[task, certified])):.4f} at "
-        f"{certified}, smallest error held back {mean(map(test_error, found[task, error])):.4f} "
+        f"{task}: smallest margin ball "
+        f"{rounded_up(mean(map(ball, found[task, certified])), 4)} at {certified}, "
+        f"smallest error held back {mean(map(test_error, found[task, error])):.4f} "
         f"at {error}."
     )
 
 
 def _by_cap(found: Keyed, task: str, of: Measure, form: str = ".3f") -> str:
-    return ", ".join(
-        f"{cap:g}: {ranged(map(of, found[task, cap_name(cap)]), form)}" for cap in CAPS
-    )
+    text = limits if of is ball else functools.partial(ranged, form=form)
+    return ", ".join(f"{cap:g}: {text(map(of, found[task, cap_name(cap)]))}" for cap in CAPS)
 
 
 def _limited(found: Keyed, task: str) -> Claim:
@@ -108,7 +110,7 @@ def _balanced(found: Keyed, task: str) -> Claim:
         min(names, key=lambda name, i=i: ball(found[task, name][i]))  # type: ignore[misc]
         for i in seeds
     ]
-    figures = ", ".join(f"{name} {ranged(map(ball, found[task, name]))}" for name in names)
+    figures = ", ".join(f"{name} {limits(map(ball, found[task, name]))}" for name in names)
     return Claim(
         "Section 2", f"UᵀU = I or ‖U‖ ≤ 1 helps balance the two, {task}",
         verdict(name in balanced for name in winners),
@@ -125,7 +127,7 @@ def _orthogonal(found: Keyed) -> Claim:
         figures.append(
             f"{task}: error held back {ranged(test_error(a) for a, _ in pairs)} against "
             f"{ranged(test_error(b) for _, b in pairs)}, certified "
-            f"{ranged(ball(a) for a, _ in pairs)} against {ranged(ball(b) for _, b in pairs)}"
+            f"{limits(ball(a) for a, _ in pairs)} against {limits(ball(b) for _, b in pairs)}"
         )
     return Claim(
         "Section 1", "orthogonal constraints help, against ‖U‖ ≤ 1 alone", verdict(held),

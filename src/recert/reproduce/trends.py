@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from recert.errors import InputError
+from recert.numerals import significant_up
 
 JUMP = 2.0
 """A factor between neighbouring looks that no smooth growth makes."""
@@ -119,5 +120,15 @@ def mean_and_spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation over seeds (n − 1), in four digits; "—" of nothing."""
     if not values:
         return "—"
-    mean = f"{np.mean(values):.4g}"
-    return f"{mean} ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else mean
+    return f"{np.mean(values):.4g}{_spread(values)}"
+
+
+def limit_and_spread(values: Sequence[float]) -> str:
+    """The same of bounds from above: their mean is rounded up."""
+    if not values:
+        return "—"
+    return f"{significant_up(float(np.mean(values)), 4)}{_spread(values)}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
