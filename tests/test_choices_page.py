@@ -36,6 +36,19 @@ def sections() -> dict[str, dict[str, str]]:
     return found
 
 
+def recipes() -> dict[str, set[str]]:
+    """Title → fields, of what says how to train."""
+    pytest.importorskip("torch")
+    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+    from recert.training.recipes import Recipe
+    from recert.training.rounding import RoundedRecipe
+
+    known: tuple[Any, ...] = (Recipe, RoundedRecipe, PosteriorRecipe, Candidate)
+    return {
+        f"Training in Python: {kind.__name__}": set(kind.__dataclass_fields__) for kind in known
+    }
+
+
 def faces() -> dict[str, set[str]]:
     """Title → everything that can be set there."""
     typer = pytest.importorskip("typer")
@@ -54,7 +67,7 @@ def faces() -> dict[str, set[str]]:
                 else parameter.name.upper()
                 for parameter in command.params
             }
-    return found | {f"Data: {entry.name}": set(entry.options) for entry in list_data()}
+    return found | recipes() | {f"Data: {e.name}": set(e.options) for e in list_data()}
 
 
 def test_everything_that_can_be_set_is_listed() -> None:
