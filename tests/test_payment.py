@@ -318,6 +318,24 @@ def test_the_length_of_nouns_is_paid_whatever_else_is(
     )  # fmt: skip
     assert status == 0 and "--encoding fixed is less than" in told and "; 32 is paid for" in told
     assert "--tried 1 is less than" in told
+    # Who verifies with the data is told where a certificate does not pay for them.
+    folder = tmp_path / "c"
+    for declared, answer, row in (
+        ({"tried": 25_600, "encoding": 32}, 0, ""),
+        ({"tried": 25_601, "encoding": "learnt"}, 0, ""),
+        ({"tried": 25_600, "encoding": "fixed"}, 1, "sample.declared.encoding: recorded fixed"),
+        ({"tried": 9, "encoding": 32}, 1, "sample.declared.tried: recorded 9"),
+    ):
+        rest, held = training_runs.units_of(tmp_path, "german-nouns")
+        apart = (held.sequences, held.labels, held.lengths)
+        recert.certify(
+            tmp_path, rest.sequences, rest.labels, lengths=rest.lengths, max_length=12,
+            bounds="held_out", holdout=apart, **declared,
+        ).save(folder / "certificate.json")  # fmt: skip
+        status, out, _ = run(
+            "verify", folder / "certificate.json", "--model", tmp_path, "--data", "german-nouns"
+        )
+        assert status == answer and row in out, out
 
 
 def test_packaged_data_say_what_was_chosen_with_them_in_view() -> None:
@@ -390,3 +408,19 @@ def test_other_statements_on_a_file_pay_for_its_recipe(
     assert paid["occam"] == paid["held_out"] == {ENCODINGS: 32.0}
     assert paid["margin_ball"][RECIPES] == runs.recipes_tried("german-nouns", "vanilla") > 32
     assert recert.verify(certificate)
+
+
+def test_a_list_statement_needs_what_its_bound_needs(program: Path) -> None:
+    from recert.schemas import seal
+
+    x, y = draw(3000, 1)
+    common: dict[str, Any] = {
+        "max_length": 1, "holdout": draw(400, 2), "population": 60_000, "bounds": "held_out",
+    }  # fmt: skip
+    fixed = recert.certify(program, x, y, **common).to_json()
+    assert [row["bound"] for row in fixed["finite_list"]] == ["held_out"] and recert.verify(fixed)
+    learnt = recert.certify(program, x, y, encoding="learnt", **common).to_json()
+    assert learnt["finite_list"] == [] and recert.verify(learnt)
+    forged = {**learnt, "finite_list": fixed["finite_list"]}
+    result = recert.verify({**forged, "seal": seal(forged)})
+    assert {check.row for check in result.checks if not check.ok} == {"finite_list.held_out"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from recert.errors import InputError
 
 if TYPE_CHECKING:
     from recert.data import SequenceData
+    from recert.verifier.verification import Check
 
 
 def verify(
@@ -53,9 +56,29 @@ def verify(
             else (held.sequences, held.labels, held.lengths, held.groups),
             initial=initial,
         )
+        if found:
+            found = replace(found, checks=(*found.checks, *_paid(certificate, model, sample)))
     results().print(str(found), soft_wrap=True, markup=False)
     if not found:
         raise typer.Exit(1)
+
+
+def _paid(certificate: Path, model: Path, sample: SequenceData) -> Iterator[Check]:
+    """What training recorded and the data say of choices is no less than what is paid for."""
+    from recert import load_certificate
+    from recert.experiments import gibbs_runs, training_runs
+    from recert.payment import dearest, most_tried
+    from recert.verifier.verification import Check
+
+    posterior = (model / gibbs_runs.RECORD).is_file()
+    tried, encoding = (
+        gibbs_runs.choices_known(model) if posterior else training_runs.choices_known(model, sample)
+    )
+    declared = load_certificate(certificate).sample["declared"]
+    n, code = declared["tried"], declared["encoding"]
+    yield Check("sample.declared.tried", n == most_tried(tried, n), n, f"{tried} recorded")
+    same = code == dearest(code, encoding)
+    yield Check("sample.declared.encoding", same, code, f"{encoding}, as the data say")
 
 
 def _units(

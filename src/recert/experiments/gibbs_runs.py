@@ -262,6 +262,12 @@ def sample_of(folder: Path) -> tuple[SequenceData, SequenceData | None]:
     return divided.sample, divided.held
 
 
+def choices_known(folder: Path) -> tuple[int, str | int]:
+    """What was chosen among when a posterior was trained: recipes, and encodings."""
+    record = _record(folder)
+    return most_tried(record["tried"]), dearest(record["encoding"])
+
+
 _KEYS: dict[str, Any] = {
     "data": dict,
     "units": int,

@@ -239,6 +239,11 @@ def _complete_caps(
     return declared if declared is not None and set(declared) == set(blocks) else None
 
 
+def choices_known(model: Path, sample: SequenceData) -> tuple[int, str | int]:
+    """What is known to have been chosen: recipes that training recorded, the data's encoding."""
+    return most_tried(meta_of(model).get("tried")), sample.encoding
+
+
 def units_of(
     model: Path, name: str, options: dict[str, Any] | None = None, units: int | None = None
 ) -> tuple[SequenceData, SequenceData | None]:
