@@ -49,7 +49,9 @@ def log_cover(setting: Setting, log_scale: Array) -> Array:
         scale = math.log(block.shape[2]) if block.norm == "operator" else 0.0
         log_cap = math.log(cap) if cap > 0 else -math.inf
         log_count = math.log(4.0) + scale + 2.0 * log_cap - 2.0 * log_eps
+        # At least one term where anything is to be covered, however far below doubles its square.
         count = np.ceil(np.exp(np.minimum(log_count + 1e-12, 600.0)))
+        count = np.maximum(count, 1.0 if cap > 0 else 0.0)
         total += np.minimum(dense, count * math.log(2.0 * block.value.size + 1.0))
     return total * (1.0 + OUTWARD) + TINY
 
