@@ -59,7 +59,8 @@ def _shared(sample: Sample, other: Sample) -> tuple[bool, int]:
 def _doubted(record: Record, sheet: Sheet, id: str, doubted: bool, why: str) -> None:
     status = record.statuses.get(id)
     ok = not doubted or status == "violated"
-    sheet.holds(f"assumptions.{id}.status", ok, status, why if doubted else status, "repeated")
+    with sheet.needed_by(record, id):
+        sheet.holds(f"assumptions.{id}.status", ok, status, why if doubted else status, "repeated")
 
 
 def _tiled(sample: Sample) -> bool:

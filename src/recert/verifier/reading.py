@@ -1,31 +1,23 @@
-"""Margins of labelled sequences, each with a bound on its error, by walking every step."""
+"""Margins of labelled sequences, by walking every step in whichever arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verifier.forward import (
-    LARGER,
-    TINY,
-    UNIT,
-    Array,
-    Loops,
-    Pair,
-    Weights,
-    beside,
-    zeros,
-)  # fmt: skip
+from recert.verifier.forward import Kind, Loops, Read, Value, Weights
 from recert.verifier.horizon import Stage, stages
+from recert.verifier.pairs import Array, Pair
 from recert.verifier.structure import Structure
 
 Index = NDArray[np.int64]
-# Numbers that a stage may hold for all steps of a batch.
-HELD = 1 << 24
+# Numbers that a stage may hold for all steps of a batch, as pairs and as balls.
+HELD, HELD_BALLS = 1 << 23, 1 << 18
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,118 +51,120 @@ class Walk:
     read: str
     at: str | int
 
-    def margins(self, x: NDArray[Any], labels: Index, lengths: Index) -> Margins:
+    def margins(
+        self, x: NDArray[Any], labels: Index, lengths: Index, progress: Progress | None = None
+    ) -> Margins:
         """Margins of sequences (m, T) or (m, T, d_x), labels (m,) or (m, T), lengths (m,)."""
+        # What overflows has no bound on its error.
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = list(self.pieces(Pair, HELD, x, labels, lengths, progress))
+        pairs, owner = [found for found, _ in parts], [rows for _, rows in parts]
+        return Margins(
+            np.concatenate([M for M, _ in pairs]),
+            np.concatenate([e for _, e in pairs]),
+            np.concatenate(owner),
+        )
+
+    def pieces(
+        self,
+        kind: Kind,
+        held: int,
+        x: NDArray[Any],
+        labels: Index,
+        lengths: Index,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[Any, Index]]:
+        """What an arithmetic finds of margins, and the sequences they belong to, piece by piece."""
         if isinstance(self.at, int):
             x, lengths = x[:, : self.at], np.minimum(lengths, self.at)
-        parts = []
-        rows = max(1, HELD // (x.shape[1] * self._width()))
+        rows = max(1, held // (x.shape[1] * self._width()))
+        loops = Loops(self.network, Read(self.weights, kind))
         for i in range(0, len(x), rows):
             piece = slice(i, i + rows)
-            found = self._piece(x[piece], labels[piece], lengths[piece])
-            parts.append(Margins(found.M, found.e, found.owner + i))
-        return Margins(
-            np.concatenate([p.M for p in parts]),
-            np.concatenate([p.e for p in parts]),
-            np.concatenate([p.owner for p in parts]),
-        )
+            for found, owner in self._piece(loops, x[piece], labels[piece], lengths[piece]):
+                yield found, owner + i
+            if progress is not None:
+                progress(len(x[piece]))
 
     def _width(self) -> int:
         return max(sum(cell.out for cell in cells) for cells in self.network.layers)
 
-    def _piece(self, x: NDArray[Any], labels: Index, lengths: Index) -> Margins:
-        loops = Loops(self.network, self.weights)
-        steps = int(lengths.max())
-        values = [loops.encoded(x[:, t]) for t in range(steps)]
+    def _piece(
+        self, loops: Loops, x: NDArray[Any], labels: Index, lengths: Index
+    ) -> Iterator[tuple[Any, Index]]:
+        values: Iterable[Any] = (loops.encoded(x[:, t]) for t in range(int(lengths.max())))
         *below, top = stages(self.network)
         for stage in below:
-            values = list(_joined(stage, *_states(loops, stage, values, lengths)))
-        ahead, back = _states(loops, top, values, lengths)
+            values = _outputs(loops, stage, values, lengths)
         if self.at == "average":
-            return self._every(loops, list(_joined(top, ahead, back)), labels, lengths)
-        if self.read == "final":
-            h = beside(ahead[-1], back[0]) if top.two_way else ahead[-1]
+            for t, h in enumerate(_outputs(loops, top, values, lengths)):
+                rows = np.flatnonzero(lengths > t)
+                yield loops.head(h.rows(rows)).margins(labels[rows, t]), rows
+            return
+        if self.read == "final" and top.two_way:
+            held, (first, second) = list(values), top.cells
+            h = _last(_ahead(loops, (first,), held, lengths)).beside(
+                _last(_back(loops, second, held, lengths))
+            )
         elif self.read == "mean":
-            h = _mean(list(_joined(top, ahead, back)), lengths)
+            h = _mean(_outputs(loops, top, values, lengths), lengths)
         else:
-            h = _at(list(_joined(top, ahead, back)), lengths - 1)
+            h = _at(_outputs(loops, top, values, lengths), lengths - 1)
         own = labels
         if labels.ndim == 2:
             own = labels[np.arange(len(labels)), lengths - 1]
-        M, e = _margins(loops.head(h), own)
-        return Margins(M, e, np.arange(len(M)))
-
-    def _every(self, loops: Loops, outputs: list[Pair], labels: Index, lengths: Index) -> Margins:
-        found = []
-        for t, h in enumerate(outputs):
-            rows = np.flatnonzero(lengths > t)
-            M, e = _margins(loops.head(h.rows(rows)), labels[rows, t])
-            found.append((M, e, rows))
-        M, e, owner = (np.concatenate(column) for column in zip(*found, strict=True))
-        return Margins(M, e, owner)
+        yield loops.head(h).margins(own), np.arange(len(own))
 
 
-def _states(
-    loops: Loops, stage: Stage, values: Sequence[Any], lengths: Index
-) -> tuple[list[Pair], list[Pair]]:
-    """Outputs of the first direction at every step, kept after a sequence's end, and of the other.
+def _outputs(loops: Loops, stage: Stage, values: Iterable[Any], lengths: Index) -> Iterator[Value]:
+    """What a stage gives out at every step; after a sequence's end, what it gave there.
 
-    A stack has no other direction; the backward one begins with zero states at a sequence's end.
+    A backward direction begins with zero states at a sequence's end.
     """
     if not stage.two_way:
-        return list(_ahead(loops, stage.cells, values, lengths)), []
-    first, second = stage.cells
-    ahead = list(_ahead(loops, (first,), values, lengths))
-    steps = range(len(values))
-    back = _ahead(loops, (second,), values, lengths, steps[::-1])
-    return ahead, list(back)[::-1]
+        yield from _ahead(loops, stage.cells, values, lengths)
+        return
+    held, (first, second) = list(values), stage.cells
+    back = list(_back(loops, second, held, lengths))[::-1]
+    for a, b in zip(_ahead(loops, (first,), held, lengths), back, strict=True):
+        yield a.beside(b)
+
+
+def _back(loops: Loops, cell: Any, held: list[Any], lengths: Index) -> Iterator[Value]:
+    return _ahead(loops, (cell,), held[::-1], lengths, range(len(held))[::-1])
 
 
 def _ahead(
-    loops: Loops, cells: Sequence[Any], values: Sequence[Any], lengths: Index, steps: Any = None
-) -> Iterator[Pair]:
-    states = [[zeros(len(lengths), dim) for dim in cell.states] for cell in cells]
-    for t in range(len(values)) if steps is None else steps:
-        x, valid = values[t], lengths > t
-        for k, cell in enumerate(cells):
-            new = loops.step(cell, x, states[k])
-            states[k] = [n.where(valid, old) for n, old in zip(new, states[k], strict=True)]
-            x = states[k][0]
+    loops: Loops, cells: Sequence[Any], values: Iterable[Any], lengths: Index, steps: Any = None
+) -> Iterator[Value]:
+    """Outputs of a stack after each of its inputs; states stay where a sequence has ended."""
+    kind = loops.weights.kind
+    states = [[kind.exact(np.zeros((len(lengths), d))) for d in cell.states] for cell in cells]
+    for k, x in enumerate(values):
+        valid = lengths > (k if steps is None else steps[k])
+        for j, cell in enumerate(cells):
+            new = loops.step(cell, x, states[j])
+            states[j] = [n.where(valid, old) for n, old in zip(new, states[j], strict=True)]
+            x = states[j][0]
         yield x
 
 
-def _joined(stage: Stage, ahead: list[Pair], back: list[Pair]) -> Iterator[Pair]:
-    """What a stage gives out at every step."""
-    if not stage.two_way:
-        yield from ahead
-        return
-    for a, b in zip(ahead, back, strict=True):
-        yield beside(a, b)
-
-
-def _at(outputs: list[Pair], steps: Index) -> Pair:
-    """The output of every sequence at a step of its own."""
-    found = outputs[0]
-    for t, h in enumerate(outputs):
-        found = h.where(steps == t, found)
+def _last(outputs: Iterable[Value]) -> Value:
+    *_, found = outputs
     return found
 
 
-def _mean(outputs: list[Pair], lengths: Index) -> Pair:
-    """The mean over a sequence's steps."""
-    n = lengths[:, None].astype(float)
-    v, size, e = (np.zeros_like(outputs[0].v) for _ in range(3))
+def _at(outputs: Iterable[Value], steps: Index) -> Value:
+    """The output of every sequence at a step of its own."""
+    found: Value = None
     for t, h in enumerate(outputs):
-        valid = (lengths > t)[:, None]
-        v, size, e = v + valid * h.v, size + valid * np.abs(h.v), e + valid * h.e
-    return Pair(v / n, ((e + (len(outputs) + 4) * UNIT * size) / n) * LARGER + TINY)
+        found = h if found is None else h.where(steps == t, found)
+    return found
 
 
-def _margins(y: Pair, labels: Index) -> tuple[Array, Array]:
-    """y_z − max_{j≠z} y_j, and a bound on its error."""
-    rows = np.arange(len(labels))
-    rest = y.v.copy()
-    rest[rows, labels] = -np.inf
-    own = y.v[rows, labels]
-    M = own - rest.max(axis=1)
-    return M, (y.e[rows, labels] + y.e.max(axis=1) + 4.0 * UNIT * np.abs(M)) * LARGER + TINY
+def _mean(outputs: Iterable[Value], lengths: Index) -> Value:
+    """The mean over a sequence's steps."""
+    found: Value = None
+    for t, h in enumerate(outputs):
+        found = h if found is None else found.plus(h).where(lengths > t, found)
+    return found.scaled(lengths.astype(float))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeGuard
@@ -23,6 +24,18 @@ class Sheet:
     def __init__(self) -> None:
         self.checks: list[Check] = []
         self.decisive = True
+
+    @contextmanager
+    def needed_by(self, record: Record, *ids: str) -> Iterator[None]:
+        """Inside, checks are decisive only where a bound that is claimed needs one of these."""
+        before = self.decisive
+        self.decisive = before and any(
+            set(ids) & set(bound["needs"]) for bound in record.bounds if record.claims(bound)
+        )
+        try:
+            yield
+        finally:
+            self.decisive = before
 
     @property
     def fits(self) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recert import arrays
 from recert.errors import InputError
-from recert.verifier.forward import LARGER, UNIT
+from recert.verifier.pairs import LARGER, UNIT
 
 Index = NDArray[np.int64]
 

@@ -182,7 +182,9 @@ def _posterior_risk(record: Record, bound: Bound, sheet: Sheet) -> Ball:
         sure = -ball(terms["delta_of_draws"]).log() + nats
         limit = kl_inverse(ball(int(k)) / int(n), sure / int(n))
     risk = lesser(ONE, full + undecided * limit)
-    sheet.at_least(f"{name}.terms.posterior_risk", terms.get("posterior_risk"), risk)
+    # A double stands for a share k/m up to its rounding; the value follows from the share itself.
+    rounded = risk * (ONE - ball(2) ** -52)
+    sheet.at_least(f"{name}.terms.posterior_risk", terms.get("posterior_risk"), rounded)
     return risk
 
 
