@@ -22,7 +22,7 @@ from recert.verifier.sample import Sample
 Mask = NDArray[np.bool_]
 FIRST, MOST_BITS = 128, 2048
 # What all walks in balls of one sample may take together, in microseconds of one core, about.
-WORK = 15e6
+WORK = 10e6
 PER_PRODUCT, PER_ENTRY = 0.05, 6.0
 
 
