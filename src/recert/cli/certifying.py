@@ -10,6 +10,7 @@ import typer
 from recert.cli.common import (
     CapList,
     Options,
+    bounds_of,
     caps_of,
     check_required,
     check_writable,
@@ -97,7 +98,7 @@ def certify(
         "encoding": None if encoding is None else whole_or_word(encoding),
         "units": units,
         "holdout_role": holdout_role,
-        "bounds": "all" if bounds == "all" else [name.strip() for name in bounds.split(",")],
+        "bounds": bounds_of(bounds),
     }
     console = results()
     if len(models) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,14 +94,20 @@ def caps_of(text: str | None) -> dict[str, float] | None:
     for pair in text.split(","):
         name, equals, number = pair.partition("=")
         try:
-            caps[name.strip()] = float(number)
+            value = float(number)
         except ValueError:
             equals = ""
-        if not equals or not name.strip():
-            raise InputError(f"caps {text!r} are not of the form U=0.8,W=3,V=1")
+        if not equals or not name.strip() or name.strip() in caps:
+            raise InputError(f"caps {text!r} are not of the form U=0.8,W=3,V=1, each block once")
+        caps[name.strip()] = value
     return caps
 
 
 def whole_or_word(text: str) -> int | str:
     """A whole number where the text is one, else the text."""
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if re.fullmatch("-?[0-9]{1,20}", text) else text
+
+
+def bounds_of(text: str) -> str | list[str]:
+    """``"all"``, or names separated by commas."""
+    return text if text == "all" else [name.strip() for name in text.split(",")]

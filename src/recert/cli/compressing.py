@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from recert.cli.common import Options, check_required, check_writable, enforce, given, options_of
+from recert.arguments import probability
+from recert.cli.common import (
+    Options,
+    bounds_of,
+    check_required,
+    check_writable,
+    enforce,
+    given,
+    options_of,
+)
 from recert.consoles import messages, results
 from recert.errors import InputError
 
@@ -42,10 +51,14 @@ def compress(
     """Train with rounding, write the file whose certificate is smallest, and certify it."""
     from recert import plots
     from recert.experiments import compression_runs, training_runs
+    from recert.pipeline import menu
     from recert.report import tables
 
     if model is not None and (cell, hidden, units) != (None, None, None):
         raise InputError("MODEL says its cell, units and sample; drop --cell, --hidden, --units")
+    statements = bounds_of(bounds)
+    menu(statements)
+    probability("delta", delta)
     check_required(require)
     check_writable(out)
     console, told = results(), messages()
@@ -66,7 +79,7 @@ def compress(
         data,
         options=options_of(option),
         delta=delta,
-        bounds="all" if bounds == "all" else [name.strip() for name in bounds.split(",")],
+        bounds=statements,
     )
     saved = certificate.save(out / "certificate.json")
     picture = plots.frontier(

@@ -109,9 +109,8 @@ def _status() -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except OSError as error:
-        return _refused(
-            f"{error.strerror or error}{_where(error)}; make room or choose another place"
-        )
+        why = error.strerror or error or type(error).__name__
+        return _refused(f"{why}{_where(error)}; make room or choose another place")
     except MemoryError:
         return _refused("there is not enough memory for this; use fewer units or a smaller network")
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from recert.arguments import probability
 from recert.cli.common import (
     Options,
     check_required,
@@ -75,6 +76,7 @@ def pacbayes(
 
     if (data is None) == (posterior is None):
         raise InputError("give the name of a data set, or --posterior FOLDER: one of the two")
+    probability("delta", delta)
     check_required(require)
     check_writable(out)
     console, told = results(), messages()
@@ -93,9 +95,10 @@ def pacbayes(
         )
         told.print(
             f"{run.prior_units:,} units made the prior, {run.bound_units:,} are left for the "
-            f"bound; trained in {run.seconds:.0f} s, written to {run.path}"
+            f"bound; trained in {run.seconds:.0f} s, written to {run.path}",
+            soft_wrap=True,
         )
-        told.print(f"the rehearsal on the prior's part chose {run.described}")
+        told.print(f"the rehearsal on the prior's part chose {run.described}", soft_wrap=True)
         posterior = run.path
     assert posterior is not None
     certificate = gibbs_runs.certify_saved(

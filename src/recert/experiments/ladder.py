@@ -13,9 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from recert import consoles, files, plots
+from recert import consoles, data, files, plots
+from recert.arguments import probability
 from recert.certificate import Certificate
-from recert.experiments import compression_runs, gibbs_runs, training_runs
+from recert.experiments import compression_runs, gibbs_runs, roles, training_runs
 from recert.numerals import written_up
 from recert.plots import Rung, value_text
 
@@ -74,7 +75,8 @@ def run(
         console: where to print.
     """
     console, options = console or consoles.results(), dict(options or {})
-    what = Training(name, out, options, units, seed, delta)
+    what = Training(name, out, options, units, seed, probability("delta", delta))
+    _check(what)
     network, program, gibbs = _network(what), _program(what), _gibbs(what)
     error = _error(network)
     rungs = [Rung(label, network[key], error) for key, label in OF_NETWORK]
@@ -91,6 +93,13 @@ def run(
     console.print(markdown(rungs), markup=False)
     console.print(f"written: {picture}, {table}", soft_wrap=True)
     return rungs
+
+
+def _check(what: Training) -> None:
+    """InputError before anything is trained, where the data or their division are impossible."""
+    loaded = data.load(what.name, **training_runs.seeded(what.name, what.options, what.seed))
+    usual = training_runs.DEFAULT_UNITS.get(what.name)
+    roles.for_training(loaded, units=what.units, usual=usual, holdout=0, seed=what.seed)
 
 
 def markdown(rungs: list[Rung]) -> str:

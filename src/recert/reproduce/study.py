@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.progress import Progress
 
+from recert.arguments import probability, whole
 from recert.errors import InputError
 
 Result = dict[str, Any]
@@ -186,6 +187,8 @@ class Study:
         """
         usual_seeds = self.quick_seeds if quick and self.quick_seeds else self.seeds
         chosen = usual_seeds if seeds is None else tuple(seeds)
+        for seed in chosen:
+            whole("seed", seed, least=0)
         if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 0:
             raise InputError(f"seeds are {list(chosen)}; give distinct whole numbers from 0 up")
         given = dict(given or {})
@@ -216,4 +219,4 @@ def _checked(name: str, option: Option, value: Any) -> Any:
         )
     if isinstance(value, (int, float)) and not option.least <= value < 1e12:
         raise InputError(f"option {name} is {value!r}; use a number from {option.least} up")
-    return value
+    return probability(name, value) if name == "delta" else value

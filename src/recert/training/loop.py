@@ -158,14 +158,19 @@ def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 def model_of(data: SequenceData, recipe: Recipe) -> RecurrentClassifier:
     """A module of the recipe's architecture for such data."""
     final = recipe.bidirectional and data.labels.ndim == 1
-    return RecurrentClassifier(
-        data.input_dim,
-        recipe.d_h,
-        data.K,
-        tokens=data.input_kind == "tokens",
-        read="final" if final else "step",
-        **{name: getattr(recipe, name) for name in ARCHITECTURE},
-    ).float()
+    try:
+        return RecurrentClassifier(
+            data.input_dim,
+            recipe.d_h,
+            data.K,
+            tokens=data.input_kind == "tokens",
+            read="final" if final else "step",
+            **{name: getattr(recipe, name) for name in ARCHITECTURE},
+        ).float()
+    except RuntimeError:  # what torch says where memory does not suffice
+        raise InputError(
+            f"a network of {recipe.d_h:,} hidden units does not fit into memory; use fewer"
+        ) from None
 
 
 @torch.no_grad()
