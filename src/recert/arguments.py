@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import unicodedata
-from typing import Any
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any, Literal
 
 from recert.errors import InputError
 
@@ -97,6 +99,40 @@ def not_plain(text: str) -> str:
 
 
 _MARKS = '"＂„‟〝〞〟″‶'
+
+
+def word(name: str, value: Any, allowed: Collection[str]) -> str:
+    """One of some words."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise InputError(f"{name} is {short(value)}; use {' or '.join(map(repr, allowed))}")
+
+
+def text(name: str, value: Any) -> str:
+    """A text."""
+    if isinstance(value, str):
+        return value
+    raise InputError(f"{name} is {short(value)}; it must be a text")
+
+
+def listed(name: str, value: Any, remedy: str) -> list[Any]:
+    """The entries of a list, tuple or the like, not of a text or a mapping."""
+    if not isinstance(value, (str, bytes, Mapping)):
+        with suppress(Exception):  # whatever a stranger's __iter__ raises
+            return list(value)
+    raise InputError(f"{name} is {short(value)}; {remedy}")
+
+
+def step(name: str, value: Any) -> Literal["last", "average"] | int:
+    """Where a loss is read: ``"last"``, ``"average"`` or a step from 1 on."""
+    if isinstance(value, str) and value == "last":
+        return "last"
+    if isinstance(value, str) and value == "average":
+        return "average"
+    remedy = "use 'last', 'average' or a step 1..T"
+    if isinstance(value, str):
+        raise InputError(f"{name} is {value!r}; {remedy}")
+    return whole(name, value)
 
 
 def short(value: Any) -> str:

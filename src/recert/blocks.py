@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import norms
+from recert import arrays, norms
 from recert.convolutions import convolution_norm_bound
 from recert.errors import InputError
 
@@ -49,7 +49,8 @@ class Block:
         return f"Block({self.name!r}, {'×'.join(map(str, self.value.shape))}, {self.norm})"
 
     def __post_init__(self) -> None:
-        value = np.array(self.value, dtype=np.float64, order="C", copy=True)
+        given = arrays.numbers(self.value, f"weights of block {self.name}")
+        value = np.array(given, dtype=np.float64, order="C", copy=True)
         expected = _AXES[self.norm]
         if value.ndim != expected:
             raise InputError(

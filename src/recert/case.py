@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert import adapters, arguments, arrays, compression, floats, ledger
+from recert.arguments import short
 from recert.brief import Brief
 from recert.caps import HELD, Cap, class_of, complete_caps
 from recert.certificate import Assumption
@@ -29,7 +30,15 @@ from recert.network import Network
 from recert.payment import encoding_of, shared_costs
 from recert.predict import Predictor, check_reading, network_predictor
 from recert.recurrence import between, shifted_between, shifted_within, within
-from recert.sample import At, Enforced, Reading, Sample, groups_digest, unit_numbers
+from recert.sample import (
+    At,
+    Enforced,
+    Reading,
+    Sample,
+    batch_of,
+    groups_digest,
+    unit_numbers,
+)
 from recert.theorems import Setting
 
 # Gates are reported on this many sequences.
@@ -71,14 +80,16 @@ class Declared(Brief):
 
     def checked(self) -> Declared:
         """The same, its plain values checked; InputError for the first that is out of range."""
-        if self.holdout_role not in ("certificate", "checking"):
-            raise InputError(
-                f"holdout_role is {self.holdout_role!r}; use 'certificate' or 'checking'"
-            )
-        margin, population = self.margin, self.population
+        arguments.word("holdout_role", self.holdout_role, ("certificate", "checking"))
+        arguments.text("draws", self.draws)
+        if self.progress is not None and not callable(self.progress):
+            raise InputError(f"progress is {short(self.progress)}; pass a function of a count")
+        margin, population, T = self.margin, self.population, self.max_length
         return replace(
             self,
             delta=arguments.probability("delta", self.delta),
+            at=arguments.step("at", self.at),
+            max_length=None if T is None else arguments.whole("max_length", T),
             input_bound=_radius(self.input_bound),
             margin=None if margin is None else arguments.positive("margin", margin),
             tried=arguments.whole("tried", self.tried),
@@ -236,12 +247,15 @@ def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
         return sequences, sequences
     try:
         batches = iter(sequences)
-        first = next(batches)
-    except (TypeError, StopIteration):
-        raise InputError("sequences hold no batch; pass (sequences, labels) pairs") from None
-    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
-        raise InputError("a batch must be (sequences, labels) or (sequences, labels, lengths)")
-    return first[0], itertools.chain([first], batches)
+    except Exception:  # whatever a stranger's __iter__ raises
+        raise InputError(
+            f"sequences are {short(sequences)}; pass arrays of sequences and labels, or batches "
+            "(sequences, labels)"
+        ) from None
+    first = next(batches, None)
+    if first is None:
+        raise InputError("sequences hold no batch; pass (sequences, labels) pairs")
+    return batch_of(first)[0], itertools.chain([first], batches)
 
 
 def _reader(opened: Callable[[], Sample], labels: Any) -> Callable[[], Sample] | None:
@@ -258,12 +272,6 @@ def _radius(given: Any) -> float | Enforced | None:
 
 def _reading(network: Network, declared: Declared) -> Reading:
     at, max_length, input_bound = declared.at, declared.max_length, declared.input_bound
-    if not isinstance(at, str):
-        at = arguments.whole("at", at)
-    elif at not in ("last", "average"):
-        raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
-    if max_length is not None:
-        max_length = arguments.whole("max_length", max_length)
     if not isinstance(at, str):
         if max_length is not None and max_length < at:
             raise InputError(f"at is step {at}, beyond max_length = {max_length}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recert import __version__, files
+from recert.arguments import short
 from recert.choices import Cost
 from recert.errors import FileError, InputError
 from recert.hypotheses import Facts, Sentences, Status, words
@@ -199,10 +200,10 @@ class Certificate:
     def __getitem__(self, name: str) -> Bound:
         """The bound of that name."""
         for bound in self.bounds:
-            if bound.name == name:
+            if isinstance(name, str) and bound.name == name:
                 return bound
         known = ", ".join(b.name for b in self.bounds)
-        raise InputError(f"the certificate has no bound {name!r}; it has {known}")
+        raise InputError(f"the certificate has no bound {short(name)}; it has {known}")
 
     @property
     def best(self) -> Bound | None:
@@ -231,9 +232,10 @@ class Certificate:
     def assumption(self, id: str) -> Assumption:
         """The row of the ledger with that id."""
         for row in self.assumptions:
-            if row.id == id:
+            if isinstance(id, str) and row.id == id:
                 return row
-        raise InputError(f"the ledger has no row {id!r}")
+        known = ", ".join(row.id for row in self.assumptions)
+        raise InputError(f"the ledger has no row {short(id)}; it has {known}")
 
     def rests_on(self, bound: Bound) -> list[Assumption]:
         """The rows of the ledger that a bound needs."""
@@ -421,6 +423,7 @@ def _check_value(name: str, log10: float | None, value: float | None) -> None:
 
 def load_certificate(path: str | Path) -> Certificate:
     """Read a certificate file; FileError if it is missing, truncated or of another schema."""
+    path = files.path_of(path)
     try:
         return Certificate.from_json(files.read_json(path, printable=True))
     except InputError as error:

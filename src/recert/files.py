@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recert.errors import FileError, MissingDependencyError
+from recert.errors import FileError, InputError, MissingDependencyError
 
 LARGEST_JSON = 64 * 2**20
 DEEPEST_JSON = 64
@@ -25,13 +25,21 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
+def path_of(value: Any) -> Path:
+    """What a user gives as a path; InputError for what is none."""
+    if isinstance(value, (str, os.PathLike)):
+        with suppress(TypeError):  # of paths in bytes
+            return Path(value)
+    raise InputError(f"a {type(value).__name__} is no path; pass a text or a pathlib.Path")
+
+
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Call ``write`` on a temporary name beside ``path``, then move it there.
 
     Raises:
         FileError: the folder cannot be made or written, or ``path`` is there and no plain file.
     """
-    target = Path(path)
+    target = path_of(path)
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +135,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 def read_bytes(path: str | Path, largest: int) -> bytes:
     """The bytes of a plain file, at most ``largest``; FileError says what is wrong with it."""
+    path = path_of(path)
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -168,7 +177,7 @@ def is_certificate(path: str | Path) -> bool:
 def spare_description(path: str | Path) -> None:
     """FileError where a network's description, or a program's record, would be written over."""
     found = _peeked(path)
-    record = Path(path).with_suffix(".rcz").exists() and "data" in found
+    record = "data" in found and path_of(path).with_suffix(".rcz").exists()
     if str(found.get("format", "")).startswith("recert-") or record:
         raise FileError(
             f"cannot write {path}: the description of a network stands there; choose another name, "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recert import arguments
+from recert.arguments import short
 from recert.brief import Brief
 from recert.case import Declared
 from recert.certificate import Certificate
@@ -122,13 +123,16 @@ def certify_all(
 
     Source: theory, section 6.
     """
-    chosen = check_names(names if names is not None else [str(i + 1) for i in range(len(models))])
-    own = list(each) if each is not None else [{} for _ in models]
+    models = arguments.listed("models", models, "pass a list of networks")
+    chosen = check_names([str(i + 1) for i in range(len(models))] if names is None else names)
+    own: list[Any] = [{} for _ in models]
+    if each is not None:
+        own = arguments.listed("each", each, "pass a mapping of arguments for each network")
     if not len(chosen) == len(own) == len(models):
         raise InputError(
             f"there are {len(models)} models, {len(chosen)} names and {len(own)} sets of arguments"
         )
-    if labels is None and len(models) > 1 and iter(sequences) is sequences:
+    if labels is None and len(models) > 1 and hasattr(sequences, "__next__"):
         raise InputError("these batches can be read only once; pass arrays, or a list of batches")
     for options in (declared, *own):
         _known(options)
@@ -137,10 +141,12 @@ def certify_all(
     for name, model, more in zip(chosen, models, own, strict=True):
         said = Declared(**{**declared, **more}, delta=shares[name], together=chosen)
         found.append(certify_declared(model, sequences, labels, said, bounds))
-    return JointCertificate(chosen, tuple(found), delta)
+    return JointCertificate(chosen, tuple(found), arguments.probability("delta", delta))
 
 
-def _known(options: Mapping[str, Any]) -> None:
+def _known(options: Any) -> None:
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise InputError(f"arguments of a network are {short(options)}; pass a mapping by name")
     known = set(Declared.__dataclass_fields__) - {"delta", "together", "holdout_why"}
     unknown = sorted(set(options) - known)
     if unknown:
@@ -157,7 +163,8 @@ def shares_of(delta: float, names: Sequence[str]) -> dict[str, float]:
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names of networks, each one piece of a path; InputError if some repeat or are none."""
-    found = tuple(str(name) for name in names)
+    listed = arguments.listed("names", names, "pass a list of names, one for each network")
+    found = tuple(arguments.text("name of a network", name) for name in listed)
     if not found:
         raise InputError("there is no network to certify; give at least one")
     for name in found:

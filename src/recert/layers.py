@@ -15,6 +15,7 @@ import numpy as np
 
 from recert import norms
 from recert.activations import ACTIVATIONS
+from recert.arguments import short
 from recert.blocks import Array, Block
 from recert.errors import InputError, UnsupportedModelError
 
@@ -123,14 +124,14 @@ class Layer:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", MappingProxyType(dict(self.blocks)))
-        if self.cell not in GATES:
+        if not isinstance(self.cell, str) or self.cell not in GATES:
             raise UnsupportedModelError(
-                f"cell {self.cell!r} is not covered; the cells are {', '.join(GATES)}"
+                f"cell {short(self.cell)} is not covered; the cells are {', '.join(GATES)}"
             )
         allowed = ("tanh", "relu") if self.cell in FREE_ACTIVATION else ("tanh",)
-        if self.activation not in allowed:
+        if not isinstance(self.activation, str) or self.activation not in allowed:
             raise UnsupportedModelError(
-                f"activation {self.activation!r} of a {self.cell} cell is not covered; use "
+                f"activation {short(self.activation)} of a {self.cell} cell is not covered; use "
                 f"{' or '.join(allowed)}"
             )
         self._check_roles()

@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from recert import arguments
 from recert.blocks import Array, Block, Norm
 from recert.errors import InputError
 from recert.layers import Bidirectional, Dense, FixedMap, Layer, check_dimension
@@ -118,8 +119,8 @@ class Network:
     def __post_init__(self) -> None:
         if not self.layers:
             raise InputError("a network needs at least one recurrent layer")
-        if self.read not in ("step", "final", "mean"):
-            raise InputError(f"read is {self.read!r}; use 'step', 'final' or 'mean'")
+        arguments.word("read", self.read, ("step", "final", "mean"))
+        arguments.word("input_kind", self.input_kind, ("onehot", "real"))
         if self.embedding is not None and self.input_kind != "onehot":
             raise InputError("an embedding reads tokens: set input_kind='onehot'")
         self._check_chain()
@@ -259,12 +260,12 @@ class Network:
 
 
 def vanilla(
-    U: object,
-    W: object,
-    V: object,
+    U: Any,
+    W: Any,
+    V: Any,
     *,
-    b: object = None,
-    b_V: object = None,
+    b: Any = None,
+    b_V: Any = None,
     activation: str = "tanh",
     input_kind: InputKind = "onehot",
 ) -> Network:
@@ -281,14 +282,15 @@ def vanilla(
 
     Source: Section 1 of "On Generalization Bounds of a Family of Recurrent Neural Networks".
     """
+    arguments.word("input_kind", input_kind, ("onehot", "real"))
     blocks = {
-        "U": Block("U", np.asarray(U), "spectral"),
-        "W": Block("W", np.asarray(W), "column" if input_kind == "onehot" else "spectral"),
+        "U": Block("U", U, "spectral"),
+        "W": Block("W", W, "column" if input_kind == "onehot" else "spectral"),
     }
     if b is not None:
-        blocks["b"] = Block("b", np.asarray(b), "euclidean")
-    head_bias = None if b_V is None else Block("b_V", np.asarray(b_V), "euclidean")
-    head = Head(Block("V", np.asarray(V), "spectral"), head_bias)
+        blocks["b"] = Block("b", b, "euclidean")
+    head_bias = None if b_V is None else Block("b_V", b_V, "euclidean")
+    head = Head(Block("V", V, "spectral"), head_bias)
     return Network((Layer("vanilla", blocks, activation),), head, input_kind)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recert import floats, ledger
+from recert import arguments, floats, ledger
 from recert.caps import Cap
 from recert.case import Case, Declared, Role, measure, prepare
 from recert.certificate import Assumption, Bound, Certificate
@@ -204,15 +204,16 @@ def evaluate_menu(
 
 def menu(bounds: str | Sequence[str]) -> list[Theorem]:
     """The statements of these names; InputError for a name that is not on the menu."""
-    if bounds == "all":
+    if isinstance(bounds, str) and bounds == "all":
         return list(THEOREMS)
-    if bounds is None:
-        raise InputError("bounds is None; use 'all' or names of statements")
-    wanted = [bounds] if isinstance(bounds, str) else list(bounds)
     known = {theorem.name: theorem for theorem in THEOREMS}
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise InputError(f"unknown bounds {unknown}; the menu is {', '.join(known)}")
+    menu = f"use 'all' or names of statements, which are {', '.join(known)}"
+    wanted = [bounds] if isinstance(bounds, str) else arguments.listed("bounds", bounds, menu)
+    if not wanted:
+        raise InputError(f"bounds are none; {menu}")
+    for name in wanted:
+        if not isinstance(name, str) or name not in known:
+            raise InputError(f"there is no bound {arguments.short(name)}; {menu}")
     return [known[name] for name in known if name in wanted]
 
 

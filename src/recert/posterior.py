@@ -74,12 +74,12 @@ class Prior:
         object.__setattr__(self, "scale", scale)
         if not (isinstance(self.digest, str) and re.fullmatch("[0-9a-f]{64}", self.digest)):
             raise InputError("digest of the prior's units is not 64 hexadecimal digits")
-        if self.index is not None and not (
-            isinstance(self.index, int)
-            and not isinstance(self.index, bool)
-            and abs(self.index) <= LARGEST_INDEX
-        ):
-            raise InputError(f"index of the prior's scale is {self.index!r}; use a whole number")
+        if self.index is not None:
+            least = -LARGEST_INDEX
+            index = arguments.whole("index of the prior's scale", self.index, least=least)
+            if index > LARGEST_INDEX:
+                raise InputError(f"index of the prior's scale is {index}; use one to {-least}")
+            object.__setattr__(self, "index", index)
         if self.temperature is not None:
             temperature = arguments.positive("temperature", self.temperature, low=1e-9, high=1e3)
             object.__setattr__(self, "temperature", temperature)
@@ -206,6 +206,8 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         FileError: it cannot be written there; the folder is then as it was.
         MissingDependencyError: safetensors is not installed.
     """
+    if not isinstance(posterior, Posterior):
+        raise InputError(f"a {type(posterior).__name__} is no Posterior; save what certify takes")
     files.write_together(posterior_files(posterior, folder))
     return Path(folder)
 
@@ -216,7 +218,7 @@ def posterior_files(posterior: Posterior, folder: str | Path) -> dict[Path, byte
     Raises:
         MissingDependencyError: safetensors is not installed.
     """
-    folder = Path(folder)
+    folder = files.path_of(folder)
     scales = {
         block.name: np.where(_mask(block), posterior.log_scales[block.name], 0.0)
         for block in posterior.mean.blocks()
@@ -243,7 +245,7 @@ def load_posterior(folder: str | Path) -> Posterior:
         FileError: a file is missing, damaged, from elsewhere, or was changed since it was written.
         InputError: a value is out of range.
     """
-    folder = Path(folder)
+    folder = files.path_of(folder)
     where = folder / "posterior.json"
     entry = files.read_json(where, largest=100_000)
     _check_entry(entry, where)

@@ -118,7 +118,9 @@ class Sample:
         if labels is None:
             if hasattr(sequences, "shape") or isinstance(sequences, (str, bytes)):
                 raise InputError("labels are missing; pass one class per sequence (or per step)")
-            return ((*batch, None)[:3] for batch in sequences)
+            if lengths is not None:
+                raise InputError("lengths come with their batch: (sequences, labels, lengths)")
+            return map(batch_of, sequences)
         x, y = arrays.numbers(sequences, self.what), arrays.numbers(labels, "labels")
         n = None if lengths is None else arrays.numbers(lengths, "lengths")
         if x.ndim < 2:
@@ -339,6 +341,13 @@ class Sample:
                 f"0..{self.reading.K - 1}; the network has {self.reading.K} classes"
             )
         return np.where(used, labels, 0)
+
+
+def batch_of(given: Any) -> tuple[Any, Any, Any]:
+    """Sequences, labels, lengths or None of a user's batch; InputError for another one."""
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        raise InputError("a batch must be (sequences, labels) or (sequences, labels, lengths)")
+    return given[0], given[1], given[2] if len(given) == 3 else None
 
 
 def wanted(rank: int, d_x: int, given: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import cells
+from recert import arguments, cells
 from recert.algebra.bounds import ROUNDING, UNIT_ROUNDOFF, Bound, BoundsAlgebra
 from recert.brief import Brief
 from recert.caps import Cap, Caps, complete_caps
@@ -146,10 +146,10 @@ def _row(cap: Cap) -> float:
 
 
 def _check_horizon(network: Network, steps: int, input_bound: float) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise InputError(f"steps is {steps!r}; the horizon T must be a whole number >= 1")
-    if not (math.isfinite(input_bound) and input_bound >= 0):
-        raise InputError(f"input_bound is {input_bound!r}; B_x must be finite and >= 0")
+    arguments.whole("steps", steps)
+    remedy = "B_x must be finite and >= 0"
+    if arguments.number("input_bound", input_bound, remedy) < 0:
+        raise InputError(f"input_bound is {input_bound!r}; {remedy}")
     if network.input_kind == "onehot" and input_bound != 1.0:
         raise InputError(
             f"input_bound is {input_bound!r}; one-hot inputs have norm 1, leave it out"

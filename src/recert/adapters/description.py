@@ -41,6 +41,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from recert.arguments import short
 from recert.blocks import Block
 from recert.errors import FileError, InputError
 from recert.files import CONTROL, parse_json, texts
@@ -124,6 +125,8 @@ def describe(network: Network, meta: Mapping[str, Any] | None = None) -> dict[st
     if zero:
         description["zero_columns"] = zero
     if meta is not None:
+        if not isinstance(meta, Mapping):
+            raise InputError(f"meta is {short(meta)}; it must be a mapping of plain values")
         description["meta"] = dict(meta)
     return description
 

@@ -20,7 +20,7 @@ from recert import files, floats
 from recert.adapters import assembly, state_dicts, state_files
 from recert.adapters import description as descriptions
 from recert.compression import SUFFIX, load_program
-from recert.errors import FileError, MissingDependencyError, UnsupportedModelError
+from recert.errors import FileError, InputError, MissingDependencyError, UnsupportedModelError
 from recert.network import Network
 
 Array = NDArray[np.float64]
@@ -51,11 +51,12 @@ def load_network(path: str | Path) -> Network:
         MissingDependencyError: safetensors or onnx is needed and not installed.
 
     """
-    if Path(path).suffix == ONNX:
-        return _onnx(Path(path))
-    if Path(path).suffix == SUFFIX:
+    path = files.path_of(path)
+    if path.suffix == ONNX:
+        return _onnx(path)
+    if path.suffix == SUFFIX:
         return load_program(path).network()
-    entry, weights = load_description(path), _locate(Path(path))[0]
+    entry, weights = load_description(path), _locate(path)[0]
     return assembly.network_from(entry, _tensors(weights), str(weights))
 
 
@@ -66,7 +67,7 @@ def load_description(path: str | Path) -> dict[str, Any]:
         FileError: it is missing or not a description.
 
     """
-    weights, where = _locate(Path(path))
+    weights, where = _locate(files.path_of(path))
     if not os.path.lexists(where):
         raise _undescribed(weights, f"write {where}")
     if files.is_certificate(where):
@@ -108,7 +109,9 @@ def network_files(
         MissingDependencyError: safetensors is not installed.
 
     """
-    path = Path(path)
+    path = files.path_of(path)
+    if not isinstance(network, Network):
+        raise InputError(f"a {type(network).__name__} is no Network; save what recert reads")
     pair = path.suffix == SAFETENSORS
     weights = path if pair else path / f"{STEM}{SAFETENSORS}"
     text = descriptions.to_bytes(descriptions.describe(network, meta))

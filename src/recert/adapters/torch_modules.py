@@ -28,6 +28,7 @@ from recert.adapters.torch_running import (
 )
 from recert.adapters.torch_search import Structure
 from recert.adapters.torch_weights import Plan, Weights, own_network, refuse_stale_weights
+from recert.arguments import step, word
 from recert.errors import InputError, ParityError
 from recert.network import InputKind, Network
 from recert.sample import At
@@ -72,6 +73,7 @@ def _read(
     how: tuple[Any, Any, At, InputKind | None],
 ) -> tuple[Network, Parts, Plan | None]:
     sequences, lengths, at, input_kind = how
+    step("at", at)
     if sequences is not None:
         sequences = arrays.numbers(sequences, "sequences")
         arrays.refuse_fractions(sequences, "sequences")
@@ -256,8 +258,8 @@ def _possible_kinds(
     sequences: Any, embedded: bool, declared: InputKind | None
 ) -> tuple[InputKind, ...]:
     """The input kinds to try, in order."""
-    if declared not in (None, "onehot", "real"):
-        raise InputError(f"input_kind is {declared!r}; choose 'onehot' or 'real'")
+    if declared is not None:
+        word("input_kind", declared, ("onehot", "real"))
     if embedded and declared == "real":
         raise InputError("the model embeds tokens, so its input_kind is 'onehot'; drop 'real'")
     if declared is not None:

@@ -162,13 +162,7 @@ def _certify(
 
 def _reading(network: Network, declared: Declared) -> Reading:
     at, max_length = declared.at, declared.max_length
-    if max_length is not None:
-        max_length = arguments.whole("max_length", max_length)
-    if isinstance(at, str):
-        if at not in ("last", "average"):
-            raise InputError(f"at is {at!r}; use 'last', 'average' or a step 1..T")
-    else:
-        at = arguments.whole("at", at)
+    if not isinstance(at, str):
         if max_length is not None and max_length < at:
             raise InputError(f"at is step {at}, beyond max_length = {max_length}")
         max_length = at

@@ -64,6 +64,10 @@ def verify(
     data = _json(certificate)
     limits.check(data)
     sample = None if sequences is None else (sequences, labels, lengths, groups)
+    if holdout is not None and (
+        not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4
+    ):
+        raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
     held = None if holdout is None else (*holdout, None, None)[:4]
     return run(data, seal(data), model, initial, sample, held)
 
