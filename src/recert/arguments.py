@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
-from recert.errors import InputError
+from recert.errors import InputError, type_of
 
 LARGEST = 2**53
 # Letters that a line of a user's own words may have.
@@ -37,9 +37,14 @@ def _is_one(value: Any) -> bool:
     return not any(word in str(getattr(value, "dtype", "")) for word in ("bool", "complex"))
 
 
-def probability(name: str, value: Any) -> float:
+def share(name: str, value: Any) -> float:
+    """A part of a whole, strictly between 0 and 1."""
+    return probability(name, value, "a share")
+
+
+def probability(name: str, value: Any, what: str = "a failure probability") -> float:
     """A number strictly between 0 and 1."""
-    remedy = "a failure probability lies strictly between 0 and 1"
+    remedy = f"{what} lies strictly between 0 and 1"
     found = number(name, value, remedy)
     if not 0.0 < found < 1.0:
         raise InputError(f"{name} is {value}; {remedy}")
@@ -142,5 +147,5 @@ def short(value: Any) -> str:
     except ValueError:  # Python does not write numbers of over 4300 digits
         text = "a number of thousands of digits"
     except Exception:  # whatever a stranger's __repr__ raises
-        text = f"a {type(value).__name__}"
+        text = f"{type_of(value)}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.errors import InputError
+from recert.errors import InputError, type_of
 
 # Torch's floats that numpy lacks, each with the first whole number beyond which it skips some.
 _NARROW = {
@@ -22,11 +22,11 @@ _NARROW = {
     "float8_e5m2fnuz": 8,
 }
 _KINDS = {
-    "c": ("complex", "pass real and imaginary parts as two entries of a vector"),
+    "c": ("complex", "pass real numbers (of vectors both parts as entries)"),
     "M": ("dates", "pass numbers"),
     "m": ("spans of time", "pass numbers"),
-    "U": ("texts", "encode them as whole numbers from 0 on"),
-    "S": ("texts", "encode them as whole numbers from 0 on"),
+    "U": ("texts", "pass whole numbers (classes and tokens count from 0)"),
+    "S": ("texts", "pass whole numbers (classes and tokens count from 0)"),
     "V": ("records", "pass one field, or a plain array"),
     "O": ("Python objects", "pass an array of numbers"),
 }
@@ -184,6 +184,6 @@ def _widened(array: NDArray[Any], name: str, what: str) -> NDArray[np.float32]:
 def _unreadable(value: Any, what: str, error: Exception) -> InputError:
     lines = str(error).splitlines() or [type(error).__name__]
     return InputError(
-        f"{what} cannot be read from a {type(value).__name__} ({lines[0][:120]}); pass a numpy "
+        f"{what} cannot be read from {type_of(value)} ({lines[0][:120]}); pass a numpy "
         "array or a torch tensor of numbers"
     )

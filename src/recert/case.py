@@ -338,7 +338,9 @@ def _held_sample(
 def _initial(initial: Any, network: Network) -> Network:
     start = adapters.as_network(initial)
     if start.description() != network.description():
-        raise InputError("the initial network has another architecture than the trained one")
+        raise InputError(
+            "the initial network has another architecture than the trained one; pass it as it was before training"
+        )
     return start
 
 

@@ -190,7 +190,7 @@ def _share(name: str, exact: Fraction) -> float:
     x = float(exact)
     x = x if Fraction(x) <= exact else math.nextafter(x, 0.0)
     if x <= 0.0:
-        raise InputError(f"share of '{name}' rounds down to 0; give it a larger weight")
+        raise InputError(f"the share of delta for '{name}' rounds down to 0; use a larger delta")
     return x
 
 

@@ -25,3 +25,16 @@ class FileError(RecertError):
 
 class MissingDependencyError(RecertError, ImportError):
     """An optional library is needed for what was asked; the message names the extra."""
+
+
+def an(word: str) -> str:
+    """A word with its article, as it is read aloud: a list, an int, an LSTM, a uint64."""
+    aloud = word.lower()
+    spelt = aloud.startswith(("nd", "nn.", "lstm", "rnn", "mgu", "hf", "onnx"))
+    vowel = aloud.startswith(("a", "e", "i", "o", "u")) and not aloud.startswith(("uint", "uni"))
+    return f"{'an' if spelt or vowel else 'a'} {word}"
+
+
+def type_of(value: object) -> str:
+    """What a value is, for messages: a list, an int."""
+    return an(type(value).__name__)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from recert.errors import FileError, InputError, MissingDependencyError
+from recert.errors import FileError, InputError, MissingDependencyError, type_of
 
 LARGEST_JSON = 64 * 2**20
 DEEPEST_JSON = 64
@@ -30,7 +30,7 @@ def path_of(value: Any) -> Path:
     if isinstance(value, (str, os.PathLike)):
         with suppress(TypeError):  # of paths in bytes
             return Path(value)
-    raise InputError(f"a {type(value).__name__} is no path; pass a text or a pathlib.Path")
+    raise InputError(f"{type_of(value)} is no path; pass a text or a pathlib.Path")
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:

@@ -17,7 +17,7 @@ from recert import norms
 from recert.activations import ACTIVATIONS
 from recert.arguments import short
 from recert.blocks import Array, Block
-from recert.errors import InputError, UnsupportedModelError
+from recert.errors import InputError, UnsupportedModelError, an
 
 # The gates of every cell, each with blocks U, W and perhaps b.
 GATES = {
@@ -131,7 +131,7 @@ class Layer:
         allowed = ("tanh", "relu") if self.cell in FREE_ACTIVATION else ("tanh",)
         if not isinstance(self.activation, str) or self.activation not in allowed:
             raise UnsupportedModelError(
-                f"activation {short(self.activation)} of a {self.cell} cell is not covered; use "
+                f"activation {short(self.activation)} of {an(self.cell)} cell is not covered; use "
                 f"{' or '.join(allowed)}"
             )
         self._check_roles()
@@ -144,7 +144,7 @@ class Layer:
         roles = set(self.blocks)
         if not needed <= roles <= allowed:
             raise InputError(
-                f"a {self.cell} cell has blocks {', '.join(sorted(needed))} and perhaps "
+                f"{an(self.cell)} cell has blocks {', '.join(sorted(needed))} and perhaps "
                 f"{', '.join(sorted(allowed - needed))}; got {', '.join(sorted(roles)) or 'none'}"
             )
 
@@ -162,9 +162,9 @@ class Layer:
                 check_dimension(f"{role} reads", block.columns, "the input has", inputs)
             matrix = not role.startswith("b")
             if self.convolutional and matrix and block.norm != "operator":
-                raise InputError(f"{role} of a {self.cell} cell must be a filter bank")
+                raise InputError(f"{role} of {an(self.cell)} cell must be a filter bank")
             if not self.convolutional and block.norm == "operator":
-                raise InputError(f"{role} of a {self.cell} cell cannot be a filter bank")
+                raise InputError(f"{role} of {an(self.cell)} cell cannot be a filter bank")
             if self.convolutional and matrix and block.positions != self.positions:
                 raise InputError(
                     f"{role} acts on {block.positions} positions, U on {self.positions}"

@@ -26,7 +26,7 @@ from recert.adapters import load_network
 from recert.adapters.files import network_files
 from recert.choices import SCALE_GRID, Cost
 from recert.compression.program import with_values
-from recert.errors import FileError, InputError, RecertError
+from recert.errors import FileError, InputError, RecertError, type_of
 from recert.network import Block, Network
 
 Array = NDArray[np.float64]
@@ -207,7 +207,7 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
         MissingDependencyError: safetensors is not installed.
     """
     if not isinstance(posterior, Posterior):
-        raise InputError(f"a {type(posterior).__name__} is no Posterior; save what certify takes")
+        raise InputError(f"{type_of(posterior)} is no Posterior; save what certify takes")
     files.write_together(posterior_files(posterior, folder))
     return Path(folder)
 

@@ -19,7 +19,7 @@ from recert.algebra.bounds import ROUNDING, UNIT_ROUNDOFF, Bound, BoundsAlgebra
 from recert.brief import Brief
 from recert.caps import Cap, Caps, complete_caps
 from recert.cells import Stage
-from recert.errors import InputError
+from recert.errors import InputError, type_of
 from recert.network import Network
 from recert.tracks import Account, Track
 from recert.walk import Walk
@@ -76,7 +76,7 @@ def sensitivity(
     """
     if not isinstance(network, Network):
         raise InputError(
-            f"network is a {type(network).__name__}; make a Network of it with recert.from_torch "
+            f"network is {type_of(network)}; make a Network of it with recert.from_torch "
             "or recert.load_network"
         )
     full = complete_caps(network, caps)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recert.adapters.files import load_description, load_network, save_network
-from recert.errors import InputError, MissingDependencyError
+from recert.errors import InputError, MissingDependencyError, type_of
 from recert.network import InputKind, Network
 from recert.predict import Predictor
 from recert.sample import At
@@ -45,7 +45,7 @@ def as_network(model: Any, sequences: Any = None, **parts: Any) -> Network:
     if _is_torch(model) or (isinstance(model, tuple) and model and all(map(_is_torch, model))):
         return from_torch(model, sequences, **parts)
     raise InputError(
-        f"a {type(model).__name__} is not a model that recert.certify reads; for a Posterior use "
+        f"{type_of(model)} is not a model that recert.certify reads; for a Posterior use "
         "recert.certify_posterior, else pass a recert Network, "
         "a torch module, a tuple (nn.LSTM, nn.Linear), or the path of a saved network"
     )

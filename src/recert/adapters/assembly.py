@@ -79,7 +79,9 @@ def two_rows(V: Array, b: Array | None) -> tuple[Array, Array | None]:
         InputError: there is another number of rows than one.
     """
     if len(V) != 1:
-        raise InputError(f"a single logit needs one row in the head, V has {len(V)}")
+        raise InputError(
+            f'a single logit needs one row in the head, V has {len(V)}; drop "single_logit"'
+        )
     return np.concatenate([-V / 2, V / 2]), None if b is None else np.concatenate([-b / 2, b / 2])
 
 
@@ -253,7 +255,9 @@ class _Reader:
             raise FileError(f"{where}: {names!r} names no tensor; give a name or a list of names")
         values = [self.take(name, where) for name in names]
         if len({value.shape for value in values}) > 1:
-            raise InputError(f"{where}: {' and '.join(names)} are summed but differ in shape")
+            raise InputError(
+                f"{where}: {' and '.join(names)} are summed but differ in shape; name what belongs together"
+            )
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and ∞ are refused by the block
             value = np.add.reduce(values)
         norms: dict[int, Norm] = {1: "euclidean", 2: "column" if tokens else "spectral"}
@@ -271,7 +275,10 @@ class _Reader:
     def take(self, name: str, where: str) -> Array:
         if name not in self.tensors:
             there = ", ".join(sorted(self.tensors)[:12]) or "no tensor"
-            raise FileError(f"tensor {name!r} of {where} is not in the file, which holds {there}")
+            raise FileError(
+                f"tensor {name!r} of {where} is not in the file, which holds {there}; correct the name, or join the files that "
+                "the weights were split into"
+            )
         if name in self.used:
             raise FileError(f"tensor {name!r} is named twice in the description; give it one part")
         self.used.add(name)

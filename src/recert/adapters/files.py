@@ -20,7 +20,13 @@ from recert import files, floats
 from recert.adapters import assembly, state_dicts, state_files
 from recert.adapters import description as descriptions
 from recert.compression import SUFFIX, load_program
-from recert.errors import FileError, InputError, MissingDependencyError, UnsupportedModelError
+from recert.errors import (
+    FileError,
+    InputError,
+    MissingDependencyError,
+    UnsupportedModelError,
+    type_of,
+)
 from recert.network import Network
 
 Array = NDArray[np.float64]
@@ -111,7 +117,7 @@ def network_files(
     """
     path = files.path_of(path)
     if not isinstance(network, Network):
-        raise InputError(f"a {type(network).__name__} is no Network; save what recert reads")
+        raise InputError(f"{type_of(network)} is no Network; save what recert reads")
     pair = path.suffix == SAFETENSORS
     weights = path if pair else path / f"{STEM}{SAFETENSORS}"
     text = descriptions.to_bytes(descriptions.describe(network, meta))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.adapters.description import FORMAT, VERSION
-from recert.errors import InputError, UnsupportedModelError
+from recert.errors import InputError, UnsupportedModelError, an
 from recert.layers import GATES
 
 Array = NDArray[np.float64]
@@ -44,12 +44,12 @@ def roles_of(
     rows = len(U)
     if U.ndim != 2 or W.ndim != 2 or rows == 0 or rows % len(gates) or len(W) != rows:
         raise InputError(
-            f"shapes do not fit: weight_ih {W.shape} and weight_hh {U.shape} of a {cell} cell must "
-            f"both have {len(gates)} rows for each of its units; check the cell"
+            f"shapes do not fit: weight_ih {W.shape} and weight_hh {U.shape} of {an(cell)} cell "
+            f"must both have {len(gates)} rows for each of its units; check the cell"
         )
     if biases is not None and any(b.shape != (rows,) for b in biases):
         raise InputError(
-            f"shapes do not fit: both biases of a {cell} cell must have {rows} entries"
+            f"shapes do not fit: both biases of {an(cell)} cell must have {rows} entries"
         )
     roles: dict[str, Array] = {}
     for gate in GATES[cell]:

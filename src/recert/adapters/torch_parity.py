@@ -245,7 +245,8 @@ def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
     bad = np.flatnonzero((valid < 1) | (valid > x.shape[1]))
     if bad.size:
         raise InputError(
-            f"sequence {int(bad[0])} has length {valid[bad[0]]}; lengths lie in 1..{x.shape[1]}"
+            f"sequence {int(bad[0])} has length {valid[bad[0]]}; lengths lie in "
+            f"1..{x.shape[1]}: drop empty sequences, pad longer ones"
         )
     return valid.astype(np.int64)
 
@@ -256,7 +257,7 @@ def _checked(x: NDArray[Any], kind: str, d_x: int, rows: NDArray[np.int64]) -> N
         what = "holds NaN or infinite inputs; repair or drop it"
     else:
         bad = ((x != np.floor(x)) | (x < 0) | (x >= d_x)).any(axis=1)
-        what = f"holds tokens that are not integers in 0..{d_x - 1}"
+        what = f"holds tokens that are not integers in 0..{d_x - 1}, which the model reads"
     if bad.any():
         raise InputError(f"sequence {int(rows[np.argmax(bad)])} {what}")
     return x.astype(np.float64 if kind == "real" else np.int64)

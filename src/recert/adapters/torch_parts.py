@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from recert.errors import InputError, UnsupportedModelError
+from recert.errors import InputError, UnsupportedModelError, type_of
 
 RECURRENT: tuple[type[nn.Module], ...] = (
     nn.RNN,
@@ -100,7 +100,7 @@ def one_module(model: Any) -> nn.Module:
     if type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
         model = model.module
     if not isinstance(model, nn.Module):
-        raise InputError(f"a {type(model).__name__} is not a torch module; pass an nn.Module")
+        raise InputError(f"{type_of(model)} is not a torch module; pass an nn.Module")
     refuse_unreadable_weights(model)
     return model
 
@@ -142,7 +142,7 @@ def _refuse_unreadable(name: str, value: Tensor) -> None:
         value.detach().to("cpu", torch.float64).numpy()
     except Exception:  # subclasses of tensors may raise anything
         raise UnsupportedModelError(
-            f"weight {name!r} is a {type(value).__name__}, whose numbers cannot be read; make it "
+            f"weight {name!r} is {type_of(value)}, whose numbers cannot be read; make it "
             "an ordinary nn.Parameter"
         ) from None
 

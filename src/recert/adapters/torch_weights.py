@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from recert.adapters.assembly import two_rows
 from recert.adapters.state_dicts import roles_of
 from recert.adapters.torch_parts import OWN, Parts, title
-from recert.errors import UnsupportedModelError
+from recert.errors import UnsupportedModelError, type_of
 from recert.layers import Bidirectional, Dense, Layer, layer_of, suffix_of
 from recert.network import Block, Head, InputKind, Network, Read
 
@@ -163,7 +163,7 @@ def own_network(model: nn.Module, parts: Parts) -> Network:
     network = getattr(model.get_submodule(parts.own), OWN)()
     if not isinstance(network, Network):
         raise UnsupportedModelError(
-            f"{OWN}() gives a {type(network).__name__}; let it return a recert Network"
+            f"{OWN}() gives {type_of(network)}; let it return a recert Network"
         )
     stated = _sorted([block.value for block in network.blocks()])
     readings = [_sorted(values) for values in _readings(model)]

@@ -92,6 +92,8 @@ def _units(
             raise InputError("a posterior's record says its units and options; drop --units and -o")
         sample, held = gibbs_runs.sample_of(model)
         if sample.name != data:
-            raise InputError(f"{model} was made from {sample.name}, not from {data}")
+            raise InputError(
+                f"{model} was made from {sample.name}, not from {data}; give --data {sample.name}"
+            )
         return sample, held
     return training_runs.units_of(model, data, options_of(option), units)

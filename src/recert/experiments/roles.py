@@ -185,7 +185,9 @@ def _aside(meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if aside is None:
         return None
     if not isinstance(aside, Mapping) or not isinstance(aside.get("digest"), str):
-        raise InputError("the network's description has a damaged record of held-out units")
+        raise InputError(
+            "the network's description has a damaged record of held-out units; train again"
+        )
     return {
         "units": arguments.whole("the recorded number of held-out units", aside.get("units")),
         "seed": arguments.whole("the recorded seed of the holdout", aside.get("seed"), least=0),

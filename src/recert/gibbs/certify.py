@@ -12,7 +12,7 @@ from recert.case import Declared, Role
 from recert.certificate import Certificate
 from recert.choices import total_nats
 from recert.describe import describe_network
-from recert.errors import InputError
+from recert.errors import InputError, type_of
 from recert.gibbs.measure import Drawing, Held, Progress, draw, held_out, zero_one
 from recert.gibbs.menu import MONTE_CARLO_SHARE, described, evaluate, finite_list, shares_of
 from recert.gibbs.roles import Roles, assign_roles
@@ -93,13 +93,13 @@ def certify_posterior(
     ).checked()
     drawing = Drawing(
         arguments.whole("repetitions", repetitions),
-        arguments.probability("monte_carlo_share", monte_carlo_share),
+        arguments.share("monte_carlo_share", monte_carlo_share),
         arguments.whole("seed", seed, least=0),
     )
     if isinstance(posterior, (str, Path)):
         posterior = load_posterior(posterior)
     if not isinstance(posterior, Posterior):
-        raise InputError(f"a {type(posterior).__name__} is no posterior; pass one, or its folder")
+        raise InputError(f"{type_of(posterior)} is no posterior; pass one, or its folder")
     return _certify(posterior, sequences, labels, declared, drawing)
 
 

@@ -18,7 +18,7 @@ from recert.adapters.torch_modules import read_torch
 from recert.adapters.torch_parts import OWN, Parts, one_module
 from recert.adapters.torch_running import evaluation_copy
 from recert.adapters.torch_weights import CELLS, Plan, Weights
-from recert.errors import InputError, UnsupportedModelError
+from recert.errors import InputError, UnsupportedModelError, type_of
 from recert.layers import GATES, suffix_of
 from recert.network import Network
 from recert.training.architecture import Part
@@ -119,7 +119,7 @@ def layout_of(model: Any, sequences: Any = None, **parts: Any) -> Layout:
         ParityError: the module computes something else than any Network.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"a {type(model).__name__} is not a torch module; pass an nn.Module")
+        raise InputError(f"{type_of(model)} is not a torch module; pass an nn.Module")
     model = one_module(model)
     signature = _signature(model)
     known = _KNOWN.get(model)

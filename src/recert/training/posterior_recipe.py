@@ -120,7 +120,7 @@ class PosteriorRecipe:
     def __post_init__(self) -> None:
         for name in ("share", "pilot", "disagreement"):
             if getattr(self, name) is not None:
-                arguments.probability(name, getattr(self, name))
+                arguments.share(name, getattr(self, name))
         if self.closeness is not None:
             arguments.positive("closeness", self.closeness)
         if not self.candidates:

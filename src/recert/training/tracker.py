@@ -17,7 +17,7 @@ import numpy as np
 
 from recert import arguments, files, plots
 from recert.data.dataset import SequenceData
-from recert.errors import FileError, InputError
+from recert.errors import FileError, InputError, type_of
 from recert.network import Network
 from recert.sample import At
 from recert.training.monitoring import KIND, Row, Value, Watched, monitored, names_of
@@ -290,7 +290,7 @@ def _plain(name: str, value: Any) -> Value:
         return int(value)
     if isinstance(value, float):
         return value
-    raise InputError(f"{name} is a {type(value).__name__}; give a number or text")
+    raise InputError(f"{name} is {type_of(value)}; give a number or text")
 
 
 def _cell(value: Value) -> str:

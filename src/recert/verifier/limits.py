@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from recert.errors import InputError
+from recert.errors import InputError, type_of
 
 DEPTH, VALUES, LETTERS, TEXT = 12, 200_000, 10_000, 4_000_000
 # Whole numbers that every JSON reader agrees on.
@@ -46,7 +46,7 @@ def check(data: Mapping[str, Any]) -> None:
             _need(math.isfinite(value), "a number is not finite")
             _need(value != 0.0 or math.copysign(1.0, value) > 0, "a zero has a sign")
         else:
-            _need(value is None, f"a {type(value).__name__} is no JSON")
+            _need(value is None, f"{type_of(value)} is no JSON")
 
 
 def _readable(text: str) -> bool:

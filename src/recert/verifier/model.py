@@ -205,7 +205,9 @@ def _distances(
     if values is not None:
         shapes = {name: value.shape for name, value in blocks.items()}
         if {name: value.shape for name, value in values.items()} != shapes:
-            raise InputError("the initial network has other blocks than the trained one")
+            raise InputError(
+                "the initial network has other blocks than the trained one; pass that before training"
+            )
         _prior(record, blocks, values, sheet)
     for bound in record.bounds:
         if bound["name"] not in GAUSSIAN or bound["kind"] == "not applicable":
