@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import recert
 from family import CELLS, random_network
 from recert.activations import ACTIVATIONS
 from recert.adapters import as_network, from_torch, load_description, load_network, save_network
@@ -571,3 +572,58 @@ def test_safetensors_are_read_without_torch(saved):
         f"load_network({str(saved)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Messages for what lies beside, and for what is missing.
+
+
+def certificate_of(network):
+    x = np.random.default_rng(0).integers(0, network.d_x, (30, 3))
+    return recert.certify(network, x, x[:, 0] % network.K, max_length=3, bounds="margin_ball")
+
+
+def test_a_certificate_beside_weights_is_no_description(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4), "fc": torch.nn.Linear(4, 2)})
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    certificate_of(small()).save(tmp_path / "net.json")
+    for call in (load_network, load_description):
+        with pytest.raises(FileError, match=r"net\.json is a certificate: move it, and write"):
+            call(tmp_path / "net.pt")
+
+
+def test_a_certificate_is_not_written_over_a_description(saved):
+    before = saved.with_suffix(".json").read_bytes()
+    with pytest.raises(FileError, match="description of a network stands there"):
+        certificate_of(small()).save(saved.with_suffix(".json"))
+    assert saved.with_suffix(".json").read_bytes() == before
+    again = saved.with_name("certificate.json")
+    certificate_of(small()).save(again)
+    certificate_of(small()).save(again)
+
+
+def test_a_shard_without_a_head_says_so(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4)}).state_dict(), tmp_path / "a.pt")
+    with pytest.raises(FileError, match=r"\(a head\).*shards.*join"):
+        load_network(tmp_path / "a.pt")
+    torch.save(torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 4)}).state_dict(), tmp_path / "b.pt")
+    with pytest.raises(FileError, match=r"no recurrent layer.*shards.*join"):
+        load_network(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize("shape", [[0, 2**60], [2**60, 0], [2**31, 2**31, 0]])
+def test_absurd_shapes_without_entries(tmp_path, saved, shape):
+    header = json.dumps({"U": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "empty.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    path.with_suffix(".json").write_bytes(saved.with_suffix(".json").read_bytes())
+    with pytest.raises(FileError, match="absurd shape"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("name", ["net.ckpt", "net.bin", "net"])
+def test_files_of_other_kinds_are_told_how_to_be_saved(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(FileError, match=r"is no network.*state_dict"):
+        load_network(tmp_path / name)

@@ -271,3 +271,150 @@ def test_bad_arrays_are_refused_in_one_line_everywhere(where: str, kind: str) ->
     for name in calls(where, None):
         call = calls(where, make(HELD[where]))[name]  # generators are read once
         one_line(call, word)
+
+
+def test_one_hot_labels_are_not_labels_of_steps() -> None:
+    rows = np.eye(3, dtype=int)[LABELS]
+    one_line(lambda: certify(y=rows), "one-hot", "argmax")
+    one_line(lambda: certify(y=LABELS[:, None]), "labels[:, 0]")
+    # With K = T steps they would be read as labels 0 and 1 of a step.
+    network = vanilla(U=np.eye(2), W=np.ones((2, 2)), V=np.ones((4, 2)), input_kind="real")
+    rows = np.eye(4, dtype=int)[LABELS]
+    one_line(lambda: recert.certify(network, VECTORS, rows, input_bound=9.0, **SHORT), "one-hot")
+
+
+def test_masks_are_no_lengths() -> None:
+    one_line(lambda: certify(lengths=np.ones((M, T), bool)), "mask.sum(axis=1)")
+    one_line(
+        lambda: recert.certify(READS_VECTORS, iter([(VECTORS, LABELS)]), lengths=[T] * M, **SHORT),
+        "lengths",
+    )
+
+
+def test_series_of_floats_are_no_tokens() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.fc = nn.LSTM(1, 4, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.rnn(x.unsqueeze(-1))[0][:, -1])
+
+    for x in (RNG.uniform(-1, 1, (M, T)), RNG.uniform(0, 1, (M, T)).astype("f4")):
+        for call in (
+            lambda x=x: recert.certify(Net(), x, LABELS, input_bound=1.0, **SHORT),
+            lambda x=x: recert.from_torch(Net(), x),
+            lambda x=x: recert.certify(READS_TOKENS, x, LABELS, **SHORT),
+        ):
+            one_line(call, "floats are vectors (m, T, d_x)", "x[..., None]")
+    narrow = vanilla(U=[[0.1]], W=[[1.0]], V=[[1.0], [-1.0]], input_kind="real")
+    one_line(lambda: recert.certify(narrow, VECTORS[:, :, 0], LABELS, **SHORT), "x[..., None]")
+
+
+def test_whole_numbers_that_their_type_may_have_rounded_are_refused() -> None:
+    network = vanilla(U=np.eye(2), W=np.ones((2, 4000)), V=np.ones((3, 2)))
+    x = np.full((M, T), 3000)
+    recert.certify(network, x.astype("f4"), LABELS, **SHORT)
+    one_line(lambda: recert.certify(network, x.astype("f2"), LABELS, **SHORT), "2048", "integers")
+    narrow = torch.tensor(x).bfloat16()
+    one_line(lambda: recert.certify(network, narrow, LABELS, **SHORT), "256", "integers")
+
+
+def test_a_bound_that_rounding_exceeds_says_which_one_holds() -> None:
+    x = VECTORS / np.linalg.norm(VECTORS, axis=2, keepdims=True) * (1.0 + 2e-7)
+    found = certify(x, input_bound=1.0)
+    row = found.assumption("input_bound")
+    assert row.status == "violated" and "float32 rounds" in row.evidence
+    assert "1.00001" in row.evidence
+    assert certify(x, input_bound=1.00001).assumption("input_bound").status == "declared"
+    far = certify(2.0 * x, input_bound=1.0).assumption("input_bound")
+    assert far.status == "violated" and "rounds" not in far.evidence
+
+
+# Modules whose weights are no plain arrays.
+
+
+class Small(nn.Module):
+    def __init__(self, device: Any = None) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(2, 4, batch_first=True, device=device)
+        self.fc = nn.Linear(4, 3, device=device)
+
+    def forward(self, x: Any) -> Any:
+        return self.fc(self.rnn(x)[0][:, -1])
+
+
+class Opaque(torch.Tensor):
+    """A subclass that nobody can read."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("to", "numpy"):
+            raise NotImplementedError("two\nlines")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def dynamic() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: nn.Module = torch.ao.quantization.quantize_dynamic(
+            Small(), {nn.LSTM, nn.Linear}, dtype=torch.qint8
+        )
+        return found
+
+
+def lazy() -> nn.Module:
+    found = Small()
+    found.fc = nn.LazyLinear(3)
+    return found
+
+
+def with_weight(value: Callable[[Any], Any]) -> nn.Module:
+    found = Small()
+    found.fc.weight = nn.Parameter(value(found.fc.weight.detach()), requires_grad=False)
+    return found
+
+
+MODULES: dict[str, tuple[Callable[[], Any], str]] = {
+    "dynamically quantised": (dynamic, "quantised"),
+    "meta": (lambda: Small(device="meta"), "meta"),
+    "lazy": (lazy, "run the model once"),
+    "complex": (lambda: with_weight(lambda w: w + 0j), "complex"),
+    "sparse": (lambda: with_weight(lambda w: w.to_sparse()), "to_dense"),
+    "a subclass": (lambda: with_weight(lambda w: w.as_subclass(Opaque)), "Opaque"),
+}
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_modules_with_other_weights_are_refused_in_one_line(kind: str) -> None:
+    make, word = MODULES[kind]
+    one_line(lambda: recert.from_torch(make()), word)
+    one_line(lambda: recert.certify(make(), VECTORS, LABELS, input_bound=9.0, **SHORT), word)
+
+
+def test_chance_is_not_called_memory() -> None:
+    class Noisy(Small):
+        def forward(self, x: Any) -> Any:
+            return nn.functional.dropout(super().forward(x))
+
+    class Keeps(Small):
+        state = None
+
+        def forward(self, x: Any) -> Any:
+            out, self.state = self.rnn(x, self.state)
+            return self.fc(out[:, -1])
+
+    one_line(lambda: recert.from_torch(Noisy()), "random numbers")
+    assert "state between calls" in one_line(lambda: recert.from_torch(Keeps()))
+
+
+def test_a_module_that_describes_itself_may_sum_both_biases() -> None:
+    module = Small()
+    network = recert.from_torch(module)
+    Small.recert_network = lambda self: network  # type: ignore[attr-defined]
+    try:
+        assert recert.from_torch(module).digest == network.digest
+        other = Small()
+        one_line(lambda: recert.from_torch(other), "exactly one block")
+    finally:
+        del Small.recert_network

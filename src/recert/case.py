@@ -339,7 +339,8 @@ def _initial(initial: Any, network: Network) -> Network:
     start = adapters.as_network(initial)
     if start.description() != network.description():
         raise InputError(
-            "the initial network has another architecture than the trained one; pass it as it was before training"
+            "the initial network has another architecture than the trained one; "
+            "pass it as it was before training"
         )
     return start
 

@@ -256,7 +256,8 @@ class _Reader:
         values = [self.take(name, where) for name in names]
         if len({value.shape for value in values}) > 1:
             raise InputError(
-                f"{where}: {' and '.join(names)} are summed but differ in shape; name what belongs together"
+                f"{where}: {' and '.join(names)} are summed but differ in shape; name what belongs "
+                "together"
             )
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and ∞ are refused by the block
             value = np.add.reduce(values)
@@ -276,8 +277,8 @@ class _Reader:
         if name not in self.tensors:
             there = ", ".join(sorted(self.tensors)[:12]) or "no tensor"
             raise FileError(
-                f"tensor {name!r} of {where} is not in the file, which holds {there}; correct the name, or join the files that "
-                "the weights were split into"
+                f"tensor {name!r} of {where} is not in the file, which holds {there}; "
+                "correct the name, or join the files that the weights were split into"
             )
         if name in self.used:
             raise FileError(f"tensor {name!r} is named twice in the description; give it one part")

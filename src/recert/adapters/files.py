@@ -226,6 +226,13 @@ def _undescribed(weights: Path, remedy: str) -> FileError:
         entry = state_dicts.suggestion(shapes, ordered=weights.suffix in TORCH)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{weights}: {error}") from None
+    lacking = state_dicts.lacking(entry, shapes)
+    if lacking:
+        return FileError(
+            f"{weights} has no description and holds {lacking}; if the weights were split into "
+            f"several files (shards), join them in one, and {remedy}, as "
+            "recert.adapters.description says"
+        )
     return FileError(
         f"{weights} has no description; {remedy} such as {json.dumps(entry)} "
         '(check "activation"; "input": "onehot" for tokens, "real" for vectors; "read": "step", '

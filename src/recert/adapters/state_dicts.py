@@ -128,6 +128,15 @@ def suggestion(shapes: Shapes, *, ordered: bool) -> dict[str, Any]:
     return description
 
 
+def lacking(entry: Mapping[str, Any], shapes: Shapes) -> str:
+    """What a guessed description names and the file does not hold, in words; empty if nothing."""
+    if not any(_HH.fullmatch(name) for name in shapes):
+        return "no recurrent layer as torch names them"
+    if entry["head"]["V"] not in shapes:
+        return "no matrix that reads what the recurrent layers give (a head)"
+    return ""
+
+
 def _layers(shapes: Shapes) -> tuple[list[dict[str, Any]], int | None, int | None]:
     """Entries of the recurrent layers, the width of what they give out and of what they read."""
     found = [m for name in shapes if (m := _HH.fullmatch(name)) and len(shapes[name]) == 2]

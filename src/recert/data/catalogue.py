@@ -60,6 +60,15 @@ class DataInfo:
         return found
 
 
+# Types as people call them.
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "nothing",
+}
+
 _CATALOGUE: tuple[DataInfo, ...] = (
     DataInfo(
         name="german-nouns",
@@ -162,7 +171,7 @@ def load(name: str, /, **options: object) -> SequenceData:
     for option, value in options.items():
         kinds = entry.types[option]
         if not _is_one_of(value, kinds):
-            wanted = " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))
+            wanted = " or ".join(dict.fromkeys(_NAMES.get(kind, kind.__name__) for kind in kinds))
             raise InputError(f"option {option!r} of data {name!r} is {short(value)}; give {wanted}")
     missing = [o for o, default in known.items() if default == "required" and o not in options]
     if missing:

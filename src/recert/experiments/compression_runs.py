@@ -15,7 +15,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recert import adapters, compression, data, files
+from recert import adapters, arguments, compression, data, files
 from recert.blocks import Array
 from recert.brief import Brief
 from recert.compression import Candidate, Program
@@ -103,6 +103,7 @@ def compress_and_save(
     Raises:
         InputError, FileError: as ``recert train`` and ``recert certify`` do.
     """
+    delta = arguments.probability("delta", delta)
     if not prices:
         raise InputError("prices are empty; give at least one")
     options = dict(options or {})

@@ -206,7 +206,8 @@ def _distances(
         shapes = {name: value.shape for name, value in blocks.items()}
         if {name: value.shape for name, value in values.items()} != shapes:
             raise InputError(
-                "the initial network has other blocks than the trained one; pass that before training"
+                "the initial network has other blocks than the trained one; pass that from before "
+                "training"
             )
         _prior(record, blocks, values, sheet)
     for bound in record.bounds:
