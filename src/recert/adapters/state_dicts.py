@@ -130,6 +130,8 @@ def suggestion(shapes: Shapes, *, ordered: bool) -> dict[str, Any]:
 
 def lacking(entry: Mapping[str, Any], shapes: Shapes) -> str:
     """What a guessed description names and the file does not hold, in words; empty if nothing."""
+    if not any(name.endswith("weight") or _HH.fullmatch(name) for name in shapes):
+        return ""  # names that are not torch's say nothing
     if not any(_HH.fullmatch(name) for name in shapes):
         return "no recurrent layer as torch names them"
     if entry["head"]["V"] not in shapes:
