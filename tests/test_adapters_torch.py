@@ -445,7 +445,7 @@ def test_unusable_sequences(x, lengths, words):
 def test_contradictory_input_kinds():
     with pytest.raises(InputError, match="drop 'real'"):
         from_torch(Classifier("embedding"), input_kind="real")
-    with pytest.raises(InputError, match="choose"):
+    with pytest.raises(InputError, match="use 'onehot' or 'real'"):
         from_torch(Classifier(), input_kind="tokens")
     with pytest.raises(ParityError, match="does not run on inputs"):
         from_torch(Classifier("real"), data("onehot")[0])
