@@ -315,6 +315,16 @@ def test_held_out_units() -> None:
     assert not checked(CERTIFICATE, NET, SAMPLE, holdout=held)
 
 
+def test_progress_counts_every_sequence() -> None:
+    net, (x, y, n, groups), options = case_of("lengths")
+    holdout = (x[:30], y[:30], n[:30])
+    found = certified(net, (x[30:], y[30:], n[30:], None), options, holdout=holdout)
+    done: list[int] = []
+    rest = (x[30:], y[30:], n[30:], None)
+    assert checked(found, net, rest, holdout=holdout, progress=done.append).level == "full"
+    assert groups is None and sum(done) == 60
+
+
 def test_inputs_beyond_their_bound() -> None:
     net, sample, options = case_of("conv averaged")
     plain = certified(net, sample, options).to_json()

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import BarColumn
 
 from recert.cli.common import Options, options_of
-from recert.consoles import results
+from recert.consoles import progress, results
 from recert.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,18 +45,24 @@ def verify(
         raise InputError("--data is measured on a network; give --model as well")
     else:
         sample, held = _units(model, data, units, option)
-        found = check(
-            certificate,
-            model,
-            sample.sequences,
-            sample.labels,
-            lengths=sample.lengths,
-            groups=sample.groups,
-            holdout=None
-            if held is None
-            else (held.sequences, held.labels, held.lengths, held.groups),
-            initial=initial,
-        )
+        with progress(
+            "verifying", BarColumn(), "{task.completed} of {task.total} sequences"
+        ) as bar:
+            count = len(sample.sequences) + (0 if held is None else len(held.sequences))
+            task = bar.add_task("sequences", total=count)
+            found = check(
+                certificate,
+                model,
+                sample.sequences,
+                sample.labels,
+                lengths=sample.lengths,
+                groups=sample.groups,
+                holdout=None
+                if held is None
+                else (held.sequences, held.labels, held.lengths, held.groups),
+                initial=initial,
+                progress=lambda done: bar.advance(task, done),
+            )
         if found:
             found = replace(found, checks=(*found.checks, *_paid(certificate, model, sample)))
     results().print(str(found), soft_wrap=True, markup=False)

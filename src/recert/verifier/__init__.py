@@ -33,6 +33,7 @@ def verify(
     groups: Any = None,
     holdout: Sequence[Any] | None = None,
     initial: Any = None,
+    progress: Any = None,
 ) -> Verification:
     """Check a certificate: its arithmetic, its model where one is passed, its data with them.
 
@@ -45,6 +46,8 @@ def verify(
         groups: (m,) ids of units, or None.
         holdout: ``(sequences, labels[, lengths[, groups]])`` held back, where there were such.
         initial: the network before training, where Gaussian priors are centred there.
+        progress: called with the number of sequences done, the sample's and then those held out,
+            for progress bars.
 
     Raises:
         InputError: not a certificate of this version's schema, or data that cannot be its own;
@@ -69,7 +72,7 @@ def verify(
     ):
         raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
     held = None if holdout is None else (*holdout, None, None)[:4]
-    return run(data, seal(data), model, initial, sample, held)
+    return run(data, seal(data), model, initial, sample, held, progress)
 
 
 def _json(certificate: Any) -> Mapping[str, Any]:

@@ -7,9 +7,7 @@ stays open unless its ball is a point.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from flint import arb, ctx
@@ -41,7 +39,6 @@ class Decided:
     sample: Sample
     margins: Margins
     work: float = WORK
-    progress: Callable[[str, int], None] | None = None
     _above: dict[float, Mask] = field(default_factory=dict)
     _below: dict[float, Mask] = field(default_factory=dict)
     _equal: dict[float, Mask] = field(default_factory=dict)
@@ -117,11 +114,3 @@ class Decided:
                     self._above[t][entry] |= bool((M - threshold) > 0)
                     self._below[t][entry] |= bool((M - threshold) <= 0)
                     self._equal[t][entry] |= bool((M - threshold) == 0)
-
-
-def decided(walk: Walk, sample: Sample, **more: Any) -> Decided:
-    """Margins of a sample in doubles; nothing is walked again yet."""
-    told = more.get("progress")
-    count = None if told is None else lambda n: told("margins", n)
-    margins = walk.margins(sample.x, sample.labels, sample.lengths, count)
-    return Decided(walk, sample, margins, **more)

@@ -6,6 +6,7 @@ from typing import Any
 
 from recert.verifier import doubts, measure, repeat
 from recert.verifier.model import Subject
+from recert.verifier.reading import Progress
 from recert.verifier.record import Record, Sheet
 from recert.verifier.sample import read
 
@@ -16,6 +17,7 @@ def check(
     data: tuple[Any, ...],
     holdout: tuple[Any, ...] | None,
     sheet: Sheet,
+    progress: Progress | None = None,
 ) -> None:
     """Digests, counts, risks and roles of the data.
 
@@ -25,6 +27,7 @@ def check(
         data: sequences, labels, and lengths and groups or None.
         holdout: likewise, of the units held out; None where there are none.
         sheet: where checks are noted.
+        progress: called with the number of sequences walked after each piece, or None.
 
     Raises:
         InputError: the data cannot be what the certificate was made from.
@@ -40,7 +43,7 @@ def check(
     if subject.posterior is not None:
         repeat.check_draws(record, sheet, subject.posterior, sample, held)
     else:
-        found = measure.measured(record, subject.network, sample)
+        found = measure.measured(record, subject.network, sample, progress)
         measure.check_network(record, sheet, found)
         doubts.check_iid(record, sheet, sample)
         bound = record.bound("local_ball")
@@ -48,10 +51,17 @@ def check(
             sheet.decisive = record.claims(bound)
             repeat.check_local_ball(record, sheet, bound, subject.network, found)
             sheet.decisive = True
-    _check_holdout(record, subject, sheet, sample, held)
+    _check_holdout(record, subject, sheet, sample, held, progress)
 
 
-def _check_holdout(record: Record, subject: Subject, sheet: Sheet, sample: Any, held: Any) -> None:
+def _check_holdout(
+    record: Record,
+    subject: Subject,
+    sheet: Sheet,
+    sample: Any,
+    held: Any,
+    progress: Progress | None,
+) -> None:
     if record.sample["holdout"] is None:
         return
     if held is not None:
@@ -65,7 +75,7 @@ def _check_holdout(record: Record, subject: Subject, sheet: Sheet, sample: Any, 
         sheet.decisive = True
     elif subject.posterior is None:
         measure.check_holdout(
-            record, sheet, measure.measured(record, subject.network, held), sample
+            record, sheet, measure.measured(record, subject.network, held, progress), sample
         )
     else:
         measure.check_overlap(record, sheet, held, sample)

@@ -8,6 +8,7 @@ from typing import Any
 from recert.errors import InputError, RecertError
 from recert.verifier import arithmetic, full, model
 from recert.verifier.balls import precise
+from recert.verifier.reading import Progress
 from recert.verifier.record import Sheet
 from recert.verifier.verification import Level, Verification
 
@@ -20,6 +21,7 @@ def run(
     initial: Any,
     sample: tuple[Any, ...] | None,
     holdout: tuple[Any, ...] | None,
+    progress: Progress | None = None,
 ) -> Verification:
     """The checks of the highest level that what was passed allows."""
     subject = None if passed is None else model.opened(passed)
@@ -39,7 +41,7 @@ def run(
         try:
             model.check(record, subject, initial, sheet)
             if sample is not None and sheet.fits:
-                full.check(record, subject, sample, holdout, sheet)
+                full.check(record, subject, sample, holdout, sheet, progress)
         except RecertError:
             raise
         except arithmetic.UNUSABLE as error:

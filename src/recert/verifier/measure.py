@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verifier.deciding import Decided, decided
+from recert.verifier.deciding import Decided
 from recert.verifier.forward import Weights
-from recert.verifier.reading import Margins, Walk
+from recert.verifier.reading import Margins, Progress, Walk
 from recert.verifier.record import Record, Sheet
 from recert.verifier.repeating import losses_again
 from recert.verifier.sample import Sample
@@ -97,13 +97,16 @@ class Measured:
         return math.fsum(self.weights * loss)
 
 
-def measured(record: Record, network: Any, sample: Sample, progress: Any = None) -> Measured:
+def measured(
+    record: Record, network: Any, sample: Sample, progress: Progress | None = None
+) -> Measured:
     """Margins of a sample, by the structure that the certificate records."""
     arrays = {block.name: np.asarray(block.value, dtype=float) for block in network.blocks()}
     pool = None if network.head.pool is None else network.head.pool.matrix
     read = str(record.data["network"].get("read", "step"))
     walk = Walk(record.network, Weights(arrays, pool), read, record.data["at"])
-    return Measured(sample, decided(walk, sample, progress=progress), network, record.data["at"])
+    margins = walk.margins(sample.x, sample.labels, sample.lengths, progress)
+    return Measured(sample, Decided(walk, sample, margins), network, record.data["at"])
 
 
 def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
