@@ -60,8 +60,6 @@ def compress(
     menu(statements)
     probability("delta", delta)
     check_required(require)
-    statements = "all" if bounds == "all" else [name.strip() for name in bounds.split(",")]
-    menu(statements)  # before the work, not after it
     check_writable(out)
     console, told = results(), messages()
     found = compression_runs.compress_and_save(
