@@ -207,7 +207,7 @@ def menu(bounds: str | Sequence[str]) -> list[Theorem]:
     if isinstance(bounds, str) and bounds == "all":
         return list(THEOREMS)
     known = {theorem.name: theorem for theorem in THEOREMS}
-    menu = f"use 'all' or names of statements, which are {', '.join(known)}"
+    menu = f"use 'all' or names on the menu: {', '.join(known)}"
     wanted = [bounds] if isinstance(bounds, str) else arguments.listed("bounds", bounds, menu)
     if not wanted:
         raise InputError(f"bounds are none; {menu}")

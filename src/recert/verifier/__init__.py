@@ -1,8 +1,8 @@
 """The independent verifier: a certificate's numbers derived again, in ball arithmetic.
 
 It shares no arithmetic with the rest of the package: formulas are written here from
-``docs/theory.md``. Of the package it uses reading files, the JSON Schema, and the certificate's
-plain words. What it cannot derive it does not confirm.
+``docs/theory.md``. Of the package it uses reading files and arrays, the JSON Schema, and the
+certificate's plain words. What it cannot derive it does not confirm.
 
 Levels: ``arithmetic``, the JSON alone; ``model``, with the network (or posterior) that it speaks
 of: norms, digests, structure, divergence; ``full``, with the data as well.
