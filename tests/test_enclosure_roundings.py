@@ -15,7 +15,7 @@ from recert.algebra import deviations, enclosures
 from recert.local import passes
 from recert.local.parts import parts_of
 from recert.local.passes import forward, losses
-from recert.network import Network, margin_functionals, vanilla
+from recert.network import Network, vanilla
 from test_enclosures import DIGITS, Shadow, check_margins, check_nodes, moves
 
 
@@ -94,7 +94,7 @@ def test_a_head_that_may_vanish_leaves_nothing(down: float) -> None:
     x = np.array([[a, b] for a in range(4) for b in range(4)])
     with np.errstate(over="ignore", invalid="ignore"):
         for z in range(3):
-            found = losses(net, margin_functionals(3), x, np.full(16, z), parts, radii)
+            found = losses(net, x, np.full(16, z), parts, radii)
             assert not (found.left(radii) > 0).any()
 
 

@@ -28,7 +28,7 @@ from recert.layers import FixedMap
 from recert.local.draws import can_draw, draw
 from recert.local.parts import Parts, parts_of
 from recert.local.passes import backward, forward
-from recert.network import Network, margin_functionals
+from recert.network import Network, margin_basis
 
 DIGITS = 60
 Exact = Callable[[Any], Any]
@@ -218,6 +218,9 @@ class Shadow(EnclosureAlgebra):
     def given(self, c: np.ndarray) -> Node:
         return self._with(super().given(c), self._number(c))
 
+    def starting(self, states: Sequence[Node]) -> Sequence[Node]:
+        return self.based(states, step_frame(states))  # all nodes stay, to be checked in the end
+
     def based(self, nodes: Sequence[Node], frame: Frame) -> list[Node]:
         found = super().based(nodes, frame)
         return [self._with(new, old.exact) for new, old in zip(found, nodes, strict=True)]
@@ -337,9 +340,9 @@ def check_nodes(algebra: Shadow, tolerance: float = 0.0) -> float:
 def check_margins(algebra: Shadow, parts: Parts, y: Node, tolerance: float = 0.0) -> float:
     """Every functional of the output falls by at most Σ r S + Q; the largest share of that."""
     radii = np.concatenate([np.atleast_1d(algebra.radii[b.name]) for b in parts.blocks])
-    seeds, largest = margin_functionals(y.c.shape[1] + 1), 0.0
+    basis, largest = margin_basis(y.c.shape[1] + 1), 0.0
     for z, j in ((0, 1), (1, 0)):
-        u = np.broadcast_to(seeds[z, j], y.c.shape)
+        u = np.broadcast_to(basis[z] - basis[j], y.c.shape)
         S, Q = backward(algebra, y, u, parts)
         fall = (u * (y.c - y.exact).astype(float)).sum(axis=1)  # type: ignore[attr-defined]
         allowed = S @ radii + Q

@@ -28,7 +28,7 @@ from recert.local.draws import draw, euclidean_ball, spectral_ball
 from recert.local.parts import Parts, parts_of, whole
 from recert.local.passes import Losses, by_length, losses
 from recert.local.radii import CAP_LEVELS, RADIUS_GRID, RADIUS_LEVELS, Radii, column_caps, on_grid
-from recert.network import Network, margin_functionals
+from recert.network import Network, margin_basis
 from test_enclosures import kinds, moves
 
 Array = np.ndarray
@@ -329,11 +329,11 @@ def climbed(seed: int, exponent: float | None = None) -> float:
     parts = parts_of(tuple(net.blocks()), columns=bool(rng.random() < 0.5))
     far = sizes(parts, rng, rng.uniform(-4, 0.7) if exponent is None else exponent)
     K, reached = net.K + 1, 0.0
-    z, seeds = int(rng.integers(K)), margin_functionals(K)
+    z, basis = int(rng.integers(K)), margin_basis(K)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = losses(net, seeds, x, np.array([z]), parts, far)
+        found = losses(net, x, np.array([z]), parts, far)
     for i in range(K - 1):
-        u = seeds[z, (z + 1 + i) % K]
+        u = basis[z] - basis[(z + 1 + i) % K]
         fall = climb(net, parts, far, x[0], u, rng)
         promised = float(found.S[i, 0] @ far + found.Q[i, 0])
         assert not fall > promised + 1e-10 * (1 + abs(found.M[i, 0])), (seed, fall, promised)
@@ -365,11 +365,11 @@ def test_one_step_of_a_vanilla_network_loses_what_is_promised(activation: str) -
         far = np.concatenate([
             np.full(np.ptp(parts.starts[b.name]), 1e-4 * b.norm_bound()) for b in parts.blocks
         ])  # fmt: skip
-        x, seeds = rng.integers(0, 4, (1, 1)), margin_functionals(3)
-        found = losses(net, seeds, x, np.array([1]), parts, far)
+        x, basis = rng.integers(0, 4, (1, 1)), margin_basis(3)
+        found = losses(net, x, np.array([1]), parts, far)
         promised = float(found.S[0, 0] @ far)
         if promised > 1e-9:
-            assert climb(net, parts, far, x[0], seeds[1, 2], rng) > 0.97 * promised
+            assert climb(net, parts, far, x[0], basis[1] - basis[2], rng) > 0.97 * promised
 
 
 def test_what_is_left_is_the_least_over_wrong_classes() -> None:
@@ -382,12 +382,12 @@ def test_columns_apart_cost_what_their_block_costs() -> None:
     rng = np.random.default_rng(2)
     net = family.random_network(rng, "gru", tokens=True).margin_form()
     apart, joined = (parts_of(tuple(net.blocks()), columns=c) for c in (True, False))
-    x, seeds, z = rng.integers(0, 4, (6, 4)), margin_functionals(3), np.zeros(6, dtype=int)
-    one = losses(net, seeds, x, z, apart, np.full(apart.count, 1e-3))
-    other = losses(net, seeds, x, z, joined, np.full(joined.count, 1e-3))
+    x, z = rng.integers(0, 4, (6, 4)), np.zeros(6, dtype=int)
+    one = losses(net, x, z, apart, np.full(apart.count, 1e-3))
+    other = losses(net, x, z, joined, np.full(joined.count, 1e-3))
     np.testing.assert_allclose(whole(apart, one.S, joined), other.S, rtol=1e-12)
     np.testing.assert_allclose(one.Q, other.Q, rtol=1e-12)
     np.testing.assert_array_equal(one.M, other.M)
     # A column of a letter that no sequence holds may move without loss.
-    few = losses(net, seeds, np.minimum(x, 2), z, apart, np.full(apart.count, 1e-3))
+    few = losses(net, np.minimum(x, 2), z, apart, np.full(apart.count, 1e-3))
     assert not few.S[:, :, apart.starts["W_n"][0] + 3].any()

@@ -145,7 +145,7 @@ def kl_upper(q: float, c: float) -> Any:
 
 @pytest.mark.parametrize("name", ["lengths", "enforced", "groups", "a step, two ways"])
 def test_the_value_is_the_statement_at_its_own_choices(name: str) -> None:
-    setting = case_of(name, 400)
+    setting = case_of(name, 400 if name != "groups" else 1600)
     found = bound(setting)
     terms, choices, m = found.terms, found.choices, setting.m
     blocks = tuple(setting.network.blocks())
@@ -252,19 +252,24 @@ def odd(name: str) -> tuple[Network, Array, Array]:
         net = family.random_network(rng, "vanilla", K=2, tokens=True)
         W = Block("W", net.block("W").value * [1, 1, 0, 1], "column", (2,))
         layer = replace(net.layers[0], blocks={**net.layers[0].blocks, "W": W})
-        return replace(net, layers=(layer,)), x, y
+        return replace(net, layers=(layer,)), np.tile(x, (25, 1)), np.tile(y, 25)
     if name == "pooled":
         V = Block("V", rng.standard_normal((5, 3)), "spectral")
         net = vanilla(np.eye(3), rng.standard_normal((3, 4)), V.value[:2])
-        return replace(net, head=Head(V, pool=group_average(5, 2))), x, y
+        net = replace(net, head=Head(V, pool=group_average(5, 2)))
+        return net, np.tile(x, (25, 1)), np.tile(y, 25)
     if name == "many letters":
         net = family.random_network(rng, "vanilla", d_x=300, K=2, tokens=True)
         return net, rng.integers(0, 300, (30, 4)), y
+    x, y = np.tile(x, (25, 1)), np.tile(y, 25)
     scale = {"explodes": 30.0, "grows": 1.5, "saturated": 1e3, "vanishes": 1e-156, "faint": 1e-320}
     U, W, V = rng.normal(size=(3, 3)), rng.normal(size=(3, 4)), rng.normal(size=(2, 3))
     s, kind = scale[name], "relu" if name in ("explodes", "grows") else "tanh"
     x = np.tile(x, (1, 20 if kind == "relu" else 1))
     return vanilla(s * U, s * W, s * V, activation=kind), x, y
+
+
+VALUED = ("one unit, one letter", "padding", "pooled", "explodes", "grows", "saturated")
 
 
 @pytest.mark.parametrize("name", [
@@ -275,8 +280,13 @@ def test_odd_networks_have_values(name: str) -> None:
     net, x, y = odd(name)
     setting = prepare(net, x, y, max_length=80, delta=DELTA).setting
     found = bound(setting)
-    assert setting.table.error <= found.value <= 1.0
-    assert found.value == 1.0 or name not in ("one sequence", "all zero", "all wrong", "faint")
+    hopeless = found.kind == "not applicable"
+    assert hopeless == (name not in VALUED)
+    assert (
+        found.reason.startswith("skipped as hopeless: to first order no radii promise")
+        if hopeless
+        else setting.table.error <= found.value <= 1.0
+    )
 
 
 def test_a_network_cannot_be_scaled_until_moves_go_unseen() -> None:
@@ -288,10 +298,11 @@ def test_a_network_cannot_be_scaled_until_moves_go_unseen() -> None:
     y = labels_of(net, x, rng)
     plain = bound(prepare(net, x, y, max_length=3, delta=DELTA).setting)
     assert plain.value < 1.0
+    values = []
     for down, up in ((1e-90, 1e90), (1e-163, 1e150), (1e-170, 1e150)):
         same = vanilla(U, down * W, up * V, activation="relu")
-        found = bound(prepare(same, x, y, max_length=3, delta=DELTA).setting)
-        assert found.value > 0.9 * plain.value
+        values.append(bound(prepare(same, x, y, max_length=3, delta=DELTA).setting).value)
+    assert np.isfinite(values[0]) and not (np.array(values) <= 0.9 * plain.value).any()
 
 
 # Coverage.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class Block:
     Args:
         name: unique in the network, such as ``"U"``.
         value: float64, (d1, d2) for matrices, (d,) for biases, (channels out, channels in, width)
-            for filter banks. Copied and made read-only.
+            for filter banks. Copied into memory that nobody can write to: norms are found once.
         norm: ``"spectral"`` for a dense block, ``"column"`` (largest column Euclidean norm) for one
             that only ever reads one-hot inputs, ``"euclidean"`` for a bias, ``"operator"`` for a
             filter bank: the spectral norm of the matrix by which it acts.
@@ -43,6 +43,7 @@ class Block:
     norm: Norm
     zero_columns: tuple[int, ...] = ()
     positions: int = 1
+    _norms: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def __repr__(self) -> str:
         """One line: name, shape, norm."""
@@ -78,8 +79,13 @@ class Block:
                     f"block {self.name}: column {column} is declared always zero and is not; "
                     "drop the declaration or zero the column"
                 )
-        value.setflags(write=False)
-        object.__setattr__(self, "value", value)
+        # An array over bytes cannot be made writable again, one that owns its memory can.
+        fixed = np.frombuffer(value.tobytes(), dtype=np.float64).reshape(value.shape)
+        object.__setattr__(self, "value", fixed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made anew, so theirs are read-only, too."""
+        return Block, (self.name, self.value, self.norm, self.zero_columns, self.positions)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,8 +120,24 @@ class Block:
 
     def norm_bound(self) -> float:
         """An upper bound of the value in the block's own norm, rounded up."""
-        if self.norm == "spectral":
-            return norms.spectral_norm_bound(self.value, name=self.name)
         if self.norm == "operator":
-            return convolution_norm_bound(self.value, self.positions, name=self.name)
-        return norms.column_norm_bound(self.matrix(), name=self.name)
+            if "operator" not in self._norms:
+                self._norms["operator"] = convolution_norm_bound(
+                    self.value, self.positions, name=self.name
+                )
+            return self._norms["operator"]
+        return self.matrix_norm("spectral" if self.norm == "spectral" else "column")
+
+    def matrix_norm(self, what: norms.MatrixNorm) -> float:
+        """An upper bound of a norm of ``matrix()``, worked out once.
+
+        Args:
+            what: the name of a field of `recert.norms.NormBounds`.
+        """
+        if what not in self._norms:
+            self._norms[what] = norms.BOUNDS[what](self.matrix(), self.name)
+        return self._norms[what]
+
+    def matrix_norms(self) -> norms.NormBounds:
+        """All of them."""
+        return norms.NormBounds(**{what: self.matrix_norm(what) for what in norms.BOUNDS})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from recert import arguments, norms
+from recert import arguments
 from recert.choices import CAP_GRID, Cost
 from recert.errors import InputError
 from recert.network import Network
@@ -96,7 +96,7 @@ def class_of(
                 None if cap.l1 is None else cap.l1 * HELD,
             )
         if cap.l1 is None:
-            measured = norms.l1_norm_bound(block.matrix(), name=block.name)
+            measured = block.matrix_norm("l1")
             l1, cost = measured_cap("l1 cap", block.name, measured * HELD)
             l1_costs.append(cost)
             cap = replace(cap, l1=l1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,8 @@ class Declared(Brief):
     encoding: str | int = "fixed"
     draws: str = ""
     together: tuple[str, ...] = ()
+    budget: float = 60.0
+    memory: float = 1.0
     progress: Any = None
     recurrent: Any = None
     head: Any = None
@@ -94,6 +97,8 @@ class Declared(Brief):
             margin=None if margin is None else arguments.positive("margin", margin),
             tried=arguments.whole("tried", self.tried),
             encoding=encoding_of(self.encoding),
+            budget=_limit("budget", self.budget),
+            memory=_limit("memory", self.memory),
             population=None if population is None else arguments.whole("population", population),
         )
 
@@ -200,6 +205,9 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         held,
         code_bytes=subject.code_bytes,
         reread=_reader(opened, labels),
+        budget=declared.budget,
+        memory=declared.memory,
+        progress=declared.progress,
     )
     of_list = declared.population is not None and not declared.draws
     described = describe_sample(
@@ -268,6 +276,13 @@ def _radius(given: Any) -> float | Enforced | None:
     if isinstance(given, Enforced):
         return Enforced(arguments.positive("input_bound", given.value))
     return None if given is None else arguments.positive("input_bound", given)
+
+
+def _limit(what: str, value: Any) -> float:
+    """A number of seconds or GiB; infinity lifts the limit."""
+    if isinstance(value, float) and value == math.inf:
+        return value
+    return arguments.positive(what, value)
 
 
 def _reading(network: Network, declared: Declared) -> Reading:

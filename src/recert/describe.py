@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from recert import norms
 from recert.certificate import Assumption, Bound, ListStatement
 from recert.choices import total_nats
 from recert.concentration import hypergeometric_upper_limit
@@ -165,7 +164,7 @@ def describe_gates(bounded: Gates, measured: Gates | None) -> list[dict[str, Any
 
 
 def _describe_block(block: Block, role: str) -> dict[str, Any]:
-    found = norms.norm_bounds(block.matrix(), name=block.name)
+    found = block.matrix_norms()
     measured = {
         what: getattr(found, what)
         for what in ("spectral", "frobenius", "two_one", "row_sum", "column", "l1")

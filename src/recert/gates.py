@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from recert import arguments, cells, norms
+from recert import arguments, cells
 from recert.algebra.bounds import Bound, BoundsAlgebra
 from recert.algebra.numbers import NumbersAlgebra
 from recert.blocks import Block
@@ -188,8 +188,8 @@ def printed_gates(network: Network, *, steps: int, input_bound: float = 1.0) -> 
 
 def printed_range(layer: Layer, gate: str, input_bound: float) -> float:
     """1/(1 + exp(−B_W B_x − ‖U‖_row)) with the W and U of one gate."""
-    W, U = (layer.blocks[f"{letter}_{gate}"].value for letter in "WU")
-    reach = norms.spectral_norm_bound(W) * input_bound + norms.row_sum_norm_bound(U)
+    W, U = (layer.blocks[f"{letter}_{gate}"] for letter in "WU")
+    reach = W.matrix_norm("spectral") * input_bound + U.matrix_norm("row_sum")
     return float(expit(reach))
 
 
@@ -358,7 +358,7 @@ def class_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
     return {
         block.name: Cap(
             block.norm_bound(),
-            norms.row_sum_norm_bound(block.value) if block.norm == "spectral" else None,
+            block.matrix_norm("row_sum") if block.norm == "spectral" else None,
         )
         for block in network.blocks()
     }

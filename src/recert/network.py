@@ -294,12 +294,6 @@ def vanilla(
     return Network((Layer("vanilla", blocks, activation),), head, input_kind)
 
 
-def margin_functionals(K: int) -> Array:
-    """(K, K, K−1): entry (z, j) is the functional of the margin form's output that is y_z − y_j."""
-    basis = _centred_basis(K)
-    return basis[:, None, :] - basis[None, :, :]
-
-
 def _centred(rows: Array) -> Array:
     """(K, …) → (K−1, …): the part orthogonal to the constant vector, in Helmert's basis.
 
@@ -312,8 +306,11 @@ def _centred(rows: Array) -> Array:
     return found
 
 
-def _centred_basis(K: int) -> Array:
-    """(K, K−1) matrix with orthonormal columns, all orthogonal to the constant vector (Helmert)."""
+def margin_basis(K: int) -> Array:
+    """(K, K−1) matrix with orthonormal columns, all orthogonal to the constant vector (Helmert).
+
+    Row z less row j is the functional of the margin form's output that is y_z − y_j.
+    """
     basis = np.zeros((K, K - 1))
     for j in range(1, K):
         basis[:j, j - 1] = 1.0 / np.sqrt(j * (j + 1.0))

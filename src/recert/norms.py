@@ -16,7 +16,9 @@ by a power of two so that the largest entry lies in [1/2, 1): what underflows th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,6 +138,17 @@ def l1_norm_bound(A: ArrayLike, name: str = "") -> float:
     """Return an upper bound on the sum of all absolute entries."""
     S, e = _scaled(A, name)
     return _unscaled(_l1(S), e, name)
+
+
+MatrixNorm = Literal["spectral", "frobenius", "two_one", "row_sum", "column", "l1"]
+BOUNDS: dict[MatrixNorm, Callable[[ArrayLike, str], float]] = {
+    "spectral": spectral_norm_bound,
+    "frobenius": frobenius_norm_bound,
+    "two_one": two_one_norm_bound,
+    "row_sum": row_sum_norm_bound,
+    "column": column_norm_bound,
+    "l1": l1_norm_bound,
+}
 
 
 def _as_matrix(A: ArrayLike, name: str) -> Matrix:

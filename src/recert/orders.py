@@ -142,7 +142,7 @@ def letters(network: Network, input_bound: float) -> dict[str, float]:
     """The paper's letters of a one-layer vanilla network, spectral norms as measured."""
     values = _dimensions(network, input_bound)
     for name in ("U", "V", "W"):
-        found = norms.norm_bounds(network.block(name).value, name=name)
+        found = network.block(name).matrix_norms()
         values |= {
             f"B_{name}": found.spectral,
             f"M_{name}": found.two_one,
@@ -158,9 +158,9 @@ def gated_letters(network: Network, input_bound: float) -> dict[str, float]:
     """
     layer = _only(network)
     values = _dimensions(network, input_bound)
-    values["B_V"] = norms.spectral_norm_bound(network.head.V.value, name="V")
+    values["B_V"] = network.head.V.matrix_norm("spectral")
     for role, block in layer.blocks.items():
-        values[f"B_{role.replace('_', '')}"] = norms.spectral_norm_bound(block.value, name=role)
+        values[f"B_{role.replace('_', '')}"] = block.matrix_norm("spectral")
     for gate in SIGMOIDS[layer.cell]:
         s = printed_range(layer, gate, input_bound)
         values |= {f"{gate}_max": s, f"one_minus_{gate}_max": s}

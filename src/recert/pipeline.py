@@ -27,6 +27,7 @@ from recert.orders import order_bounds
 from recert.payment import paying
 from recert.sample import At, Enforced
 from recert.theorems import THEOREMS, Setting, Theorem
+from recert.theorems.base import not_applicable
 
 __all__ = ["Case", "certify", "certify_declared", "conclude", "evaluate_menu", "prepare"]
 
@@ -55,6 +56,8 @@ def certify(
     encoding: str | int = "fixed",
     draws: str = "",
     bounds: str | Sequence[str] = "all",
+    budget: float = 60.0,
+    memory: float = 1.0,
     progress: Any = None,
     recurrent: Any = None,
     head: Any = None,
@@ -89,7 +92,13 @@ def certify(
             estimate; or n, chosen after looking among n fixed beforehand, which costs ln n.
         draws: in what sense the units are independent draws, for the ledger.
         bounds: ``"all"`` or names of certified statements; δ is split over these.
-        progress: called with the number of sequences done, for progress bars.
+        budget: seconds of one core that a statement may take, by an estimate made beforehand; a
+            statement above it, or without hope, is skipped and keeps its share of δ. With
+            ``math.inf`` it is worked out whatever it takes and promises.
+        memory: GiB that a statement may hold at once; a statement that cannot is skipped.
+        progress: called with the number of sequences done since the last call: once through for
+            margins, and again where a statement follows sequences. If it has a method ``expect``,
+            that is called with how many more will come at most.
         recurrent: the recurrent part of a torch model, or its name, where it cannot be found.
         head: the linear head, likewise.
         embedding: the embedding, likewise.
@@ -116,6 +125,8 @@ def certify(
         tried=tried,
         encoding=encoding,
         draws=draws,
+        budget=budget,
+        memory=memory,
         progress=progress,
         recurrent=recurrent,
         head=head,
@@ -183,22 +194,24 @@ def _gate_ranges(case: Case) -> dict[str, Any]:
 def evaluate_menu(
     theorems: Sequence[Theorem], setting: Setting, delta: float, rows: Sequence[Assumption]
 ) -> list[Bound]:
-    """Every statement that applies, each at its share of δ; the others with their reasons."""
+    """Every statement that applies, each at its share of δ; the others with their reasons.
+
+    Whether a statement ``supports`` a setting follows from the architecture and from what was
+    declared, never from what the sample holds. One that is skipped after looking (for its time,
+    its memory, or for want of hope) keeps its share, so shares do not depend on the sample.
+    """
     reasons = {theorem.name: theorem.supports(setting) for theorem in theorems}
     applicable = [name for name, reason in reasons.items() if not reason]
     shares = split_delta(delta, applicable) if applicable else {}
     found = []
     for theorem in theorems:
         if reasons[theorem.name]:
-            found.append(
-                Bound(
-                    theorem.name, theorem.title, "not applicable", None, theorem.reference,
-                    needs=theorem.needs, reason=reasons[theorem.name],
-                )
-            )  # fmt: skip
+            found.append(not_applicable(theorem, reasons[theorem.name]))
             continue
         bound = paying(theorem, setting, shares[theorem.name], setting.choice_costs)
-        found.append(replace(bound, kind=ledger.grade(bound, rows)))
+        if bound.kind != "not applicable":
+            bound = replace(bound, kind=ledger.grade(bound, rows))
+        found.append(bound)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,11 @@ class Quadratic:
 
 @dataclass(eq=False)
 class Node:
-    """A value of the walk: computed array (n, dim), enclosure of its deviation, and origin."""
+    """A value of the walk: computed array (n, dim), enclosure of its deviation, and origin.
+
+    What follows from the enclosure is worked out once. A node that is ``settled`` has given up J
+    and its frame, which are what takes memory, and has kept what the passes back ask for.
+    """
 
     index: int
     c: Array
@@ -54,68 +59,98 @@ class Node:
     residual: Array | None = None
     quadratic: tuple[Quadratic, ...] = ()
     move: Move | None = None
-    _entries: Array | None = field(default=None, repr=False)
+    _gone: bool = field(default=False, repr=False)
 
-    @property
+    def settled(self) -> None:
+        """Give up J and the frame; no later value may be made of this one in its frame."""
+        if self._framed() is not None:
+            _ = self.rough
+            self.J, self.frame, self._gone = None, None, True
+        self.__dict__.pop("spread", None)
+
+    def _framed(self) -> tuple[Array, Frame] | None:
+        """J and its frame; None where there is none.
+
+        Raises:
+            RuntimeError: they were given up, so what is asked for cannot be told any more.
+        """
+        if self._gone:
+            raise RuntimeError("a settled node is asked for what it did not keep")
+        return None if self.J is None or self.frame is None else (self.J, self.frame)
+
+    @cached_property
+    def spread(self) -> Array | None:
+        """(n, dim, dim) J P Jᵀ as computed, wrong by at most ``_error``; None outside frames."""
+        framed = self._framed()
+        if framed is None:
+            return None
+        J, frame = framed
+        found: Array = J @ frame.P @ np.swapaxes(J, 1, 2)
+        return found
+
+    @cached_property
     def entries(self) -> Array:
         """Bounds on |deviation|, entrywise (n, dim)."""
-        if self._entries is None:
-            e = self.a
-            if self.J is not None and self.frame is not None:
-                e = e + np.sqrt(self._spread())
-            self._entries = e * LARGER
-        return self._entries
+        e, framed = self.a, self._framed()
+        if framed is not None:
+            assert self.spread is not None
+            J, frame = framed
+            squares = np.square(J).sum(axis=2) + UNDERFLOW**2
+            error = squares * (ROUND * np.square(frame.size))[:, None]
+            diagonal = np.maximum(np.einsum("nii->ni", self.spread), 0.0)
+            e = e + np.sqrt(diagonal + error + UNDERFLOW**2)
+        return e * LARGER
 
-    def _spread(self) -> Array:
-        """Diagonal of J P Jᵀ with its rounding."""
-        assert self.J is not None and self.frame is not None
-        moved = self.J @ self.frame.P
-        squares = np.einsum("nij,nij->ni", moved, np.broadcast_to(self.J, moved.shape))
-        error = (np.square(self.J).sum(axis=2) + UNDERFLOW**2) * (
-            ROUND * np.square(self.frame.size)
-        )[:, None]
-        return np.maximum(squares, 0.0) + error + UNDERFLOW**2
-
-    @property
+    @cached_property
     def size(self) -> Array:
         """(n,) a bound on ‖deviation‖_2: √λ_max(J P Jᵀ) is at most the root of its length."""
         rest = self.a.max(axis=1)
-        if self.J is None or self.frame is None:
+        if self.spread is None:
             return rest * LARGER
-        spread = self.J @ self.frame.P @ np.swapaxes(self.J, 1, 2)
-        length = np.sqrt(np.square(spread).sum(axis=(1, 2))) + self._error() + FADED
+        length = np.sqrt(np.square(self.spread).sum(axis=(1, 2))) + self._error + FADED
         size: Array = (np.sqrt(length) + rest) * LARGER
         return size
 
+    @cached_property
+    def _squares(self) -> Array | None:
+        """(n, dim, dim) squares of the entries of J P Jᵀ."""
+        return None if self.spread is None else np.square(self.spread)
+
     def weighted(self, w: Array) -> Array:
-        """(n,) a bound on √Σ w_i·deviation_i², for weights w ≥ 0 of shape (n, dim).
+        """(…, n) a bound on √Σ w_i·deviation_i², for weights w ≥ 0 of shape (…, n, dim).
 
         Over the ellipsoid of s that sum has the largest value λ_max(P½ Jᵀ diag(w) J P½), at most
-        the root of tr((P Jᵀ diag(w) J)²); over the rest, max_i w_i a_i².
+        the root of tr((P Jᵀ diag(w) J)²) = Σ_ij w_i w_j (J P Jᵀ)_ij²; over the rest,
+        max_i w_i a_i².
         """
-        rest = np.sqrt((w * np.square(self.a)).max(axis=1))
-        if self.J is None or self.frame is None:
+        rest = np.sqrt((w * np.square(self.a)).max(axis=-1))
+        if self._squares is None:
             return rest * LARGER
-        product = self.frame.P @ (np.swapaxes(self.J * w[:, :, None], 1, 2) @ self.J)
-        square = np.einsum("nij,nji->n", product, product)
-        length = np.sqrt(np.maximum(square, 0.0)) + FADED
-        length = length + (w.max(axis=1) + UNDERFLOW) * self._error()
+        # Weights of one sequence side by side: one product of matrices a sequence.
+        side = w[:, None] if w.ndim == 2 else np.swapaxes(w, 0, 1)
+        total = (side @ self._squares * side).sum(axis=-1)
+        length = np.sqrt(np.maximum(total[:, 0] if w.ndim == 2 else total.T, 0.0)) + FADED
+        length = length + (w.max(axis=-1) + UNDERFLOW) * (self._error + FADED)
         bound: Array = (np.sqrt(length) + rest) * LARGER
         return bound
 
+    @cached_property
     def _error(self) -> Array:
         """(n,) what the arithmetic above may lose, for weights of at most 1."""
-        assert self.J is not None and self.frame is not None
-        squares = np.square(self.J).sum(axis=(1, 2)) + UNDERFLOW**2
-        error: Array = ROUND * squares * np.square(self.frame.size)
+        framed = self._framed()
+        assert framed is not None
+        J, frame = framed
+        squares = np.square(J).sum(axis=(1, 2)) + UNDERFLOW**2
+        error: Array = ROUND * squares * np.square(frame.size)
         return error
 
-    @property
+    @cached_property
     def rough(self) -> Array:
         """(n,) a cheaper and larger bound on ‖deviation‖_2."""
-        rest = self.a.max(axis=1)
-        if self.J is None or self.frame is None:
+        rest, framed = self.a.max(axis=1), self._framed()
+        if framed is None:
             return rest * LARGER
-        length = np.sqrt(np.square(self.J).sum(axis=(1, 2))) + UNDERFLOW
-        size: Array = (length * self.frame.size + rest) * LARGER
+        J, frame = framed
+        length = np.sqrt(np.square(J).sum(axis=(1, 2))) + UNDERFLOW
+        size: Array = (length * frame.size + rest) * LARGER
         return size

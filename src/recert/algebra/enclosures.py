@@ -60,6 +60,7 @@ class EnclosureAlgebra:
     ) -> None:
         self.radii = radii
         self.nodes: list[Node] = []
+        self._settled = 0
         drawn, apart = drawn or {}, apart or {}
         matrices = [b for b in blocks if b.value.ndim > 1]
         self._biases = {
@@ -85,6 +86,15 @@ class EnclosureAlgebra:
         """A value that no move changes."""
         return self.node(c, None, np.zeros_like(c), None)
 
+    def starting(self, states: Sequence[Node]) -> Sequence[Node]:
+        """The states that the next step starts from; what came before them is settled."""
+        end = len(self.nodes)
+        found = self.based(states, step_frame(states))
+        for node in self.nodes[self._settled : end]:
+            node.settled()
+        self._settled = end
+        return found
+
     def based(self, nodes: Sequence[Node], frame: Frame) -> list[Node]:
         """The same values as the states that a step starts from: s in ``frame``."""
         found, start = [], 0
@@ -94,7 +104,7 @@ class EnclosureAlgebra:
             J = np.zeros((1, dim, D))
             J[0, np.arange(dim), start + np.arange(dim)] = 1.0
             start += dim
-            parents = ((node, _same, 1.0),)
+            parents = ((node, same, 1.0),)
             found.append(self.node(node.c, J, np.zeros((1, dim)), frame, parents=parents))
         return found
 
@@ -102,23 +112,23 @@ class EnclosureAlgebra:
         """The same value in no frame, as other stages and means read it."""
         if v.J is None:
             return v
-        return self.node(v.c, None, box(v.entries), None, parents=((v, _same, 1.0),))
+        return self.node(v.c, None, box(v.entries), None, parents=((v, same, 1.0),))
 
     def linear(self, block: Block, v: Any) -> Node:
         """A·v for a matrix that moves, or a column of it."""
         if not isinstance(v, Node):
             return self._column(block, v)
         A, length = self._matrices[block.name], self._lengths[block.name]
-        radius, read, size = self.radii[block.name], _norm(v.c), v.size
+        radius, read, size = self.radii[block.name], norm_of(v.c), v.size
         ball = _image(A, self._norms[block.name], v.a) + radius * (read + size) * LARGER
         ball = ball + ROUND * length * (read + v.rough) + UNDERFLOW
-        c = _applied(A, v.c)
+        c = applied(A, v.c)
         return self.node(
             c,
             None if v.J is None else A @ v.J,
             np.broadcast_to(ball[:, None], c.shape),
             v.frame,
-            parents=((v, _pulled(A), length),),
+            parents=((v, pulled(A), length),),
             residual=ROUND * self._rows[block.name] * read[:, None] + UNDERFLOW,
             move=Move(block, read, size),
         )
@@ -139,7 +149,7 @@ class EnclosureAlgebra:
     def fixed(self, fixed: FixedMap, v: Node) -> Node:
         """P·v."""
         A, length = fixed.matrix, float(np.linalg.norm(fixed.matrix)) + UNDERFLOW
-        read = _norm(v.c)
+        read = norm_of(v.c)
         ball = _image(A, fixed.norm, v.a) + ROUND * length * (read + v.rough) + UNDERFLOW
         c = v.c @ A.T
         return self.node(
@@ -147,7 +157,7 @@ class EnclosureAlgebra:
             None if v.J is None else A @ v.J,
             np.broadcast_to(ball[:, None], c.shape),
             v.frame,
-            parents=((v, _pulled(A), length),),
+            parents=((v, pulled(A), length),),
             residual=ROUND * np.linalg.norm(A, axis=1) * read[:, None] + UNDERFLOW,
         )
 
@@ -196,7 +206,7 @@ class EnclosureAlgebra:
         parents, start = [], 0
         for v in values:
             end = start + v.c.shape[1]
-            parents.append((v, _slice(start, end), 1.0))
+            parents.append((v, within(start, end), 1.0))
             start = end
         return self.node(c, _stacked(values), a, _frame(values), parents=tuple(parents))
 
@@ -223,7 +233,7 @@ class EnclosureAlgebra:
             if v.J is not None:
                 moved = v.J if slope.ndim == 1 else slope[:, :, None] * v.J
                 J = moved if J is None else J + moved
-        parents = tuple((v, _times(slope), _largest(slope)) for v, slope in terms)
+        parents = tuple((v, times(slope), _largest(slope)) for v, slope in terms)
         frame = _frame([v for v, _ in terms])
         return self.node(
             c, J, a, frame, parents=parents, residual=residual, quadratic=tuple(quadratic)
@@ -263,17 +273,24 @@ def _matrix(block: Block) -> Array:
     return block.value
 
 
-def _applied(A: Array, v: Array) -> Array:
+def applied(A: Array, v: Array) -> Array:
     """A·v, row by row: A (d1, d2) or (n, d1, d2), v (n, d2)."""
     product: Array = v @ A.T if A.ndim == 2 else np.einsum("noi,ni->no", A, v)
     return product
 
 
-def _pulled(A: Array) -> Callable[[Array], Array]:
-    """Adjoints drawn back through A."""
+def pulled(A: Array) -> Callable[[Array], Array]:
+    """Adjoints (…, n, d1) drawn back through A, (d1, d2) or (n, d1, d2)."""
     if A.ndim == 2:
         return lambda adjoint: adjoint @ A
-    return lambda adjoint: np.einsum("noi,no->ni", A, adjoint)
+
+    def pull(adjoint: Array) -> Array:
+        side = adjoint[:, None] if adjoint.ndim == 2 else np.swapaxes(adjoint, 0, 1)
+        pulled = side @ A
+        found: Array = pulled[:, 0] if adjoint.ndim == 2 else np.swapaxes(pulled, 0, 1)
+        return found
+
+    return pull
 
 
 def _image(A: Array, norm: float, a: Array) -> Array:
@@ -283,7 +300,8 @@ def _image(A: Array, norm: float, a: Array) -> Array:
     return image
 
 
-def _norm(c: Array) -> Array:
+def norm_of(c: Array) -> Array:
+    """(n,) ‖c‖, rounded up."""
     norm: Array = np.sqrt(np.square(c).sum(axis=1)) * LARGER + UNDERFLOW
     return norm
 
@@ -305,11 +323,13 @@ def _frame(values: Sequence[Node]) -> Frame | None:
     return next((v.frame for v in values if v.J is not None), None)
 
 
-def _same(adjoint: Array) -> Array:
+def same(adjoint: Array) -> Array:
+    """Adjoints of what is only renamed."""
     return adjoint
 
 
-def _times(slope: Array) -> Callable[[Array], Array]:
+def times(slope: Array) -> Callable[[Array], Array]:
+    """Adjoints drawn back through a product with ``slope``."""
     return lambda adjoint: adjoint * slope
 
 
@@ -318,5 +338,6 @@ def _largest(slope: Array) -> Array | float:
     return 1.0 if slope.ndim == 1 else np.abs(slope).max(axis=1)
 
 
-def _slice(start: int, end: int) -> Callable[[Array], Array]:
-    return lambda adjoint: adjoint[:, start:end]
+def within(start: int, end: int) -> Callable[[Array], Array]:
+    """Adjoints of a part of what was concatenated."""
+    return lambda adjoint: adjoint[..., start:end]

@@ -6,6 +6,7 @@ over networks. Each is certified at δ, alone; the units held back are for check
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,8 @@ def _network(what: Training) -> Certificate:
         what.name, out, options=what.options, caps=None, free=False, units=what.units,
         seed=what.seed, changes={},
     )  # fmt: skip
-    return _saved(training_runs.certify_saved(out, what.name, delta=what.delta), out)
+    certificate = training_runs.certify_saved(out, what.name, delta=what.delta, budget=math.inf)
+    return _saved(certificate, out)
 
 
 def _program(what: Training) -> Certificate:

@@ -163,6 +163,8 @@ def certify_saved(
     encoding: str | int | None = None,
     holdout_role: Role | None = None,
     together: tuple[str, ...] = (),
+    budget: float = 60.0,
+    progress: Any = None,
 ) -> Certificate:
     """Certify a network on disk on a data set, with what its description declares.
 
@@ -192,6 +194,8 @@ def certify_saved(
         tried=most_tried(meta.get("tried"), tried),
         encoding=dearest(sample.encoding, encoding),
         together=together,
+        budget=budget,
+        progress=progress,
     )
     # A file of a program is certified as one, by its length.
     subject = model if model.suffix == SUFFIX else network

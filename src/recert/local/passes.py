@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from recert import cells
 from recert.algebra.deviations import Node
 from recert.algebra.ellipsoids import LARGER, ROUND, UNDERFLOW
-from recert.algebra.enclosures import EnclosureAlgebra, step_frame
+from recert.algebra.enclosures import EnclosureAlgebra
+from recert.algebra.tangents import TangentAlgebra
 from recert.cells import Stage
 from recert.local.parts import Parts
-from recert.network import Network
+from recert.network import Network, margin_basis
 
 Array = NDArray[np.float64]
 
@@ -66,41 +67,59 @@ class Losses:
         return left
 
 
-def losses(
+def walked(
     network: Network,
-    seeds: Array,
     x: NDArray[Any],
-    labels: NDArray[np.int64],
     parts: Parts,
-    radii: Array,
+    radii: Array | None,
     drawn: Mapping[str, Array] | None = None,
     apart: Array | None = None,
-) -> Losses:
-    """Losses of sequences of one length.
+) -> tuple[EnclosureAlgebra, Node]:
+    """The graph of sequences of one length, and its output node.
 
     Args:
         network: in margin form.
-        seeds: (K, K, d_out) the functional of the output that is the margin of z over j.
         x: (n, T) tokens or (n, T, d_x) vectors.
-        labels: (n,).
         parts: of the network's blocks.
-        radii: (parts,) how far each may move.
+        radii: (parts,) how far each may move; None for the first order alone.
         drawn: weights of its own for every sequence, in place of the network's.
         apart: (parts,) how far drawn weights are from the network's at most.
     """
-    algebra = EnclosureAlgebra(
-        parts.blocks, parts.spread(radii), drawn, None if apart is None else parts.spread(apart)
-    )
-    y = forward(algebra, network, x)
-    K, n = len(seeds), len(x)
-    M, S, Q = np.empty((K - 1, n)), np.empty((K - 1, n, parts.count)), np.empty((K - 1, n))
-    for i in range(K - 1):
-        others = (labels + 1 + i) % K
-        u = seeds[labels, others]
-        size = np.sqrt(np.square(u).sum(axis=1) * np.square(y.c).sum(axis=1))
-        M[i] = np.einsum("nk,nk->n", u, y.c) - ROUND * size - UNDERFLOW
-        S[i], Q[i] = backward(algebra, y, u, parts)
-    return Losses(M, S, Q)
+    kind = TangentAlgebra if radii is None else EnclosureAlgebra
+    spread = parts.spread(np.zeros(parts.count) if radii is None else radii)
+    algebra = kind(parts.blocks, spread, drawn, None if apart is None else parts.spread(apart))
+    return algebra, forward(algebra, network, x)
+
+
+def pieces(
+    graph: tuple[EnclosureAlgebra, Node], labels: NDArray[np.int64], parts: Parts, classes: int
+) -> Iterator[tuple[slice, Losses]]:
+    """Losses over some wrong classes at a time, each with its place among the K−1.
+
+    Args:
+        graph: as `walked` gives it.
+        labels: (n,).
+        parts: of the network's blocks.
+        classes: how many wrong classes are drawn back side by side at most.
+    """
+    algebra, y = graph
+    d_out = y.c.shape[1]  # K−1 in margin form
+    basis = margin_basis(d_out + 1)
+    for start in range(0, d_out, classes):
+        place = slice(start, min(start + classes, d_out))
+        others = (labels + 1 + np.arange(place.start, place.stop)[:, None]) % (d_out + 1)
+        u = basis[labels] - basis[others]
+        size = np.sqrt(np.square(u).sum(axis=-1) * np.square(y.c).sum(axis=1))
+        M = (u * y.c).sum(axis=-1) - ROUND * size - UNDERFLOW
+        yield place, Losses(M, *backward(algebra, y, u, parts))
+
+
+def losses(
+    network: Network, x: NDArray[Any], labels: NDArray[np.int64], parts: Parts, radii: Array
+) -> Losses:
+    """Losses of sequences of one length over all wrong classes; arguments as above."""
+    ((_, found),) = pieces(walked(network, x, parts, radii), labels, parts, network.K)
+    return found
 
 
 def forward(algebra: EnclosureAlgebra, network: Network, x: NDArray[Any]) -> Node:
@@ -112,61 +131,64 @@ def forward(algebra: EnclosureAlgebra, network: Network, x: NDArray[Any]) -> Nod
         values.append(cells.encode(algebra, network, step))
     *below, top = cells.stages(network)
     for stage in below:
-        values = [algebra.free(v) for v in _outputs(algebra, stage, values, n)]
+        values = _outputs(algebra, stage, values, n)
     if network.read == "final" and top.two_way:
         ahead, back = (Stage((layer,)) for layer in top.layers)
-        ends = [_states(algebra, ahead, values, n)[-1], _states(algebra, back, values[::-1], n)[-1]]
-        return cells.head(algebra, network, algebra.concatenate([algebra.free(s[0]) for s in ends]))
-    outputs = _outputs(algebra, top, values, n)
+        ends = [_freed(algebra, ahead, values, n)[-1], _freed(algebra, back, values[::-1], n)[-1]]
+        return cells.head(algebra, network, algebra.concatenate(ends))
+    if network.read == "mean" or top.two_way:
+        outputs = _outputs(algebra, top, values, n)
+    else:
+        outputs = [states[top.output_index] for states in _states(algebra, top, values, n)]
     if network.read != "mean":
         return cells.head(algebra, network, outputs[-1])
-    total = algebra.free(outputs[0])
+    total = outputs[0]
     for h in outputs[1:]:
-        total = algebra.add(total, algebra.free(h))
+        total = algebra.add(total, h)
     return cells.head(algebra, network, algebra.scaled(total, np.full(1, 1.0 / T)))
 
 
 def _outputs(algebra: EnclosureAlgebra, stage: Stage, values: list[Node], n: int) -> list[Node]:
-    """What a stage gives out at every step."""
+    """What a stage gives out at every step, in no frame."""
     if not stage.two_way:
-        return [states[stage.output_index] for states in _states(algebra, stage, values, n)]
+        return _freed(algebra, stage, values, n)
     ahead, back = (Stage((layer,)) for layer in stage.layers)
-    one = _states(algebra, ahead, values, n)
-    other = _states(algebra, back, values[::-1], n)[::-1]
-    return [
-        algebra.concatenate([algebra.free(a[0]), algebra.free(b[0])])
-        for a, b in zip(one, other, strict=True)
-    ]
+    one = _freed(algebra, ahead, values, n)
+    other = _freed(algebra, back, values[::-1], n)[::-1]
+    return [algebra.concatenate(list(pair)) for pair in zip(one, other, strict=True)]
+
+
+def _freed(algebra: EnclosureAlgebra, stage: Stage, values: list[Node], n: int) -> list[Node]:
+    """The outputs of a stage in one direction after every step, freed before the next one."""
+    place = stage.output_index
+    return [algebra.free(states[place]) for states in _states(algebra, stage, values, n)]
 
 
 def _states(
     algebra: EnclosureAlgebra, stage: Stage, values: list[Node], n: int
-) -> list[tuple[Node, ...]]:
-    """All states after every step."""
+) -> Iterator[tuple[Node, ...]]:
+    """All states after every step; they are settled when the next one is asked for."""
     states: Sequence[Node] = [algebra.given(np.zeros((n, dim))) for dim in stage.dimensions]
-    found: list[tuple[Node, ...]] = []
-    for x in values:
-        if found:
-            states = algebra.based(states, step_frame(states))
-        new = stage.step(algebra, x, states)
-        found.append(new)
-        states = new
-    return found
+    for t, x in enumerate(values):
+        if t:
+            states = algebra.starting(states)
+        states = stage.step(algebra, x, states)
+        yield tuple(states)
 
 
 def backward(algebra: EnclosureAlgebra, y: Node, u: Array, parts: Parts) -> tuple[Array, Array]:
-    """S (n, parts) and Q (n,) of the functional u (n, d_out) of the output."""
-    n = len(u)
+    """S (…, n, parts) and Q (…, n) of functionals u (…, n, d_out) of the output."""
+    shape = u.shape[:-1]
     adjoints: dict[int, Array] = {y.index: u}
     sums: dict[str, Array] = {}
-    S, Q = np.zeros((n, parts.count)), np.zeros(n)
+    S, Q = np.zeros((*shape, parts.count)), np.zeros(shape)
     for node in reversed(algebra.nodes[: y.index + 1]):
         b = adjoints.pop(node.index, None)
         if b is None:
             continue
-        length = np.sqrt(np.square(b).sum(axis=1)) + UNDERFLOW
+        length = np.sqrt(np.square(b).sum(axis=-1)) + UNDERFLOW
         if node.residual is not None:
-            Q += (np.abs(b) * node.residual).sum(axis=1)
+            Q += (np.abs(b) * node.residual).sum(axis=-1)
         for q in node.quadratic:
             w = np.abs(b) * q.k + UNDERFLOW**2
             left = q.u.weighted(w)
@@ -179,7 +201,7 @@ def backward(algebra: EnclosureAlgebra, y: Node, u: Array, parts: Parts) -> tupl
             held = adjoints.get(parent.index)
             adjoints[parent.index] = pulled if held is None else held + pulled
     for name, b in sums.items():
-        S[:, parts.starts[name][0]] += np.sqrt(np.square(b).sum(axis=1)) + UNDERFLOW
+        S[..., parts.starts[name][0]] += np.sqrt(np.square(b).sum(axis=-1)) + UNDERFLOW
     return S * LARGER, Q * LARGER + UNDERFLOW
 
 
@@ -199,14 +221,14 @@ def _price(
     block, first = move.block, parts.starts[move.block.name][0]
     if move.tokens is not None:
         split = parts.split(block)
-        S[np.arange(len(S)), first + (move.tokens if split else 0)] += length
+        S[..., np.arange(S.shape[-2]), first + (move.tokens if split else 0)] += length
     elif move.norms is not None and move.sizes is not None:
-        S[:, first] += length * move.norms
+        S[..., first] += length * move.norms
         Q += float(np.max(algebra.radii[block.name])) * length * move.sizes
     else:
         sums[block.name] = sums.get(block.name, 0.0) + b
         # What the sum loses to rounding is far below its terms.
-        S[:, first] += ROUND * length
+        S[..., first] += ROUND * length
 
 
 def by_length(lengths: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:

@@ -11,16 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.choices import Cost, FiniteChoice, total_nats
+from recert.local import risk
 from recert.local.parts import Parts, parts_of, whole
 from recert.local.passes import Losses
-from recert.local.radii import Radii, about, column_caps, curvature, descend, on_grid, start
-from recert.local.sequences import Sequences
+from recert.local.radii import ROUNDS, Radii, about, column_caps, curvature, descend, on_grid, start
+from recert.local.sequences import PILOT, Sequences
+from recert.local.work import A_SECOND, Estimate, Work
 from recert.network import Network
 
 Array = NDArray[np.float64]
 
 # From here on nothing below 1 can come out.
 HOPELESS = 0.98
+# Sequences on which it is asked whether there is any hope, and products for each number of S that
+# a step of the search reads.
+FIRST, SEARCHED = 512, 4.0
 # Sequences on which a common factor of all radii is sought, and the least factor, 2^(−LEAST/2).
 COUNTED, LEAST = 2000, 24
 
@@ -39,11 +44,41 @@ def plan_radii(
     network: Network, caps: dict[str, float], data: Sequences, m: int, reach: float
 ) -> Plan:
     """What promises most on the first sequences."""
+    plan = first_order(network, caps, data, m, reach)
+    if plan.promise >= HOPELESS:
+        return plan
+    # So far the second order was left out.
+    parts, radii = plan.parts, plan.radii
+    known = data.losses(network, parts, radii.radii * reach, data.pilot(network, parts))
+    known = known.in_margins(column_caps(parts, caps))
+    radii = _promise(m, reach, parts, known, caps, radii.radii)[1]
+    promise, radii = _scaled(m, reach, network, caps, parts, data, radii)
+    return replace(plan, radii=radii, promise=promise)
+
+
+def estimate(work: Work, n: int, *, drawing: bool) -> Estimate:
+    """What planning and counting take on n sequences; scaling of radii takes some six counts."""
+    pilot, few = min(PILOT, n), min(FIRST, n)
+    search = SEARCHED * ROUNDS * work.classes * work.parts
+    sequences = pilot + 6 * min(COUNTED, n) + risk.sequences_followed(n, drawing)
+    first = few * (work.tangent + 2.0 * search)
+    products = first + pilot * (work.tangent + 3.0 * search) + sequences * work.full
+    return Estimate(first / A_SECOND, products / A_SECOND, few + pilot + sequences)
+
+
+def first_order(
+    network: Network,
+    caps: dict[str, float],
+    data: Sequences,
+    m: int,
+    reach: float,
+    most: int = PILOT,
+) -> Plan:
+    """What promises most to first order on the first ``most`` sequences, which is quickly known."""
     blocks = tuple(network.blocks())
-    pilot = data.pilot()
     parts, joined = parts_of(blocks, columns=True), parts_of(blocks, columns=False)
     each = column_caps(parts, caps)
-    at_rest = data.losses(network, parts, 1e-9 * each, pilot).in_margins(each)
+    at_rest = data.losses(network, parts, None, data.pilot(network, parts, most)).in_margins(each)
     plans = [(joined, replace(at_rest, S=whole(parts, at_rest.S, joined)))]
     apart: tuple[Cost, ...] = ()
     if parts.count > joined.count:
@@ -52,14 +87,8 @@ def plan_radii(
     which = min(range(len(plans)), key=lambda i: found[i][0])
     if len(plans) == 2:
         apart = (Cost("columns apart", which, float(which), FiniteChoice(2).cost()),)
-    parts, (promise, radii) = plans[which][0], found[which]
-    if promise < HOPELESS:
-        # So far the second order was left out.
-        known = data.losses(network, parts, radii.radii * reach, pilot)
-        known = known.in_margins(column_caps(parts, caps))
-        radii = _promise(m, reach, parts, known, caps, radii.radii)[1]
-        promise, radii = _scaled(m, reach, network, caps, parts, data, radii)
-    return Plan(parts, radii, apart, promise)
+    promise, radii = found[which]
+    return Plan(plans[which][0], radii, apart, promise)
 
 
 def _scaled(
@@ -75,7 +104,7 @@ def _scaled(
 
     The second order can grow much faster than a square, above all in gated cells.
     """
-    few = data.pilot()[:COUNTED]
+    few = data.pilot(network, parts)[:COUNTED]
 
     def counted(steps: int) -> tuple[float, Radii]:
         at = on_grid(parts, radii.radii * 2.0 ** (steps / 2), caps)

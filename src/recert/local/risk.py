@@ -92,6 +92,11 @@ def drawn(
     return Risk(bound, share, undecided, draws, count)
 
 
+def sequences_followed(m: int, drawing: bool) -> int:
+    """How many sequences a count follows, draws included, where a quarter of all is undecided."""
+    return 2 * m + (max(FEWEST, min(MOST, EACH * m // 4)) if drawing else 0)
+
+
 def applies(network: Network) -> bool:
     """Whether the posterior can be drawn from."""
     return can_draw(tuple(network.blocks()))

@@ -8,6 +8,7 @@ corpus and on tens of thousands of images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -94,6 +95,7 @@ def _trained(
         holdout=(held.sequences, held.labels, held.lengths, held.groups),
         draws=f"{sample.unit}s are regarded as independent draws from a source of them",
         bounds=_menu(options),
+        budget=math.inf,
     )
     letters = orders.letters(network, float(sample.input_bound or 1.0))
     bounds = [b for b in certificate.bounds if b.kind in COLOURS and b.log10 is not None]

@@ -7,6 +7,7 @@ of several that compete.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def _network(task: Task, bar: Progress | bool) -> Result:
         holdout=(few.sequences, few.labels, few.lengths),
         holdout_role="checking",
         bounds=(*CERTIFIED, "local_ball") if task.local else CERTIFIED,
+        budget=math.inf,
         **_declared(task),
     )
     return {

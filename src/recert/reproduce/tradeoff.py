@@ -8,6 +8,7 @@ measure all norms and pay for it, and for the network's being one of eight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -105,6 +106,7 @@ def _measured(
         network, sample.sequences, sample.labels, lengths=sample.lengths,
         max_length=sample.max_length, delta=what["delta"],
         tried=len(CONSTRAINTS) * (SIZES if task == NOUNS else 1), encoding=sample.encoding,
+        budget=math.inf,
         draws=f"{sample.unit}s are regarded as draws from an unbounded source of them",
     )  # fmt: skip
     names = (*CERTIFIED, LOCAL) if what["local"] else CERTIFIED

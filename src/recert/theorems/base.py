@@ -53,6 +53,9 @@ class Setting(Brief):
         holdout: margins on held-out units, or None.
         code_bytes: length of the self-delimiting file that the network was decoded from, or None.
         reread: opens the training sample once more, or None where it could be read only once.
+        budget: seconds of a nominal core that a statement may take, by an estimate beforehand.
+        memory: GiB that a statement may hold at once.
+        progress: called with the number of sequences that were followed since the last call.
     """
 
     network: Network
@@ -68,6 +71,9 @@ class Setting(Brief):
     holdout: MarginTable | None = None
     code_bytes: int | None = None
     reread: Callable[[], Sample] | None = None
+    budget: float = 60.0
+    memory: float = 1.0
+    progress: Callable[[int], object] | None = None
 
     @property
     def m(self) -> int:
@@ -163,6 +169,14 @@ Theorem = Statement[Setting]
 def log10_of(log_value: float) -> float:
     """Natural log to log10, rounded up."""
     return log_value / math.log(10.0) + OUTWARD
+
+
+def not_applicable(theorem: Theorem, reason: str) -> Bound:
+    """The row of a statement that says nothing here."""
+    return Bound(
+        theorem.name, theorem.title, "not applicable", None, theorem.reference,
+        needs=theorem.needs, reason=reason,
+    )  # fmt: skip
 
 
 def finish(

@@ -218,9 +218,9 @@ def _common_divergence(distance: float, log_sigma: float) -> tuple[float, Cost]:
 
 def _distance(setting: Setting, block: Block) -> float:
     """‖w_k − w_0k‖_F, rounded up."""
-    value = block.value
-    if setting.initial is not None:
-        value = value - setting.initial[block.name]
+    if setting.initial is None:
+        return block.matrix_norm("frobenius") * (1 + OUTWARD)
+    value = block.value - setting.initial[block.name]
     return frobenius_norm_bound(value.reshape(len(value), -1), name=block.name) * (1 + OUTWARD)
 
 

@@ -35,15 +35,17 @@ from recert.certificate import Bound
 from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper, maurer_log_term
 from recert.local import risk
-from recert.local.parts import Parts
-from recert.local.plan import HOPELESS, plan_radii
-from recert.local.sequences import MOST_WORK, Sequences, work
-from recert.theorems.base import OUTWARD, UNIVERSAL, Setting, finish
+from recert.local.parts import Parts, parts_of
+from recert.local.plan import FIRST, HOPELESS, estimate, first_order, plan_radii
+from recert.local.sequences import Sequences
+from recert.local.work import work_of
+from recert.theorems.base import OUTWARD, UNIVERSAL, Setting, finish, not_applicable
 
 Array = NDArray[np.float64]
 
 # How many radii a loss reaches in the search, with draws and without.
 DRAWN, WHOLE = 1.1, 2.0
+GIB = 2.0**30
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,33 @@ class LocalBall:
     reference: str = "theory 4d; Maurer 2004"
 
     def supports(self, setting: Setting) -> str:
-        """Needs to read the sequences again, and one label a sequence."""
+        """Needs to read the sequences again, and one label a sequence.
+
+        Nothing here depends on what the sample holds, so neither do the shares of δ. What does is
+        asked in ``bound``, and a statement that is skipped there keeps its share.
+        """
         if setting.reread is None:
             return "the sequences came in batches that can be read only once"
         if setting.reread().reading.at == "average":
             return "it reads one output a sequence; here losses are averaged over steps"
         if any(block.terms > MOST_TERMS for block in setting.network.blocks()):
             return f"a block sums more than {MOST_TERMS:,} products, more than roundings allow for"
-        if work(setting.network, len(setting.table.margins), setting.steps) > MOST_WORK:
-            return "the network and the sample are too large to follow moves through in minutes"
         return ""
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best radii that a search on the first sequences finds, paid for."""
         assert setting.reread is not None
         network, m = setting.network, setting.m
-        data = Sequences.of(setting.reread())
+        data = Sequences.of(
+            setting.reread(), memory=setting.memory * GIB, progress=setting.progress
+        )
         drawing = risk.applies(network)
         caps = {name: cap.norm for name, cap in setting.caps.items()}
-        plan = plan_radii(network, caps, data, m, DRAWN if drawing else WHOLE)
+        reach = DRAWN if drawing else WHOLE
+        reason = _skipped(setting, data, caps, reach, drawing=drawing)
+        if reason:
+            return not_applicable(self, reason)
+        plan = plan_radii(network, caps, data, m, reach)
         parts, chosen = plan.parts, plan.radii
         costs = (*setting.cap_costs, *setting.choice_costs, *plan.costs, *chosen.costs)
         nats = chosen.nats(parts)
@@ -112,6 +122,45 @@ class LocalBall:
             },
             cost=costs,
         )
+
+
+def _skipped(
+    setting: Setting, data: Sequences, caps: dict[str, float], reach: float, *, drawing: bool
+) -> str:
+    """Why it is not worth its time or memory here; empty if it is.
+
+    Nothing is measured with a clock, so the answer is the same on every machine.
+    """
+    network, n, T = setting.network, len(data.labels), int(data.lengths.max())
+    work = work_of(network, parts_of(tuple(network.blocks()), columns=True), T)
+    taken = estimate(work, n, drawing=drawing)
+    size = (
+        f"sequences: {n:,}, steps: {T:,}, wrong classes: {work.classes:,}, parts: {work.parts:,}, "
+        f"weights: {work.weights:,}"
+    )
+    least = work.least_memory() / GIB
+    if least > setting.memory:
+        return (
+            f"skipped: it needs about {least:.1f} GiB of memory, the limit is "
+            f"{setting.memory:g} GiB ({size})"
+        )
+    long = (
+        f"skipped: it takes about {math.ceil(taken.all):,} s of one core, the budget is "
+        f"{setting.budget:g} s ({size})"
+    )
+    if setting.budget == math.inf:
+        return ""
+    if taken.first > setting.budget:
+        return long
+    expect = getattr(setting.progress, "expect", None)
+    if expect is not None:
+        expect(taken.sequences)
+    if first_order(network, caps, data, setting.m, reach, FIRST).promise >= HOPELESS:
+        return (
+            "skipped as hopeless: to first order no radii promise a value below "
+            f"{HOPELESS:g} ({size})"
+        )
+    return long if taken.all > setting.budget else ""
 
 
 def _named(parts: Parts, i: int) -> str:
