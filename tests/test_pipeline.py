@@ -565,8 +565,26 @@ def test_priors_centred_at_the_initial_weights() -> None:
 
 def test_progress_is_told() -> None:
     seen: list[int] = []
-    certify(progress=seen.append)
+    certify(progress=seen.append, bounds="margin_ball")
     assert sum(seen) == 600
+
+
+def test_progress_of_statements_that_follow_sequences_is_told_beforehand() -> None:
+    seen: list[int] = []
+
+    class Bar:
+        expected = 600
+
+        def __call__(self, count: int) -> None:
+            seen.append(count)
+
+        def expect(self, more: int) -> None:
+            Bar.expected += more
+
+    found = certify(progress=Bar())
+    assert found["local_ball"].kind == "certificate"
+    assert 600 < sum(seen) and sum(seen) < 1.5 * Bar.expected < 6 * sum(seen)
+    assert max(seen) <= 600  # nothing is silent for long
 
 
 def test_a_network_from_disk(tmp_path: Path) -> None:

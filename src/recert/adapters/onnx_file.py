@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,11 @@ class Graph:
     inputs: tuple[GraphInput, ...]
     outputs: tuple[str, ...]
 
-    def leading_to(self, name: str) -> tuple[list[Node], set[str]]:
-        """The nodes on which a value depends, in order, and the names of all those values."""
-        wanted, found = {name}, []
+    def leading_to(self, *names: str) -> tuple[list[Node], set[str]]:
+        """The nodes on which values depend, in order, and the names of all those values."""
+        wanted, found = set(names), []
         for node in reversed(self.nodes):
-            if wanted & set(node.outputs):
+            if not wanted.isdisjoint(node.outputs):
                 found.append(node)
                 wanted.update(node.inputs)
         return found[::-1], wanted - {""}
@@ -252,16 +253,28 @@ def _check_order(nodes: tuple[Node, ...], given: list[str], outputs: tuple[str, 
 
 def _check_operator(node: Node, opset: int) -> None:
     """FileError unless inputs and attributes are the operator's; others are refused later."""
-    from onnx import defs
-
-    if not defs.has(node.op):
+    known = _operator(node.op, opset)
+    if known is None:
         return
-    try:
-        schema = defs.get_schema(node.op, opset, "")
-    except defs.SchemaError:
-        raise UnsupportedModelError(f"{node.where}: opset {opset} has no such operator") from None
-    stray = sorted(set(node.attributes) - set(schema.attributes))
+    if not known:
+        raise UnsupportedModelError(f"{node.where}: opset {opset} has no such operator")
+    attributes, least, most = known
+    stray = sorted(set(node.attributes) - attributes)
     count = len(node.inputs)
-    if stray or not schema.min_input <= count <= schema.max_input:
+    if stray or not least <= count <= most:
         what = f"the attribute {shown(stray[0])}" if stray else f"{count} inputs"
         raise FileError(f"{node.where} has {what}, unlike its operator; export the model again")
+
+
+@lru_cache(maxsize=1024)
+def _operator(op: str, opset: int) -> tuple[frozenset[str], int, int] | tuple[()] | None:
+    """An operator's attributes and numbers of inputs; None if unknown, empty if not in the opset."""
+    from onnx import defs
+
+    if not defs.has(op):
+        return None
+    try:
+        schema = defs.get_schema(op, opset, "")
+    except defs.SchemaError:
+        return ()
+    return frozenset(schema.attributes), int(schema.min_input), int(schema.max_input)

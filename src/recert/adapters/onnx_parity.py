@@ -165,7 +165,7 @@ def _wide_model(graph: Graph, output: str, last: DenseStep) -> Any:
     nodes, names = graph.leading_to(output)
     final = {last.node} if last.activation == "sigmoid" else set()
     made = helper.make_graph(
-        [_wide_node(node, final) for node in nodes],
+        _without_copies([_wide_node(node, final) for node in nodes], output),
         "model",
         [helper.make_tensor_value_info(graph.inputs[0].name, TensorProto.DOUBLE, None)],
         [helper.make_tensor_value_info(output, TensorProto.DOUBLE, None)],
@@ -176,6 +176,21 @@ def _wide_model(graph: Graph, output: str, last: DenseStep) -> Any:
         ],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", graph.opset)])
+
+
+def _without_copies(protos: list[Any], output: str) -> list[Any]:
+    """The same nodes without Identity nodes, but for the one that gives the output."""
+    first: dict[str, str] = {}
+    kept = []
+    for proto in protos:
+        given = [first.get(name, name) for name in proto.input]
+        if proto.op_type == "Identity" and proto.output[0] != output:
+            first[proto.output[0]] = given[0]
+            continue
+        del proto.input[:]
+        proto.input.extend(given)
+        kept.append(proto)
+    return kept
 
 
 def _wide_node(node: Node, final: set[str]) -> Any:

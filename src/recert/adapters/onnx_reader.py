@@ -66,8 +66,7 @@ def read(raw: bytes, where: str) -> Network:
 def _nodes_behind_outputs(graph: Graph) -> list[onnx_file.Node]:
     if not graph.inputs:
         raise FileError("the model has no input; export it again")
-    wanted = {id(node) for name in graph.outputs for node in graph.leading_to(name)[0]}
-    return [node for node in graph.nodes if id(node) in wanted]
+    return graph.leading_to(*graph.outputs)[0]
 
 
 def _logits(graph: Graph, interpreter: Interpreter) -> tuple[str, Signal]:

@@ -16,7 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recert.errors import UnsupportedModelError
+
 Array = NDArray[np.float64]
+# Layers one after the other, and tensors side by side, at most.
+MOST_LAYERS, MOST_PIECES = 1000, 16
 When = Literal["every", "last", "first", "mean", "final"]
 
 
@@ -134,6 +138,11 @@ class Piece:
     direction: int | None = None
     when: When = "every"
 
+    def __post_init__(self) -> None:
+        # Every value holds all steps behind it: without a limit, as many as layers squared.
+        if len(self.steps) > MOST_LAYERS:
+            raise UnsupportedModelError(f"more than {MOST_LAYERS:,} layers are not covered")
+
 
 @dataclass(frozen=True, eq=False)
 class Signal:
@@ -148,6 +157,12 @@ class Signal:
     axes: tuple[tuple[Atom, ...], ...]
     pieces: tuple[Piece, ...]
     normalized: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.pieces) > MOST_PIECES:
+            raise UnsupportedModelError(
+                f"more than {MOST_PIECES} tensors side by side are not covered"
+            )
 
     def size(self, axis: int) -> Size:
         """The length of an axis."""
