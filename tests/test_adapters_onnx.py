@@ -713,3 +713,77 @@ def test_reading_needs_no_torch_and_importing_no_onnx(good):
         f"recert.load_network({str(good)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def many(kind, n):
+    """A classifier with n more nodes, outputs, or layers, of one kind."""
+    b = Builder()
+    W, R, V = (b.const(np.full(shape, 0.1), np.float32) for shape in ((1, 4, 3), (1, 4, 4), (4, 2)))
+    _, states = b.node("RNN", "x", W, R, outputs=2, hidden_size=4)
+    y = b.node("MatMul", b.node("Squeeze", states, b.const([0])), V)
+    outputs, square = [y], b.const(np.eye(2), np.float32)
+    if kind == "outputs":
+        outputs = [b.node("Identity", y) for _ in range(n)]
+    for _ in range(n):
+        if kind == "copies":
+            outputs = [b.node("Identity", outputs[0])]
+        elif kind == "layers":
+            outputs = [b.node("MatMul", outputs[0], square)]
+    made = helper.make_graph(
+        b.nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "N", 3])],
+        [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in b.constants.items()
+            if kind == "layers" or value is not b.constants[square]
+        ],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+
+
+class Visits:
+    """Nodes in order; counts how many are looked at."""
+
+    def __init__(self, nodes):
+        self.nodes, self.seen = nodes, 0
+
+    def __iter__(self):
+        for node in self.nodes:
+            self.seen += 1
+            yield node
+
+    def __reversed__(self):
+        for node in self.nodes[::-1]:
+            self.seen += 1
+            yield node
+
+
+@pytest.mark.parametrize("kind", ["outputs", "copies"])
+def test_nodes_are_looked_at_a_few_times_however_many_outputs_there_are(kind, monkeypatch):
+    from recert.adapters import onnx_file, onnx_reader
+
+    parse, graphs = onnx_file.parse, []
+
+    def watched(raw):
+        graph = parse(raw)
+        graphs.append(dataclasses.replace(graph, nodes=Visits(graph.nodes)))
+        return graphs[-1]
+
+    monkeypatch.setattr(onnx_reader.onnx_file, "parse", watched)
+    try:
+        onnx_reader.read(many(kind, 3000), "here")
+    except UnsupportedModelError as error:
+        assert kind == "outputs" and "3000 of the outputs" in str(error)
+    else:
+        assert kind == "copies"
+    assert graphs[0].nodes.seen <= 4 * 3004
+
+
+def test_layers_have_a_limit_since_every_value_holds_all_behind_it(tmp_path):
+    (tmp_path / "deep.onnx").write_bytes(many("layers", 900))
+    assert len(load_network(tmp_path / "deep.onnx").head.hidden) == 900
+    (tmp_path / "deeper.onnx").write_bytes(many("layers", 1200))
+    with pytest.raises(UnsupportedModelError, match="more than 1,000 layers"):
+        load_network(tmp_path / "deeper.onnx")

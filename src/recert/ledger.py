@@ -69,12 +69,10 @@ def caps_row(network: Network, form: Network, caps: Mapping[str, Cap] | None) ->
     for raw, block in zip(network.blocks(), form.blocks(), strict=True):
         held, cap = min(raw.norm_bound(), block.norm_bound()), caps[block.name]
         found = [("norm", held, cap.norm)]
-        for what, kind, limit in (
-            ("row norm", "row_sum", cap.row),
-            ("l1 norm", "l1", cap.l1),
-        ):
-            if limit is not None:
-                found.append((what, block.matrix_norm(kind), limit))
+        if cap.row is not None:
+            found.append(("row norm", block.matrix_norm("row_sum"), cap.row))
+        if cap.l1 is not None:
+            found.append(("l1 norm", block.matrix_norm("l1"), cap.l1))
         broken += [
             [block.name, what, float(norm), float(limit)]
             for what, norm, limit in found

@@ -268,7 +268,7 @@ def _check_operator(node: Node, opset: int) -> None:
 
 @lru_cache(maxsize=1024)
 def _operator(op: str, opset: int) -> tuple[frozenset[str], int, int] | tuple[()] | None:
-    """An operator's attributes and numbers of inputs; None if unknown, empty if not in the opset."""
+    """An operator's attributes and numbers of inputs; None if unknown, () if not in the opset."""
     from onnx import defs
 
     if not defs.has(op):
