@@ -263,9 +263,22 @@ class _RecordedNumbers(NumbersAlgebra):
 
 
 class _RecordedBounds(BoundsAlgebra):
-    """The reading on bounds, its gates watched."""
+    """The reading on bounds, its gates watched; norms alone, without sensitivities."""
 
     watch: _Watch
+
+    def still(self) -> Array:
+        """No tag, no row."""
+        return np.empty((0, self.size))
+
+    def _own(self, tag: str) -> Array:
+        return self.still()
+
+    def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
+        """Nothing to add to."""
+
+    def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
+        """No rounding is kept."""
 
     def linear(self, block: Block, v: Bound) -> Bound:
         self.watch.reads(block)

@@ -32,6 +32,8 @@ EXACT_STEPS = 2048
 # Within a stretch no log norm may rise by more than RISE; norms that hardly move any more are first
 # looked for within STRETCH.
 STRETCH, RISE = 0.05, 0.065
+# Stretches are made as long as lets the log norms rise by about this much.
+AIM, FIRST_STRETCH = 0.04, 8
 # Cells whose state is mixed with a candidate by a gate.
 GATED = ("mgu", "gru", "gru_original")
 
@@ -242,10 +244,10 @@ class Walk:
 
     def _stretches(self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool) -> Track:
         """The remaining steps in stretches, each at norms that are not exceeded within it."""
-        parts, length = [], 4
+        parts, length = [], FIRST_STRETCH
         while steps > 0:
-            length = min(2 * length, steps)
-            found = None
+            length = min(length, steps)
+            found, start = None, log_Z
             while found is None and length > 1:
                 found = self._stretch(log_N, log_Z, length)
                 length = length if found is not None else length // 2
@@ -259,6 +261,9 @@ class Walk:
             parts.append(part)
             lam = part.lam[:, :, -1]
             steps -= length
+            length = max(
+                FIRST_STRETCH, int(length * min(2.0, AIM / max(_rise(start, log_Z), 1e-9)))
+            )
             if steps and found is not None:
                 last = self._constant(log_N, log_Z, lam, steps, every)
                 if last is not None:
@@ -296,9 +301,7 @@ class Walk:
             if attempt == 0:  # what a step makes of norms that are not exceeded is not exceeded
                 up_N = np.where(others, np.minimum(up_N, np.maximum(new_N, log_N)), up_N)
                 up_Z = np.where(others, np.minimum(up_Z, np.maximum(new_Z, log_Z)), up_Z)
-        with np.errstate(invalid="ignore"):
-            rise = np.where(np.isfinite(log_Z), up_Z - log_Z, 0.0).max()
-        return None if rise > RISE and length > 8 else (up_N, up_Z, A, b)
+        return None if _rise(log_Z, up_Z) > RISE and length > 8 else (up_N, up_Z, A, b)
 
     def _mixed(self, log_Z: Array, new_Z: Array, drift: float) -> Array:
         """Z of gated states within a stretch: the first or the candidate's, and roundings."""
@@ -327,6 +330,12 @@ class Walk:
         slope = self._linear[rows][:, rows].transpose(1, 0, 2)
         end = grown(slope, N_0[rows], log_N[rows], length)
         return end, end
+
+
+def _rise(log_Z: Array, up_Z: Array) -> float:
+    """By how much a log norm rose at most."""
+    with np.errstate(invalid="ignore"):
+        return float(np.where(np.isfinite(log_Z), up_Z - log_Z, 0.0).max())
 
 
 def _standing(

@@ -128,9 +128,7 @@ class BoundsAlgebra:
 
     def state(self, dim: int, tag: str, log_N: Array, log_Z: Array) -> Bound:
         """A state that a step starts from: it moves as its own tag does."""
-        lam = self.still()
-        lam[self._index[tag]] = 0.0
-        return Bound(dim, log_N, log_Z, lam, state=tag)
+        return Bound(dim, log_N, log_Z, self._own(tag), state=tag)
 
     def linear(self, block: Block, v: Bound) -> Bound:
         """N = c N_v, Λ = c Λ_v, + N_v on the block itself; a column of it for one-hot inputs."""
@@ -263,14 +261,18 @@ class BoundsAlgebra:
 
     def _parameter(self, block: Block, c: Array) -> Bound:
         if block.name not in self._parameters:
-            lam = self.still()
-            lam[self._index[block.name]] = 0.0
-            self._parameters[block.name] = Bound(block.rows, c, c, lam)
+            self._parameters[block.name] = Bound(block.rows, c, c, self._own(block.name))
         return self._parameters[block.name]
 
+    def _own(self, tag: str) -> Array:
+        """Λ = 1 for a tag."""
+        lam = self.still()
+        lam[self._index[tag]] = 0.0
+        return lam
+
     def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
-        row = self._index[tag]
-        lam[row] = np.logaddexp(lam[row], log_amount)
+        row = lam[self._index[tag]]
+        np.logaddexp(row, log_amount, out=row)
 
 
 def _general(activation: Activation, v: Bound, half: float) -> tuple[Array, Array, Array]:

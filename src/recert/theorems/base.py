@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.brief import Brief
-from recert.caps import Cap
+from recert.caps import SMALLEST, Cap
 from recert.certificate import Bound, Predictor
 from recert.choices import MARGIN_GRID, Cost
 from recert.margins import MarginTable
@@ -105,6 +105,17 @@ class Setting(Brief):
     def log_lambda(self) -> Array:
         """log Λ_k at the caps, (K,)."""
         return np.array([float(self.at_caps.log_lambda[name][0]) for name in self.names])
+
+    @cached_property
+    def log_lambda_at_norms(self) -> Array:
+        """log Λ_k at the weights' own norms as caps, (K,)."""
+        caps = {
+            # Never zero: a block of norm 0 still moves, however little float64 sees of it.
+            block.name: Cap(max(block.norm_bound() * (1 + 1e-12), SMALLEST))
+            for block in self.network.blocks()
+        }
+        found = self.sensitivities([caps])
+        return np.array([float(found.log_lambda[name][0]) for name in self.names])
 
     @cached_property
     def log_a(self) -> Array:

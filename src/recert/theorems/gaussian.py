@@ -36,7 +36,7 @@ from recert.concentration import binary_entropy, kl_inverse_upper, maurer_log_te
 from recert.network import Block
 from recert.norms import frobenius_norm_bound
 from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
-from recert.theorems.margin_ball import ROUNDS
+from recert.theorems.margin_ball import ROUNDS, worth_it
 
 Array = NDArray[np.float64]
 
@@ -87,9 +87,29 @@ class GaussianBall:
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""
-        Z = 0.5 if self.paper else Z_FIXED
-        gammas, prices, rows = setting.margin_choices
-        log_sigma = admissible_scales(setting, gammas, Z, common=self.paper)
+        gammas, prices, _ = setting.margin_choices
+        Z, log_term = self.Z, maurer_log_term(setting.m, delta)
+        least = _least_divergences(setting, gammas, Z, common=self.paper) * (1.0 - 1e-9)
+        rates = (least / Z + log_term + prices) / setting.m
+        risks = setting.table.hard_risk(gammas)
+        values = kl_inverse_upper(risks, np.minimum(rates, 1e300))
+        among, rounds = worth_it(setting, values)
+        found = self._at(setting, delta, among, rounds)
+        if rounds < ROUNDS and found.value < 1.0:
+            # Scales are functions of γ and norms alone, unless what they lead to says nothing.
+            found = self._at(setting, delta, np.arange(len(gammas)), ROUNDS)
+        return found
+
+    @property
+    def Z(self) -> float:
+        """The probability with which a perturbation is small."""
+        return 0.5 if self.paper else Z_FIXED
+
+    def _at(self, setting: Setting, delta: float, among: NDArray[np.int64], rounds: int) -> Bound:
+        """The best of some γ."""
+        Z, (gammas, prices, every) = self.Z, setting.margin_choices
+        gammas, prices, rows = gammas[among], prices[among], [every[i] for i in among]
+        log_sigma = admissible_scales(setting, gammas, Z, common=self.paper, rounds=rounds)
         KL, cost_rows = _divergences(setting, log_sigma, common=self.paper)
         scale_nats = np.array([total_nats(r) for r in cost_rows])
         paid = total_nats(setting.choice_costs)
@@ -121,34 +141,62 @@ class GaussianBall:
         )
 
 
-def admissible_scales(setting: Setting, gammas: Array, Z: float, *, common: bool) -> Array:
+def admissible_scales(
+    setting: Setting, gammas: Array, Z: float, *, common: bool, rounds: int = ROUNDS
+) -> Array:
     """log σ_k (K, G) with √2·Σ Λ_k ξ_k ≤ γ/2 at caps ‖A_k‖ + ξ_k; −inf where none was found.
 
     As for the margin ball: a trial σ gives Λ at its caps, and what is below both the trial and its
     budget at that Λ is admissible. A scale common to all blocks lies on the grid.
     """
     log_factors = np.log(spread_factors(setting, Z))[:, None]
-    norms = np.array([block.norm_bound() for block in setting.network.blocks()])[:, None]
-    log_budget = np.log(gammas)[None, :] - math.log(2 * SQRT2) - OUTWARD
-    log_shares = np.log(setting.parameters / setting.parameters.sum())[:, None]
-    ceiling = np.log(np.maximum(norms, 1e-9)) + 4.0
+    norms = _norms(setting)
 
     def fit(log_lambda: Array) -> Array:
-        """The largest log σ within the budget at these sensitivities."""
-        if not common:
-            return np.minimum(log_shares + log_budget - log_factors - log_lambda, ceiling)
-        log_sum = np.logaddexp.reduce(log_lambda + log_factors, axis=0)
-        return _down_to_grid(np.minimum(log_budget - log_sum, ceiling.max()), len(norms))
+        return _fit(setting, gammas, Z, log_lambda, common=common)
 
-    trial = fit(_lambda_at(setting, norms, np.zeros((len(norms), len(gammas)))))
-    best = np.full_like(trial, -np.inf)
-    for _ in range(ROUNDS):
+    trial = fit(setting.log_lambda_at_norms[:, None])
+    best, admissible = np.full_like(trial, -np.inf), trial
+    for k in range(rounds):
+        if k:
+            trial = fit(_lambda_at(setting, norms, np.exp(log_factors + admissible)))
         allowed = fit(_lambda_at(setting, norms, np.exp(log_factors + trial)))
         admissible = np.minimum(trial, allowed)
         better = setting.parameters @ admissible > _score(setting, best)
         best = np.where(better, admissible, best)
-        trial = fit(_lambda_at(setting, norms, np.exp(log_factors + admissible)))
     return best
+
+
+def _norms(setting: Setting) -> Array:
+    return np.array([block.norm_bound() for block in setting.network.blocks()])[:, None]
+
+
+def _fit(setting: Setting, gammas: Array, Z: float, log_lambda: Array, *, common: bool) -> Array:
+    """The largest log σ (K, G) within the budgets of γ at sensitivities (K, G) or (K, 1)."""
+    log_factors, norms = np.log(spread_factors(setting, Z))[:, None], _norms(setting)
+    log_budget = np.log(gammas)[None, :] - math.log(2 * SQRT2) - OUTWARD
+    ceiling = np.log(np.maximum(norms, 1e-9)) + 4.0
+    if common:
+        log_sum = np.logaddexp.reduce(log_lambda + log_factors, axis=0)
+        return _down_to_grid(np.minimum(log_budget - log_sum, ceiling.max()), len(norms))
+    log_shares = np.log(setting.parameters / setting.parameters.sum())[:, None]
+    return np.minimum(log_shares + log_budget - log_factors - log_lambda, ceiling)
+
+
+def _least_divergences(setting: Setting, gammas: Array, Z: float, *, common: bool) -> Array:
+    """KL (G,) below which no scales come: at Λ at the norms themselves, and the best s.
+
+    Over s, ½[P(σ²/s² − 1 + ln(s²/σ²)) + d²/s²] is at least ½ P ln(1 + d²/(Pσ²)).
+    """
+    log_sigma = _fit(setting, gammas, Z, setting.log_lambda_at_norms[:, None], common=common)
+    distances = np.array([_distance(setting, b) for b in setting.network.blocks()])[:, None]
+    with np.errstate(over="ignore", divide="ignore"):
+        log_ratio = 2.0 * (np.log(distances) - log_sigma)
+    if common:
+        found: Array = 0.5 * np.exp(np.minimum(np.logaddexp.reduce(log_ratio, axis=0), 690.0))
+        return found
+    P = setting.parameters
+    return 0.5 * P @ np.logaddexp(0.0, log_ratio - np.log(P)[:, None])
 
 
 def _score(setting: Setting, log_sigma: Array) -> Array:

@@ -36,23 +36,48 @@ ROUNDS = 3
 LARGEST = 64.0
 
 
-def ball_radii(setting: Setting, gammas: Array) -> Array:
+def ball_radii(setting: Setting, gammas: Array, rounds: int = ROUNDS) -> Array:
     """log ε_k (K, G) with √2·Σ Λ_k(c + ε) ε_k ≤ γ/2, budgets in proportion to P_k.
 
     A trial radius gives Λ at c + trial; whatever is at most the trial and within its budget at
     that Λ is admissible, because Λ grows with the caps. Trials from admissible radii sharpen it.
     """
-    shares = setting.parameters / setting.parameters.sum()
-    log_budget = np.log(shares)[:, None] + np.log(gammas)[None, :] - math.log(2 * SQRT2) - 1e-12
+    log_budget = _log_budget(setting, gammas)
     ceiling = setting.log_caps[:, None] + math.log(LARGEST)
-    trial = np.minimum(log_budget - setting.log_lambda[:, None], ceiling)
-    radii = np.full_like(trial, -np.inf)
-    for _ in range(ROUNDS):
+    trial = _largest_radii(setting, gammas)
+    radii, admissible = np.full_like(trial, -np.inf), trial
+    for k in range(rounds):
+        if k:
+            trial = np.minimum(log_budget - _inflated(setting, admissible), ceiling)
         allowed = np.minimum(log_budget - _inflated(setting, trial), ceiling)
         admissible = np.minimum(trial, allowed)
         radii = np.where(_nats(setting, admissible) < _nats(setting, radii), admissible, radii)
-        trial = np.minimum(log_budget - _inflated(setting, admissible), ceiling)
     return radii
+
+
+def _log_budget(setting: Setting, gammas: Array) -> Array:
+    """log of each block's part of γ/(2√2), (K, G)."""
+    shares = setting.parameters / setting.parameters.sum()
+    budget: Array = np.log(shares)[:, None] + np.log(gammas)[None, :] - math.log(2 * SQRT2) - 1e-12
+    return budget
+
+
+def _largest_radii(setting: Setting, gammas: Array) -> Array:
+    """log ε_k (K, G) at Λ at the caps, which is smaller than at c + ε: no radii are larger."""
+    ceiling = setting.log_caps[:, None] + math.log(LARGEST)
+    return np.minimum(_log_budget(setting, gammas) - setting.log_lambda[:, None], ceiling)
+
+
+def worth_it(setting: Setting, values: Array) -> tuple[NDArray[np.int64], int]:
+    """Which candidates γ are worked out, from values that theirs cannot be below, and how finely.
+
+    Those whose value cannot be below 1 are left out: they are never better than another. Where
+    none is left the first is worked out once, to have a row that says 1 whatever its radii are.
+    """
+    if setting.budget == math.inf:
+        return np.arange(len(values)), ROUNDS
+    hope = np.flatnonzero(values < 1.0)
+    return (hope, ROUNDS) if len(hope) else (np.zeros(1, dtype=np.int64), 1)
 
 
 def _inflated(setting: Setting, log_radii: Array) -> Array:
@@ -84,13 +109,13 @@ def best_margin(
     nats: Array,
     log_term: float,
     more: dict[str, Array],
+    among: NDArray[np.int64] | None = None,
 ) -> Bound:
-    """kl⁻¹(R̂_γ^hard, (nats + log term + costs)/m) at the γ where it is smallest."""
+    """kl⁻¹(R̂_γ^hard, (nats + log term + costs)/m) at the γ where it is smallest, of ``among``."""
     gammas, prices, rows = setting.margin_choices
-    paid = total_nats((*setting.cap_costs, *setting.choice_costs))
-    risks = setting.table.hard_risk(gammas)
-    rates = (nats + log_term + paid + prices) / setting.m * (1.0 + OUTWARD)
-    values = kl_inverse_upper(risks, rates)
+    if among is not None:
+        gammas, prices, rows = gammas[among], prices[among], [rows[i] for i in among]
+    risks, rates, values = _values(setting, gammas, nats + prices, log_term)
     i = int(np.argmin(values))
     return finish(
         theorem,
@@ -111,6 +136,16 @@ def best_margin(
     )
 
 
+def _values(
+    setting: Setting, gammas: Array, nats: Array, log_term: float
+) -> tuple[Array, Array, Array]:
+    """Risks, rates and values at every γ."""
+    paid = total_nats((*setting.cap_costs, *setting.choice_costs))
+    risks = setting.table.hard_risk(gammas)
+    rates = (nats + log_term + paid) / setting.m * (1.0 + OUTWARD)
+    return risks, rates, kl_inverse_upper(risks, rates)
+
+
 @dataclass(frozen=True)
 class MarginBall:
     """PAC-Bayes-kl with uniform balls: the certificate of the class."""
@@ -126,11 +161,21 @@ class MarginBall:
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""
-        gammas, _, _ = setting.margin_choices
-        log_radii = ball_radii(setting, gammas)
-        nats = _nats(setting, log_radii)
+        gammas, prices, _ = setting.margin_choices
         log_term = maurer_log_term(setting.m, delta)
-        return best_margin(self, setting, delta, nats, log_term, {"log_radii": log_radii})
+        least = _nats(setting, _largest_radii(setting, gammas)) * (1.0 - OUTWARD)
+        among, rounds = worth_it(setting, _values(setting, gammas, least + prices, log_term)[2])
+        found = self._at(setting, delta, among, rounds)
+        if rounds < ROUNDS and found.value < 1.0:
+            # Radii are functions of γ and caps alone, unless what they lead to says nothing.
+            found = self._at(setting, delta, np.arange(len(gammas)), ROUNDS)
+        return found
+
+    def _at(self, setting: Setting, delta: float, among: NDArray[np.int64], rounds: int) -> Bound:
+        log_radii = ball_radii(setting, setting.margin_choices[0][among], rounds)
+        nats, log_term = _nats(setting, log_radii), maurer_log_term(setting.m, delta)
+        more = {"log_radii": log_radii}
+        return best_margin(self, setting, delta, nats, log_term, more, among)
 
 
 @dataclass(frozen=True)
