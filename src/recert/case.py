@@ -26,7 +26,7 @@ from recert.certificate import Assumption
 from recert.describe import describe_sample
 from recert.errors import InputError
 from recert.gates import SIGMOIDS, Gates, measured_gates
-from recert.margins import MarginTable, margin_table
+from recert.margins import MarginTable, announce, margin_table
 from recert.network import Network
 from recert.payment import encoding_of, shared_costs
 from recert.predict import Predictor, check_reading, network_predictor
@@ -168,6 +168,8 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         return Sample(sequences, labels, reading, lengths=declared.lengths, track=track)
 
     sample = opened(track=True)
+    if labels is not None:
+        announce(declared.progress, len(labels))
     table = margin_table(sample, predictor, groups=declared.groups, progress=declared.progress)
     B_x, input_row = ledger.input_bound_row(network, sample, declared.input_bound)
     T, horizon_row = ledger.horizon_row(network, sample, declared.at, declared.max_length)

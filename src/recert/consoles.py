@@ -9,13 +9,15 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TimeElapsedColumn
 from rich.text import Text
 
-__all__ = ["READABLE", "PlainConsole", "messages", "progress", "readable", "results"]
+__all__ = ["READABLE", "PlainConsole", "counted", "messages", "progress", "readable", "results"]
 
 READABLE = "recert.readable"
 """The name of the error handler, for ``str.encode`` and ``reconfigure(errors=…)``."""
@@ -77,6 +79,29 @@ class PlainConsole(Console):
 def results() -> Console:
     """Where answers go: stdout."""
     return PlainConsole()
+
+
+class Counted:
+    """A bar that counts sequences, as ``progress`` of ``recert.certify``."""
+
+    def __init__(self, bar: Progress, what: str) -> None:
+        self._bar, self._task, self._total = bar, bar.add_task(what, total=None), 0
+
+    def __call__(self, count: int) -> None:
+        """So many more are done."""
+        self._bar.advance(self._task, count)
+
+    def expect(self, count: int) -> None:
+        """About so many more will come."""
+        self._total += count
+        self._bar.update(self._task, total=self._total)
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Counted]:
+    """A bar on stderr for the time of a certificate."""
+    with progress("{task.description}", BarColumn(), TimeElapsedColumn()) as bar:
+        yield Counted(bar, what)
 
 
 def messages() -> Console:

@@ -129,6 +129,13 @@ class MarginTable(Brief):
         return MarginTable(self.margins, self.m, self.unit, self.weights, slack)
 
 
+def announce(progress: Any, count: int) -> None:
+    """Tell a progress callback that can be told (`recert.certify`) how many sequences will come."""
+    expect = getattr(progress, "expect", None)
+    if expect is not None:
+        expect(count)
+
+
 def margin_table(
     sample: Sample, predictor: Predictor, *, groups: Any = None, progress: Any = None
 ) -> MarginTable:

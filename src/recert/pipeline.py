@@ -98,7 +98,7 @@ def certify(
         memory: GiB that a statement may hold at once; a statement that cannot is skipped.
         progress: called with the number of sequences done since the last call: once through for
             margins, and again where a statement follows sequences. If it has a method ``expect``,
-            that is called with about how many more will come.
+            that is called with about how many more will come, each time that more will.
         recurrent: the recurrent part of a torch model, or its name, where it cannot be found.
         head: the linear head, likewise.
         embedding: the embedding, likewise.

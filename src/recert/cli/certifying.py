@@ -19,7 +19,7 @@ from recert.cli.common import (
     tell_what_is_paid,
     whole_or_word,
 )
-from recert.consoles import results
+from recert.consoles import counted, results
 from recert.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,6 +74,13 @@ def certify(
     bounds: Annotated[
         str, typer.Option(help="'all', or names of statements separated by commas.")
     ] = "all",
+    budget: Annotated[
+        float,
+        typer.Option(
+            help="Seconds of one core that a statement may take, by an estimate beforehand; one "
+            "above it is skipped."
+        ),
+    ] = 60.0,
     require: Annotated[
         float | None, typer.Option(help="Exit with status 1 unless a certificate is at most this.")
     ] = None,
@@ -98,16 +105,23 @@ def certify(
         "encoding": None if encoding is None else whole_or_word(encoding),
         "units": units,
         "holdout_role": holdout_role,
+        "budget": budget,
         "bounds": bounds_of(bounds),
     }
     console = results()
     if len(models) == 1:
-        best = training_runs.certify_saved(models[0], data, delta=delta, **declared)
+        with counted("certifying") as bar:
+            best = training_runs.certify_saved(
+                models[0], data, delta=delta, progress=bar, **declared
+            )
         tell_what_is_paid(best, tried=tried, encoding=declared["encoding"])
         written = _write_one(best, str(models[0]), out)
         _show(best, f"Bounds for {models[0]}", console)
     else:
-        joint = training_runs.certify_together(models, data, delta=delta, **declared)
+        with counted("certifying") as bar:
+            joint = training_runs.certify_together(
+                models, data, delta=delta, progress=bar, **declared
+            )
         best = joint.best
         tell_what_is_paid(best, tried=tried, encoding=declared["encoding"])
         written = _write_joint(joint, out)

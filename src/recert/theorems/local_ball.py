@@ -39,6 +39,7 @@ from recert.local.parts import Parts, parts_of
 from recert.local.plan import FIRST, HOPELESS, estimate, first_order, plan_radii
 from recert.local.sequences import Sequences
 from recert.local.work import work_of
+from recert.margins import announce
 from recert.theorems.base import OUTWARD, UNIVERSAL, Setting, finish, not_applicable
 
 Array = NDArray[np.float64]
@@ -152,9 +153,7 @@ def _skipped(
         return ""
     if taken.first > setting.budget:
         return long
-    expect = getattr(setting.progress, "expect", None)
-    if expect is not None:
-        expect(taken.sequences)
+    announce(setting.progress, taken.sequences)
     if first_order(network, caps, data, setting.m, reach, FIRST).promise >= HOPELESS:
         return (
             "skipped as hopeless: to first order no radii promise a value below "

@@ -55,6 +55,7 @@ PRINTED = {
 # Why a statement does not apply; # stands for a number.
 _NO_HELD = "no held-out units were given"
 _NO_L1 = "no block has a cap on its entrywise l1 norm"
+_SIZE = "sequences: #, steps: #, wrong classes: #, parts: #, weights: #"
 REASONS: dict[str, tuple[str, ...]] = {
     "theorem_3_l1": (_NO_L1,),
     "theorem_3_l1_cover": (_NO_L1,),
@@ -62,7 +63,9 @@ REASONS: dict[str, tuple[str, ...]] = {
         "the sequences came in batches that can be read only once",
         "it reads one output a sequence; here losses are averaged over steps",
         "a block sums more than # products, more than roundings allow for",
-        "the network and the sample are too large to follow moves through in minutes",
+        f"skipped as hopeless: to first order no radii promise a value below # ({_SIZE})",
+        f"skipped: it takes about # s of one core, the budget is # s ({_SIZE})",
+        f"skipped: it needs about # GiB of memory, the limit is # GiB ({_SIZE})",
     ),
     "occam": ("the network is not the decoding of a file; `recert compress` writes one",),
     "held_out": (_NO_HELD,),
