@@ -190,8 +190,8 @@ def _least_divergences(setting: Setting, gammas: Array, Z: float, *, common: boo
     """
     log_sigma = _fit(setting, gammas, Z, setting.log_lambda_at_norms[:, None], common=common)
     distances = np.array([_distance(setting, b) for b in setting.network.blocks()])[:, None]
-    with np.errstate(over="ignore", divide="ignore"):
-        log_ratio = 2.0 * (np.log(distances) - log_sigma)
+    log_distances = np.log(np.maximum(distances, 1e-300))
+    log_ratio = np.where(distances > 0.0, 2.0 * (log_distances - log_sigma), -np.inf)
     if common:
         found: Array = 0.5 * np.exp(np.minimum(np.logaddexp.reduce(log_ratio, axis=0), 690.0))
         return found
