@@ -20,6 +20,7 @@ SCRIPTS = {
     "bench_margins.py": ["--quick"],
     "bench_gated_margins.py": ["--quick"],
     "bench_tracker.py": ["--quick"],
+    "bench_work.py": ["--quick"],
 }
 
 

@@ -34,6 +34,8 @@ EXACT_STEPS = 2048
 STRETCH, RISE = 0.05, 0.065
 # Stretches are made as long as lets the log norms rise by about this much.
 AIM, FIRST_STRETCH = 0.04, 8
+# Norms that rose by more within a stretch do not stand still after it.
+NEARLY = 1e-3
 # Cells whose state is mixed with a candidate by a gate.
 GATED = ("mgu", "gru", "gru_original")
 
@@ -261,10 +263,9 @@ class Walk:
             parts.append(part)
             lam = part.lam[:, :, -1]
             steps -= length
-            length = max(
-                FIRST_STRETCH, int(length * min(2.0, AIM / max(_rise(start, log_Z), 1e-9)))
-            )
-            if steps and found is not None:
+            rise = _rise(start, log_Z)
+            length = max(FIRST_STRETCH, int(length * min(2.0, AIM / max(rise, 1e-9))))
+            if steps and found is not None and rise < NEARLY:
                 last = self._constant(log_N, log_Z, lam, steps, every)
                 if last is not None:
                     parts.append(last)
