@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from recert import data
 from recert.data import SequenceData, text
 from recert.errors import InputError
 from recert.experiments import roles
-from recert.recurrence import Shifted, anchors, shifted_between, shifted_within
+from recert.recurrence import traces, within
 
 RNG = np.random.default_rng(5)
 PROSE = Path(__file__).parent.parent / "docs" / "theory.md"
@@ -53,16 +52,6 @@ def windows(codes: np.ndarray, T: int, stride: int, seed: int = 0) -> np.ndarray
     return found[np.random.default_rng(seed).permutation(len(found))]
 
 
-def whole(x: np.ndarray) -> np.ndarray:
-    return np.full(len(x), x.shape[1])
-
-
-def shifted(x: np.ndarray, lengths: np.ndarray | None = None, units: Any = None) -> Shifted:
-    lengths = whole(x) if lengths is None else lengths
-    masked = np.where(np.arange(x.shape[1]) < lengths[:, None], x, 0) if x.ndim == 2 else x
-    return shifted_within(anchors(masked, lengths), units)
-
-
 # Windows that overlap.
 
 
@@ -75,7 +64,6 @@ def test_overlapping_windows_are_no_independent_units(T: int, stride: int) -> No
     found = recert.certify(network(), x, y, max_length=T, bounds=("margin_ball",))
     row = found.assumption("iid")
     assert row.status == "violated" and "pass groups" in row.evidence
-    assert f"at a shift of {stride}" in row.evidence
     assert found.kind == "estimate"
 
 
@@ -137,8 +125,6 @@ def test_a_list_of_windows_is_a_list() -> None:
     of_list = recert.certify(network(), x, y, **common)
     assert of_list.assumption("iid").status == "declared" and of_list.kind == "certificate"
     assert "without replacement from a list of 10,000" in of_list.assumption("iid").statement
-    assert "are shifted copies" in of_list.assumption("iid").evidence
-    assert " 0 are shifted" not in of_list.assumption("iid").evidence
     of_draws = recert.certify(network(), x, y, draws="regarded as draws", **common)
     assert of_draws.assumption("iid").status == "violated"
 
@@ -146,101 +132,8 @@ def test_a_list_of_windows_is_a_list() -> None:
 def test_text_of_ours_is_grouped_and_clean() -> None:
     found = text.load(PROSE, max_length=24)
     assert found.groups is not None and found.encoding == "fixed"
-    assert not shifted(found.sequences, found.lengths, found.groups).blatant
-
-
-NATURAL = {
-    "german-nouns": lambda: data.load("german-nouns"),
-    "cmudict": lambda: data.load("cmudict"),
-    "synthetic": lambda: data.load("synthetic"),
-    "two letters": lambda: data.load("synthetic", letters=2, max_length=12, m=3000),
-    "many letters": lambda: data.load("synthetic", letters=26, max_length=4),
-    "lengths": lambda: data.load("synthetic", rule="majority", min_length=1, max_length=8),
-}
-
-
-@pytest.mark.parametrize("name", NATURAL)
-def test_no_false_alarm_on_our_own_data(name: str) -> None:
-    found = NATURAL[name]()
-    assert not shifted(found.sequences, found.lengths).blatant
-    half = found.m // 2
-    traces = anchors(np.where(found.valid, found.sequences, 0), found.lengths)
-    assert not shifted_between(traces[:half], traces[half:]).blatant
-
-
-def test_no_false_alarm_on_independent_draws_of_shifted_things() -> None:
-    """Here every sequence is a shifted copy of every other one, and still they are independent."""
-    starts = RNG.integers(0, 60, 800)
-    steps = (np.arange(64)[None, :] >= starts[:, None]).astype(int)
-    assert not shifted(steps).blatant
-    template = RNG.integers(0, 30, 200)
-    rotated = template[(np.arange(40)[None, :] + RNG.integers(0, 160, 900)[:, None])]
-    assert not shifted(rotated).blatant
-    padded = (
-        RNG.normal(size=(700, 50, 2)) * (np.arange(50) < RNG.integers(9, 50, (700, 1)))[..., None]
-    )
-    assert not shifted(padded).blatant
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(2, 9), st.integers(20, 600))
-def test_no_false_alarm_whatever_the_distribution(seed: int, letters: int, T: int, m: int) -> None:
-    """Independent draws from any distribution on a few sequences, shifted copies among them."""
-    rng = np.random.default_rng(seed)
-    long = rng.integers(0, letters, T + 20)
-    support = np.lib.stride_tricks.sliding_window_view(long, T)
-    weights = rng.dirichlet(np.full(len(support), rng.choice([0.1, 1.0, 10.0])))
-    x = support[rng.choice(len(support), size=m, p=weights)]
-    lengths = rng.integers(1, T + 1, m) if seed % 2 else whole(x)
-    assert not shifted(x, lengths).blatant
-
-
-def pairs_by_hand(traces: np.ndarray, units: np.ndarray) -> dict[int, int]:
-    found: dict[int, int] = defaultdict(int)
-    for i in range(len(traces)):
-        for j in range(i):
-            if traces[i, 0] == traces[j, 0] and units[i] != units[j]:
-                found[abs(int(traces[i, 1]) - int(traces[j, 1]))] += 1
-    return found
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_pairs_are_counted_as_by_hand(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    m = int(rng.integers(2, 60))
-    traces = np.stack([rng.integers(0, 4, m), rng.integers(0, 5, m)], axis=1).astype(np.uint64)
-    units = rng.integers(0, 9, m)
-    found, by_hand = shifted_within(traces, units), pairs_by_hand(traces, units)
-    assert found.in_place == 2 * by_hand[0]
-    assert found.pairs == (by_hand[found.by] if found.by else 0)
-    assert found.pairs <= max([0, *(n for d, n in by_hand.items() if d)])
-    half = m // 2
-    role = (np.arange(m) >= half).astype(int)
-    crossed = shifted_between(traces[:half], traces[half:])
-    assert crossed.in_place == 2 * pairs_by_hand(traces, role)[0]
-    assert crossed.sequences == m - half and crossed.shifted <= m - half
-
-
-def test_anchors_do_not_see_padding_or_batches() -> None:
-    x = RNG.integers(0, 9, (300, 12))
-    lengths = RNG.integers(1, 13, 300)
-    x = np.where(np.arange(12) < lengths[:, None], x, 0)
-    wider = np.concatenate([x, np.zeros((300, 5), dtype=int)], axis=1)
-    found = anchors(x, lengths)
-    np.testing.assert_array_equal(found, anchors(wider, lengths))
-    parts = [anchors(x[i : i + 7], lengths[i : i + 7]) for i in range(0, 300, 7)]
-    np.testing.assert_array_equal(found, np.concatenate(parts))
-    as_reals = np.eye(9)[x] * (np.arange(12) < lengths[:, None])[..., None]
-    kinds = [as_reals, as_reals.astype(np.float32), as_reals.astype(np.float16)]
-    for other in kinds[1:]:
-        np.testing.assert_array_equal(anchors(kinds[0], lengths), anchors(other, lengths))
-    # Whatever a window's stretch is, the window one step on has it one place before, or another.
-    run = RNG.integers(0, 1000, 500)
-    moved = anchors(np.lib.stride_tricks.sliding_window_view(run, 20), np.full(481, 20))
-    same = moved[1:, 0] == moved[:-1, 0]
-    assert same.mean() > 0.7
-    assert (moved[:-1, 1][same] == moved[1:, 1][same] + 1).all()
+    known = traces(np.where(found.valid, found.sequences, 0), found.labels, found.lengths)
+    assert not within(known, found.groups).suspicious
 
 
 def test_duplicates_across_roles_are_told_with_numbers() -> None:

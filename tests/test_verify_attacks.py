@@ -386,7 +386,7 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "assumptions.roles.facts.further",
     ),
     "copies of other units": (
-        lambda d: row_of(d, "roles")["facts"].update(copies=7), "assumptions.roles.facts.copies",
+        lambda d: row_of(d, "roles")["facts"].update(fault="near"), "assumptions.roles",
     ),
     "errors of the prior's centre": (
         lambda d: row_of(d, "prior")["facts"].update(own=0.0, rest=0.0),

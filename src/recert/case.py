@@ -30,7 +30,7 @@ from recert.margins import MarginTable, announce, margin_table
 from recert.network import Network
 from recert.payment import encoding_of, shared_costs
 from recert.predict import Predictor, check_reading, network_predictor
-from recert.recurrence import between, shifted_between, shifted_within, within
+from recert.recurrence import Within, between, within
 from recert.sample import (
     At,
     Enforced,
@@ -179,12 +179,13 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     B_x = B_x if network.input_kind == "onehot" else B_x * HELD
     table = table.with_slack(ledger.rounding_slack(network, T, B_x))
     start = None if declared.initial is None else _initial(declared.initial, network)
-    held, held_rows = _held_out(declared, sample, reading, predictor)
+    recurring = within(sample.traces, _units(declared.groups, len(sample.traces)))
+    held, held_rows = _held_out(declared, sample, reading, predictor, recurring)
     rows = (
         input_row,
         horizon_row,
         ledger.caps_row(network, form, declared_caps),
-        _draws_row(declared, network, sample),
+        ledger.draws_row(declared.draws, recurring, population=declared.population),
         *ledger.common_rows(table, tried=declared.tried, margin=declared.margin),
         ledger.encoding_row(declared.encoding),
         ledger.settings_row(),
@@ -218,7 +219,7 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         input_row,
         "finite list" if of_list else "new draws",
         declared.population,
-        groups_digest(declared.groups, len(sample.prints)),
+        groups_digest(declared.groups, len(sample.traces)),
         declared.recorded(),
     )
     gates = _measured_gates(network, sequences, labels, reading, declared.lengths)
@@ -304,24 +305,17 @@ def _predictor(network: Network) -> Predictor:
     return network_predictor(network)
 
 
-def _draws_row(declared: Declared, network: Network, sample: Sample) -> Assumption:
-    """Whether the units can be independent draws: repeated ones, and shifted copies of others."""
-    return ledger.draws_row(
-        declared.draws,
-        within(sample.prints),
-        shifted_within(sample.anchors, _units(declared.groups, len(sample.prints))),
-        population=declared.population,
-        discrete=network.input_kind == "onehot",
-    )
-
-
 def _units(groups: Any, sequences: int) -> NDArray[np.int64] | None:
     """The unit of every sequence; groups were checked when margins were taken."""
     return None if groups is None else unit_numbers(groups, sequences)
 
 
 def _held_out(
-    declared: Declared, sample: Sample, reading: Reading, predictor: Predictor
+    declared: Declared,
+    sample: Sample,
+    reading: Reading,
+    predictor: Predictor,
+    recurring: Within,
 ) -> tuple[MarginTable | None, tuple[Assumption, ...]]:
     """Margins of the held-out units, and the row that says whether they were used before."""
     if declared.holdout is None:
@@ -329,9 +323,11 @@ def _held_out(
     table, held = _held_sample(
         declared.holdout, reading, predictor, grouped=declared.groups is not None
     )
-    overlap = between(sample.prints, held.prints, discrete=reading.input_kind == "onehot")
-    copies = shifted_between(sample.anchors, held.anchors)
-    row = ledger.holdout_row(declared.holdout_role, overlap, copies, why=declared.holdout_why)
+    units = _units(declared.groups, len(sample.traces))
+    own = _units((*declared.holdout, None, None)[3], len(held.traces))
+    of_held = within(held.traces, own)
+    overlap = between(sample.traces, held.traces, units, own, recurring, of_held)
+    row = ledger.holdout_row(declared.holdout_role, overlap, of_held, why=declared.holdout_why)
     return table, (row,)
 
 

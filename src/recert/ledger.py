@@ -14,7 +14,7 @@ from recert.errors import InputError
 from recert.hypotheses import SAMPLE, Status
 from recert.margins import MarginTable
 from recert.network import Network
-from recert.recurrence import Between, Shifted, Within
+from recert.recurrence import REPEATED, Between, Within
 from recert.sample import Enforced, Sample
 from recert.sensitivities import sensitivity
 
@@ -113,53 +113,39 @@ def settings_row() -> Assumption:
     return Assumption("settings", "declared")
 
 
-def holdout_row(role: str, overlap: Between, copies: Shifted, *, why: str = "") -> Assumption:
-    """Whether the held-out units were used for anything else."""
+def holdout_row(role: str, overlap: Between, own: Within, *, why: str = "") -> Assumption:
+    """Whether the held-out units were used for anything else, and are draws themselves."""
     facts = {
         "role": role,
         "why": arguments.line("holdout_why", why),
         "shared": overlap.shared,
         "held_out": overlap.held_out,
-        "copies": copies.told,
+        "fault": overlap.kind or None,
+        "own_fault": own.kind or None,
     }
     status: Status = "estimated" if role == "checking" else "declared"
-    if overlap.suspicious or copies.blatant:
+    if overlap.suspicious or own.suspicious:
         status = "violated"
     return Assumption("holdout", status, facts)
 
 
 def draws_row(
-    draws: str,
-    repeated: Within,
-    copies: Shifted,
-    *,
-    population: int | None,
-    discrete: bool,
-    prior_units: int | None = None,
-    tiled: bool = False,
+    draws: str, recurring: Within, *, population: int | None, prior_units: int | None = None
 ) -> Assumption:
-    """In what sense the units are independent draws.
-
-    ``tiled`` says that all units occur equally often, ``prior_units`` how many made the prior.
-    """
-    fault = None
-    if population is None or draws:
-        fault = "shifted" if copies.blatant else None
-        if repeated.tiled and not discrete:
-            fault = fault or "repeated"
-    if tiled:
-        fault = fault or "tiled"
+    """In what sense the units are independent draws; ``prior_units`` is how many made the prior."""
+    # A list may hold what is alike; that it was drawn many times over is another thing.
+    of_list = population is not None and not draws
+    fault = recurring.kind if recurring.kind == REPEATED or not of_list else ""
     facts = {
         "words": arguments.line("draws", draws),
         "population": population,
         "prior_units": prior_units,
-        "sequences": repeated.sequences,
-        "distinct": repeated.distinct,
-        "copies": copies.told,
-        "shift": copies.by,
-        "fault": fault,
+        "sequences": recurring.sequences,
+        "distinct": recurring.distinct,
+        "shift": recurring.by if fault else 0,
+        "fault": fault or None,
     }
-    return Assumption("iid", "declared" if fault is None else "violated", facts)
+    return Assumption("iid", "violated" if fault else "declared", facts)
 
 
 def together_rows(names: Sequence[str], share: float) -> tuple[Assumption, ...]:

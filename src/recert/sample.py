@@ -19,7 +19,7 @@ from recert import arrays
 from recert.brief import Brief
 from recert.digests import SampleDigest, units_digest
 from recert.errors import InputError
-from recert.recurrence import anchors, fingerprints
+from recert.recurrence import Traces, joined, traces
 from recert.vectors import largest_norm, scale_into_ball
 
 At = Literal["last", "average"] | int
@@ -62,8 +62,7 @@ class Checked(Brief):
     longest: int
     truncated: int
     largest_norm: float
-    prints: NDArray[np.uint64] | None
-    anchors: NDArray[np.uint64] | None
+    traces: Traces | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ class Sample:
         labels: (m,) integers, or (m, T) with −1 on padding; None for an iterable of batches.
         lengths: (m,) numbers of valid steps, or None for all (or up to the first −1 token).
         what: the sample's name in messages.
-        track: identify what is read: a digest, and a print and an anchor of every sequence.
+        track: identify what is read: a digest, and traces of every sequence.
 
     Raises:
         InputError: a shape, a value or a length is not usable; the message names it.
@@ -108,8 +107,7 @@ class Sample:
         self.longest = 0
         self.largest_norm = 0.0
         self.truncated = 0
-        self._prints: list[NDArray[np.uint64]] = []
-        self._anchors: list[NDArray[np.uint64]] = []
+        self._traces: list[Traces] = []
         self._track = track
         self._digest = SampleDigest()
         self._source = self._open(sequences, labels, lengths)
@@ -168,22 +166,18 @@ class Sample:
         self.longest = max(self.longest, checked.longest)
         self.largest_norm = max(self.largest_norm, checked.largest_norm)
         self.truncated += checked.truncated
-        if checked.prints is None or checked.anchors is None:
+        if checked.traces is None:
             return
-        self._prints.append(checked.prints)
-        self._anchors.append(checked.anchors)
+        self._traces.append(checked.traces)
         batch = checked.batch
         self._digest.update(batch.x, batch.labels, batch.lengths)
 
     @property
-    def prints(self) -> NDArray[np.uint64]:
-        """Fingerprints of the sequences read so far."""
-        return np.concatenate(self._prints)
-
-    @property
-    def anchors(self) -> NDArray[np.uint64]:
-        """Anchors (m, 2) of the sequences read so far, by which windows that overlap are found."""
-        return np.concatenate(self._anchors)
+    def traces(self) -> Traces:
+        """Traces of the sequences read so far, by which units that recur are found."""
+        if len(self._traces) > 1:
+            self._traces = [joined(self._traces)]
+        return self._traces[0]
 
     @property
     def digest(self) -> str:
@@ -215,10 +209,8 @@ class Sample:
         else:
             x, norm = self._vectors(x, valid, start)
         labels = self._labels(raw.y, valid, lengths, start, width)
-        prints = fingerprints(x, lengths) if self._track else None
-        stretches = anchors(x, lengths) if self._track else None
-        batch = Batch(x, labels, lengths)
-        return Checked(batch, longest, truncated, norm, prints, stretches)
+        known = traces(x, labels, lengths) if self._track else None
+        return Checked(Batch(x, labels, lengths), longest, truncated, norm, known)
 
     def _lengths(self, x: NDArray[Any], n: Any, start: int) -> NDArray[np.int64]:
         if n is None:

@@ -141,7 +141,7 @@ def _certify(
             "population": declared.population,
             "T": reading.max_length or _longest(roles, held),
             "digest": roles.sample.digest,
-            "groups": groups_digest(declared.groups, len(roles.sample.prints)),
+            "groups": groups_digest(declared.groups, len(roles.sample.traces)),
             "input_bound": {"value": B_x, "status": input_row.status},
             "training_error": counted.mean,
             "zero_one": zero_one(roles.rest, reading.at),

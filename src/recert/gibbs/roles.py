@@ -19,22 +19,13 @@ from numpy.typing import NDArray
 
 from recert.digests import SampleDigest, units_digest
 from recert.errors import InputError
-from recert.recurrence import (
-    Between,
-    Prints,
-    Shifted,
-    between,
-    fingerprints,
-    shifted_between,
-)
+from recert.recurrence import Between, Traces, Within, between, within
 from recert.sample import Batch, Reading, Sample, unit_numbers
 
 Index = NDArray[np.int64]
 
 # Deviations that the prior's errors on the rest may show between its beginning and its end.
 DEVIATIONS = 6.0
-# With as many distinct sequences as this, that all occur equally often is no chance.
-MANY = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +36,18 @@ class Part:
         batch: sequences, labels, lengths.
         units: number of each sequence's unit, 0 up to ``m`` − 1.
         m: number of units.
-        prints: of whole sequences.
-        anchors: of a stretch of each.
+        traces: by which sequences that recur are found.
     """
 
     batch: Batch
     units: Index
     m: int
-    prints: Prints
-    anchors: Prints
+    traces: Traces
+
+    @cached_property
+    def recurring(self) -> Within:
+        """How these units recur among themselves."""
+        return within(self.traces, self.units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +66,11 @@ class Roles:
 
     @cached_property
     def shared(self) -> Between:
-        """How many sequences of the rest occur in the prior's part, and what chance explains."""
-        discrete = self.rest.batch.x.ndim == 2
-        return between(self.seen.prints, self.rest.prints, discrete=discrete)
-
-    @cached_property
-    def copies(self) -> Shifted:
-        """Sequences of the rest that are shifted copies of the prior's."""
-        return shifted_between(self.seen.anchors, self.rest.anchors)
-
-    @cached_property
-    def tiled(self) -> bool:
-        """Whether all sequences of the rest, with labels, occur a multiple of k > 1 times."""
-        both = self.rest.prints * np.uint64(31) + _label_prints(self.rest.batch.labels)
-        _, counts = np.unique(both, return_counts=True)
-        return len(counts) >= MANY and int(np.gcd.reduce(counts)) > 1
+        """Sequences of the rest that occur in the prior's part, and whether chance explains it."""
+        seen, rest = self.seen, self.rest
+        return between(
+            seen.traces, rest.traces, seen.units, rest.units, seen.recurring, rest.recurring
+        )
 
 
 def assign_roles(
@@ -161,8 +145,7 @@ def _part(whole: Batch, units: Index, sample: Sample, mask: NDArray[np.bool_]) -
         take(whole, mask),
         own - own.min(initial=own[0]),
         int(own.max()) - int(own.min()) + 1,
-        sample.prints[mask],
-        sample.anchors[mask],
+        sample.traces[mask],
     )
 
 
@@ -202,8 +185,3 @@ def drift(losses: NDArray[np.float64]) -> float:
     sums = np.cumsum(losses)
     gaps = (sums[-1] - sums[cuts - 1]) / (m - cuts) - sums[cuts - 1] / cuts
     return float((gaps / (spread * np.sqrt(1.0 / cuts + 1.0 / (m - cuts)))).max())
-
-
-def _label_prints(labels: NDArray[np.int64]) -> Prints:
-    rows = labels.reshape(len(labels), -1)
-    return fingerprints(rows, np.zeros(len(rows), dtype=np.int64))

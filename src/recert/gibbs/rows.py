@@ -11,7 +11,7 @@ from recert.gibbs.measure import Held, fixed_losses
 from recert.gibbs.roles import DEVIATIONS, Roles, drift
 from recert.hypotheses import COUNTED
 from recert.posterior import Posterior
-from recert.recurrence import between, shifted_between, shifted_within, within
+from recert.recurrence import between, joined
 from recert.sample import At, Reading
 
 
@@ -33,25 +33,20 @@ def rows_of(
         Assumption("draws", "declared"),
     ]
     if held is not None:
-        seen = np.concatenate([roles.seen.prints, roles.rest.prints])
-        anchors = np.concatenate([roles.seen.anchors, roles.rest.anchors])
-        discrete = reading.input_kind == "onehot"
-        overlap = between(seen, held.part.prints, discrete=discrete)
-        copies = shifted_between(anchors, held.part.anchors)
-        rows.append(ledger.holdout_row(declared.holdout_role, overlap, copies))
+        seen = joined([roles.seen.traces, roles.rest.traces])
+        units = np.concatenate([roles.seen.units, roles.rest.units + roles.seen.m])
+        own = held.part.recurring
+        overlap = between(seen, held.part.traces, units, held.part.units, of_held=own)
+        rows.append(ledger.holdout_row(declared.holdout_role, overlap, own))
     return tuple(rows)
 
 
 def _draws_row(roles: Roles, declared: Declared) -> Assumption:
-    rest = roles.rest
     return ledger.draws_row(
         declared.draws,
-        within(rest.prints),
-        shifted_within(rest.anchors, None if declared.groups is None else rest.units),
+        roles.rest.recurring,
         population=declared.population,
-        discrete=rest.batch.x.ndim == 2,
         prior_units=roles.seen.m,
-        tiled=roles.tiled,
     )
 
 
@@ -70,12 +65,11 @@ def _prior_row(posterior: Posterior, roles: Roles, at: At) -> Assumption:
 
 
 def _roles_row(roles: Roles) -> Assumption:
-    shared, copies = roles.shared, roles.copies
+    shared = roles.shared
     facts = {
         "units": roles.seen.m,
         "shared": shared.shared,
         "further": shared.held_out,
-        "copies": copies.told,
+        "fault": shared.kind or None,
     }
-    doubted = shared.suspicious or copies.blatant
-    return Assumption("roles", "violated" if doubted else "enforced", facts)
+    return Assumption("roles", "violated" if shared.suspicious else "enforced", facts)

@@ -75,10 +75,16 @@ def _horizon(status: str, f: Facts) -> Sentences | None:
     )
 
 
-_FAULTS = {
-    "shifted": "windows of one text are one unit: pass groups",
-    "repeated": "most sequences are repeated",
-    "tiled": "every sequence of the bound's part occurs as often as another: it was repeated",
+# What recurs, by kind; and what another role shares with it.
+_RECURS = {
+    "repeated": "sequences were repeated: they recur more evenly than draws do",
+    "near": "sequences were repeated with small changes: near ones recur more evenly than in draws",
+    "overlap": "windows of one text are one unit: pass groups; they overlap oftener than draws do",
+}
+_SHARED = {
+    "repeated": "more than chance explains",
+    "near": "and others differ from it by little, more of them than chance explains",
+    "overlap": "and others lie some steps further, more of them than chance explains",
 }
 
 
@@ -91,13 +97,10 @@ def _iid(status: str, f: Facts) -> Sentences | None:
             f"the sample was drawn without replacement from a list of {N:,} units, of which the "
             f"statements speak{less}"
         )
-    seen = (
-        f"{f['distinct']:,} of {f['sequences']:,} sequences are distinct, {f['copies']:,} are "
-        "shifted copies of other units"
-    )
+    seen = f"{f['distinct']:,} of {f['sequences']:,} sequences are distinct"
     if fault is not None:
-        at = f", at a shift of {f['shift']}" if fault == "shifted" else ""
-        return by_status(statement, status, {"violated": f"{_FAULTS[fault]}; {seen}{at}"})
+        at = f", at a shift of {f['shift']}" if f["shift"] else ""
+        return by_status(statement, status, {"violated": f"{_RECURS[fault]}; {seen}{at}"})
     of_list = f", drawn without replacement from {N:,}" if own and N is not None else ""
     who = f"{own and quoted(own) + ', '}declared by the user"
     return by_status(statement, status, {"declared": f"{who}{of_list}; {seen}"})
@@ -121,30 +124,34 @@ def _encoding(status: str, f: Facts) -> Sentences | None:
 
 
 def _holdout(status: str, f: Facts) -> Sentences | None:
-    seen = (
-        f"{f['shared']:,} of {f['held_out']:,} held-out sequences occur in the sample, "
-        f"{f['copies']:,} are shifted copies of it"
-    )
+    statement = "the held-out units are independent draws that were used for nothing else"
+    seen = f"{f['shared']:,} of {f['held_out']:,} held-out sequences occur in the sample"
     why = f["why"] and quoted(f["why"])
-    evidence = {"violated": f"{seen}, more than chance explains"}
-    if f["role"] == "checking":
+    evidence = {}
+    if f["fault"] is not None:
+        evidence["violated"] = f"{seen}, {_SHARED[f['fault']]}"
+    elif f["own_fault"] is not None:
+        own = _RECURS[f["own_fault"]]
+        evidence["violated"] = f"{seen}; of the held-out ones themselves: {own}"
+    elif f["role"] == "checking":
         evidence["estimated"] = f"for checking: {why or 'may have been seen before'}; {seen}"
     else:
         evidence["declared"] = f"{why and why + ', '}declared by the user; {seen}"
-    statement = "the held-out units are independent draws that were used for nothing else"
     return by_status(statement, status, evidence)
 
 
 def _roles(status: str, f: Facts) -> Sentences | None:
     seen = (
         f"the first {f['units']:,} units have the digest that the prior was made with; "
-        f"{f['shared']:,} of {f['further']:,} further sequences occur among them, "
-        f"{f['copies']:,} are shifted copies of theirs"
+        f"{f['shared']:,} of {f['further']:,} further sequences occur among them"
     )
-    evidence = {"enforced": seen, "violated": f"{seen}, more than chance explains"}
+    evidence = {"enforced": seen}
+    if f["fault"] is not None:
+        evidence = {"violated": f"{seen}, {_SHARED[f['fault']]}"}
     return by_status("no unit that made the prior is counted by the bound", status, evidence)
 
 
+_FAULT = among(None, *_RECURS)
 _NORM = {"value": number, "largest": perhaps(number)}
 _STEPS = {
     "steps": positive, "read_at": perhaps(positive), "cut": perhaps(count),
@@ -152,8 +159,7 @@ _STEPS = {
 }  # fmt: skip
 _DRAWS = {
     "words": text, "population": perhaps(positive), "prior_units": perhaps(positive),
-    "sequences": positive, "distinct": positive, "copies": count, "shift": count,
-    "fault": among(None, *_FAULTS),
+    "sequences": positive, "distinct": positive, "shift": count, "fault": _FAULT,
 }  # fmt: skip
 FORMS: dict[str, tuple[Form, ...]] = {
     "input_bound": (Form(_NORM, _input_bound),),
@@ -167,13 +173,14 @@ FORMS: dict[str, tuple[Form, ...]] = {
                 "why": text,
                 "shared": count,
                 "held_out": positive,
-                "copies": count,
+                "fault": _FAULT,
+                "own_fault": _FAULT,
             },
             _holdout,
         ),
     ),
     "roles": (
-        Form({"units": positive, "shared": count, "further": positive, "copies": count}, _roles),
+        Form({"units": positive, "shared": count, "further": positive, "fault": _FAULT}, _roles),
     ),
     "draws": (
         always(

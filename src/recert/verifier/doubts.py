@@ -16,44 +16,54 @@ from recert.verifier.forward import Array
 from recert.verifier.record import Record, Sheet, number
 from recert.verifier.sample import Sample
 
-# Deviations between the beginning and the rest that units in random order do not show, and as many
-# distinct sequences as do not all recur equally often by chance.
-DEVIATIONS, MANY = 6.0, 30
+# Deviations between the beginning and the rest that units in random order do not show.
+DEVIATIONS = 6.0
+# Nats that the order of sums may move the evidence that units recur.
+ROUNDING = 2.0
 
 
-def _traces(sample: Sample) -> tuple[Any, Any]:
-    from recert.recurrence import anchors, fingerprints
+def _traces(sample: Sample) -> Any:
+    from recert.recurrence import traces
 
-    return fingerprints(sample.x, sample.lengths), anchors(sample.x, sample.lengths)
+    labels = np.where(sample.valid, sample.labels, 0) if sample.labels.ndim == 2 else sample.labels
+    return traces(sample.x, labels, sample.lengths)
 
 
 def check_iid(record: Record, sheet: Sheet, sample: Sample) -> None:
     """Units that repeat or overlap are no independent draws, whatever is declared (theory, 6)."""
-    from recert.recurrence import shifted_within, within
+    from recert.recurrence import REPEATED, within
 
-    prints, stretches = _traces(sample)
-    copies = shifted_within(stretches, None if record.sample["groups"] is None else sample.units)
-    discrete = sample.x.ndim == 2
-    doubted = copies.blatant or (within(prints).tiled and not discrete)
-    doubted = (doubted and not record.of_list) or (record.gibbs and _tiled(sample))
-    _doubted(record, sheet, "iid", doubted, "sequences recur more than draws do")
-    sheet.facts(record, "iid", "repeated", copies=copies.told, shift=copies.by)
+    found = within(_traces(sample), sample.units)
+    speaks = found.kind == REPEATED or not record.of_list
+    _doubted(record, sheet, "iid", found.blatant and speaks, "sequences recur more than draws do")
+    _fault(record, sheet, "iid", "fault", found if speaks else None)
+    if record.facts("iid").get("fault") is not None and found.blatant:
+        sheet.facts(record, "iid", "repeated", shift=found.by)
 
 
 def check_held_out(record: Record, sheet: Sheet, sample: Sample, held: Sample) -> None:
-    """Held-out units that occur in the sample more often than chance explains were not held out."""
-    doubted, copies = _shared(sample, held)
-    _doubted(record, sheet, "holdout", doubted, "more are in the sample than chance explains")
-    sheet.facts(record, "holdout", "repeated", copies=copies)
+    """Held-out units that recur in the sample, or among themselves, oftener than draws do."""
+    from recert.recurrence import within
+
+    own = within(_traces(held), held.units)
+    shared = _shared(sample, held)
+    doubted = shared.blatant or own.blatant
+    _doubted(record, sheet, "holdout", doubted, "held-out units recur more than draws do")
+    _fault(record, sheet, "holdout", "fault", shared)
+    _fault(record, sheet, "holdout", "own_fault", own)
 
 
-def _shared(sample: Sample, other: Sample) -> tuple[bool, int]:
-    from recert.recurrence import between, shifted_between
+def _shared(sample: Sample, other: Sample) -> Any:
+    from recert.recurrence import between
 
-    (first, heads), (second, tails) = _traces(sample), _traces(other)
-    overlap = between(first, second, discrete=sample.x.ndim == 2)
-    copies = shifted_between(heads, tails)
-    return bool(overlap.suspicious or copies.blatant), copies.told
+    return between(_traces(sample), _traces(other), sample.units, other.units)
+
+
+def _fault(record: Record, sheet: Sheet, id: str, name: str, found: Any) -> None:
+    """What recurs, in one word; where rounding may decide, either answer stands."""
+    if found is None or abs(found.excess) > ROUNDING:
+        derived = None if found is None else found.kind or None
+        sheet.facts(record, id, "repeated", **{name: derived})
 
 
 def _doubted(record: Record, sheet: Sheet, id: str, doubted: bool, why: str) -> None:
@@ -61,15 +71,6 @@ def _doubted(record: Record, sheet: Sheet, id: str, doubted: bool, why: str) -> 
     ok = not doubted or status == "violated"
     with sheet.needed_by(record, id):
         sheet.holds(f"assumptions.{id}.status", ok, status, why if doubted else status, "repeated")
-
-
-def _tiled(sample: Sample) -> bool:
-    """Whether all sequences, with labels, occur a multiple of k > 1 times."""
-    labels = [row.tobytes() for row in sample.labels]
-    counts: dict[tuple[bytes, bytes], int] = {}
-    for key in zip(sample.sequences(), labels, strict=True):
-        counts[key] = counts.get(key, 0) + 1
-    return len(counts) >= MANY and int(np.gcd.reduce(list(counts.values()))) > 1
 
 
 def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, rest: Sample) -> None:
@@ -82,12 +83,12 @@ def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, res
     found = hashlib.sha256(both.encode()).hexdigest()
     sheet.holds("choices.prior_digest", prior.digest == found, prior.digest, found, "re-measured")
     check_iid(record, sheet, rest)
-    doubted, copies = _shared(seen, rest)
-    _doubted(record, sheet, "roles", doubted, "units that made the prior are counted")
+    again = _shared(seen, rest)
+    _doubted(record, sheet, "roles", again.blatant, "units that made the prior are counted")
     known = set(seen.sequences())
     shared = sum(one in known for one in rest.sequences())
     sheet.facts(record, "roles", "re-measured", units=seen.m, shared=shared, further=len(rest.x))
-    sheet.facts(record, "roles", "repeated", copies=copies)
+    _fault(record, sheet, "roles", "fault", again)
     counted = measured(record, prior.centre, rest)
     wrong = counted.weights * ~(counted.margins.M > 0.0)
     sums = np.bincount(rest.units[counted.margins.owner], wrong, minlength=rest.m)
