@@ -2,7 +2,7 @@
 
 A sample is cut after its first m_0 units: those made the prior, the rest counts for the bound. The
 digest of the first part says that it is the one that the prior speaks of. What a digest cannot see,
-a unit of the first part that comes again in the rest, shows in fingerprints; and a prior that was
+a unit of the first part that comes again in the rest, shows in traces; and a prior that was
 in truth made from more units than it says errs less on the first ones of the rest than later.
 """
 
