@@ -237,9 +237,9 @@ def test_held_out_units_of_the_sample() -> None:
     held = (x[:30], Y[:30])
     found = recert.certify(network, x, Y, max_length=12, holdout=held, bounds="held_out")
     assert verify(found, network, x, Y, holdout=held)
-    data = sound(plain(found), "holdout", "declared")
+    data = sound(plain(found), "holdout", "declared", fault=None)
     rows = failed(verify(data, network, x, Y, holdout=held))
-    assert rows == {"assumptions.holdout.status"}
+    assert rows == {"assumptions.holdout.status", "assumptions.holdout.facts.fault"}
 
 
 @pytest.mark.parametrize("how", ["repeated", "windows"])
@@ -252,8 +252,9 @@ def test_units_that_are_not_independent(how: str) -> None:
     y = RNG.integers(0, 2, len(x))
     found = recert.certify(network, x, y, bounds="margin_ball", **options)
     assert verify(found, network, x, y)
-    data = sound(plain(found), "iid", "declared", fault=None)
-    assert failed(verify(sealed(data), network, x, y)) == {"assumptions.iid.status"}
+    data = sound(plain(found), "iid", "declared", fault=None, shift=0)
+    rows = failed(verify(sealed(data), network, x, y))
+    assert rows == {"assumptions.iid.status", "assumptions.iid.facts.fault"}
 
 
 def test_a_prior_centred_at_the_trained_weights() -> None:
@@ -386,7 +387,7 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "assumptions.roles.facts.further",
     ),
     "copies of other units": (
-        lambda d: row_of(d, "roles")["facts"].update(fault="near"), "assumptions.roles",
+        lambda d: row_of(d, "roles")["facts"].update(shared=7), "assumptions.roles.facts.shared",
     ),
     "errors of the prior's centre": (
         lambda d: row_of(d, "prior")["facts"].update(own=0.0, rest=0.0),

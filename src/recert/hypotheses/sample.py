@@ -101,6 +101,8 @@ def _iid(status: str, f: Facts) -> Sentences | None:
     if fault is not None:
         at = f", at a shift of {f['shift']}" if f["shift"] else ""
         return by_status(statement, status, {"violated": f"{_RECURS[fault]}; {seen}{at}"})
+    if f["shift"]:
+        return None
     of_list = f", drawn without replacement from {N:,}" if own and N is not None else ""
     who = f"{own and quoted(own) + ', '}declared by the user"
     return by_status(statement, status, {"declared": f"{who}{of_list}; {seen}"})

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 # The probability of a false alarm, for each of the rows that `within` and `between` decide.
 ALPHA = 1e-6
 # Nats that the order of sums may move: what a verifier, with sums of its own, must not hinge on.
-ROUNDING = 2.0
+ROUNDING = 1e-6
 # Shares of an e-value that are staked; none is lost whole.
 _STAKES = np.array([0.999, 0.5, 0.2, 0.07, 0.02, 0.005, 0.001])
 # Multiples that are looked for, and how many of the commonest counts are looked at.

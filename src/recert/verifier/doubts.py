@@ -19,7 +19,7 @@ from recert.verifier.sample import Sample
 # Deviations between the beginning and the rest that units in random order do not show.
 DEVIATIONS = 6.0
 # Nats that the order of sums may move the evidence that units recur.
-ROUNDING = 2.0
+ROUNDING = 1e-6
 
 
 def _traces(sample: Sample) -> Any:
