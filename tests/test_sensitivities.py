@@ -544,9 +544,9 @@ def test_margin_form_has_the_same_margins_and_no_larger_norms(K, d, biased, seed
         labels = np.full(20, z)
         want = margins_of(full, labels)
         # The margin is a minimum of linear forms in the coordinates: e_z − e_j, centred already.
-        from recert.network import _centred_basis
+        from recert.network import margin_basis
 
-        B = _centred_basis(K)
+        B = margin_basis(K)
         np.testing.assert_allclose(margins_of(coordinates @ B.T, labels), want, atol=1e-12)
         # √2-Lipschitz in the coordinates.
         moved = coordinates + rng.normal(size=coordinates.shape)
