@@ -673,12 +673,42 @@ def test_columns_outside_their_caps_are_noticed() -> None:
 def test_long_horizons() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 4, (30, 5)), rng.integers(0, 3, 30)
-    for cell, options in (("gru", {}), ("vanilla", {"activation": "relu"}), ("vanilla", {})):
+    kinds = (
+        ("gru", {}),
+        ("vanilla", {"activation": "relu"}),
+        ("vanilla", {}),
+        ("lstm", {"d_h": 8}),
+    )
+    for cell, options in kinds:
         network = family.random_network(rng, cell, tokens=True, **options)
         found = recert.certify(network, x, y, max_length=10**6, bounds=("margin_ball", "theorem_2"))
         result = verify(found, network)
         assert result, str(result)
         assert {c.row for c in result.checks if c.how == "not checked"} <= DESCRIPTIVE
+
+
+def test_stretches_bound_what_steps_reach(monkeypatch: Any) -> None:
+    """After 400 steps in stretches from the 40th on: no less than step by step, and not much."""
+    network = family.random_network(np.random.default_rng(2), "lstm", tokens=True, scale=0.4)
+    form = structure.read(describe_network(network))
+    caps = {b.name: calculus.Cap(balls.ball(b.norm_bound())) for b in network.blocks()}
+
+    def reached() -> Any:
+        with ctx.workprec(balls.PRECISION):
+            return horizon.output(calculus.Equations(caps), plain, 400, balls.ONE)
+
+    plain = structure.read(describe_network(network), as_computed=True)
+    exact = reached()
+    monkeypatch.setattr(horizon, "SLOW", 40)
+    monkeypatch.setattr(horizon, "_rises", lambda: [])
+    found = reached()
+    assert form.parameters < plain.parameters
+    assert exact.N <= found.N <= exact.N * 1.1
+    for tag, x in exact.lam.items():
+        assert x <= found.lam[tag] and found.lam[tag].log() <= x.log() * 1.2 + 1, tag
+    # A stretch at the norms with which it begins would be too low.
+    monkeypatch.setattr(horizon._Walk, "_end", lambda self, i, N, Z, *rest: (N[i], Z[i]))
+    assert any(not x <= reached().lam[tag] for tag, x in exact.lam.items())
 
 
 def test_a_horizon_that_cannot_be_walked_is_not_confirmed(monkeypatch: Any) -> None:

@@ -1,8 +1,9 @@
 """N and Λ of a network's output after T steps (theory, section 3: one step is affine; stages).
 
 Steps are taken one by one. Once a step maps slightly larger norms to nothing larger, norms are
-frozen there and the rest is one affine power; layers with ReLU alone are one linear system. Where
-neither serves, at most `LONGEST` steps are taken; a longer horizon is not checked.
+frozen there and the rest is one affine power; layers with ReLU alone are one linear system; where an
+LSTM's c creeps towards its bound, steps are taken in stretches. Where none serves, at most
+`LONGEST` steps are taken; a longer horizon is not checked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from flint import arb, arb_mat
 
-from recert.verifier.balls import ONE, ZERO, Ball, ball
+from recert.verifier.balls import ONE, ZERO, Ball, ball, greater
 from recert.verifier.calculus import Cap, Equations, Value, real, summed, token
 from recert.verifier.structure import Cell, Structure
 
@@ -21,6 +22,8 @@ LONGEST = 20_000
 # Steps before an affine power is sought for ReLU, and before norms are raised noticeably.
 EXACT, SLOW = 2000, 2048
 STILL, RISE = arb(2) ** -76, arb(2) ** -66
+# By how much norms may rise within a stretch.
+LIFT = arb(2) ** -6
 
 
 class TooLongError(Exception):
@@ -30,7 +33,7 @@ class TooLongError(Exception):
 class Budget:
     """What all walks of a certificate may take together, in products of numbers, about."""
 
-    def __init__(self, left: float = 1e7) -> None:
+    def __init__(self, left: float = 2e7) -> None:
         self.left = left
 
     def spend(self, much: float) -> None:
@@ -115,6 +118,11 @@ def stages(network: Structure) -> list[Stage]:
     return found
 
 
+def _kinds(stage: Stage) -> list[str]:
+    """What every state of a stage is: an output h, or an LSTM's c."""
+    return [kind for cell in stage.cells for kind in ("h", "c")[: len(cell.states)]]
+
+
 @dataclass(frozen=True)
 class _Step:
     """What one step makes of norms: new ones, A on the incoming states, b on the blocks."""
@@ -132,6 +140,8 @@ class _Walk:
         self.equations, self.stage, self.x, self.budget = equations, stage, x, budget
         self.dims = [dim for cell in stage.cells for dim in cell.states]
         self.tags = [f"@{i}" for i in range(len(self.dims))]
+        # An LSTM's c has no bound of its own; it creeps towards one where its gate stays below 1.
+        self.cells_c = [i for i, kind in enumerate(_kinds(stage)) if kind == "c"]
         self.biases = {
             part.name
             for cell in stage.cells
@@ -164,6 +174,8 @@ class _Walk:
                 if frozen is not None:
                     N, Z, step = frozen
                     return self._values(N, Z, self._power(step, lam, steps - t))
+                if t == SLOW and self.cells_c:
+                    return self._stretches(N, Z, lam, steps - t)
             if t >= LONGEST and t < steps:
                 raise TooLongError(f"{steps} steps whose norms do not stand still")
         return self._values(N, Z, lam)
@@ -219,6 +231,71 @@ class _Walk:
             if all(new.upper() <= old for new, old in pairs):
                 return up_N, up_Z, step
         return None
+
+    def _stretches(
+        self, N: list[Ball], Z: list[Ball], lam: Sequence[Mapping[str, Ball]], steps: int
+    ) -> list[Value]:
+        """The remaining steps in stretches, each at norms that are not exceeded within it."""
+        length = 4
+        while steps:
+            length = min(2 * length, steps)
+            found = self._stretch(N, Z, length)
+            while found is None and length > 1:
+                length //= 2
+                found = self._stretch(N, Z, length)
+            if found is None:
+                raise TooLongError("norms grow too fast")
+            N, Z, step = found
+            lam, steps = self._power(step, lam, length), steps - length
+        return self._values(N, Z, lam)
+
+    def _stretch(
+        self, N: Sequence[Ball], Z: Sequence[Ball], length: int
+    ) -> tuple[list[Ball], list[Ball], _Step] | None:
+        """Norms that so many steps do not exceed, with a step at them; None if none are found.
+
+        Suppose that all norms stay below (up_N, up_Z) for some steps. Then those of c follow an
+        affine map with coefficients taken there, to an end that is put in their place, and the
+        others are at most what a step makes of (up_N, up_Z), which must be below it too.
+        """
+        up_N, up_Z = ([(x * (ONE + LIFT)).upper() for x in norms] for norms in (N, Z))
+        rest = [i for i in range(len(self.dims)) if i not in self.cells_c]
+        for attempt in range(2):
+            for i in self.cells_c:
+                up_N[i], up_Z[i] = self._end(i, N, Z, up_N, up_Z, length)
+            step = self._step(up_N, up_Z)
+            fits = all(step.N[i].upper() <= up_N[i] and step.Z[i].upper() <= up_Z[i] for i in rest)
+            if attempt == 0 and not fits:
+                return None
+            if attempt == 0:  # what a step makes of norms that are not exceeded is not exceeded
+                for i in rest:
+                    up_N[i] = greater(step.N[i], N[i]).upper()
+                    up_Z[i] = greater(step.Z[i], Z[i]).upper()
+        small = all(up_Z[i] <= Z[i] * (ONE + LIFT) for i in self.cells_c)
+        return (up_N, up_Z, step) if small or length == 1 else None
+
+    def _end(
+        self,
+        i: int,
+        N: Sequence[Ball],
+        Z: Sequence[Ball],
+        up_N: Sequence[Ball],
+        up_Z: Sequence[Ball],
+        length: int,
+    ) -> tuple[Ball, Ball]:
+        """The largest norms of c within a stretch, while all others stay below (up_N, up_Z).
+
+        Z_c ← s·Z_c + Z_0, and N_c is at most s·N_c + N_0.
+        """
+        whole = self._step(up_N, up_Z)
+        bare_N, bare_Z = ([*norms[:i], ZERO, *norms[i + 1 :]] for norms in (up_N, up_Z))
+        bare = self._step(bare_N, bare_Z)
+        s = ((whole.Z[i] - bare.Z[i]) / up_Z[i]).upper()
+        power = s**length
+        terms = (ONE - power) / (ONE - s) if s < 1 else ball(length) * greater(ONE, power)
+        ends = (power * x[i] + terms * z[i] for x, z in ((N, bare.N), (Z, bare.Z)))
+        end_N, end_Z = ends
+        return greater(end_N, N[i]).upper(), greater(end_Z, Z[i]).upper()
 
     def _power(
         self, step: _Step, lam: Sequence[Mapping[str, Ball]], steps: int
