@@ -1,8 +1,8 @@
 """N and Λ of a network's output after T steps (theory, section 3: one step is affine; stages).
 
 Steps are taken one by one. Once a step maps slightly larger norms to nothing larger, norms are
-frozen there and the rest is one affine power; layers with ReLU alone are one linear system; where an
-LSTM's c creeps towards its bound, steps are taken in stretches. Where none serves, at most
+frozen there and the rest is one affine power; layers with ReLU alone are one linear system; where
+an LSTM's c creeps towards its bound, steps are taken in stretches. Where none serves, at most
 `LONGEST` steps are taken; a longer horizon is not checked.
 """
 
