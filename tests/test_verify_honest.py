@@ -108,7 +108,8 @@ def better(data: dict[str, Any]) -> Iterator[tuple[str, Change]]:
             "lost_outright",
             "gibbs_error_drawn",
         ):
-            if bound["terms"].get(term, 0.0) > 0.0 and name != "majority_vote":
+            # What roundings may decide is no forgery.
+            if bound["terms"].get(term, 0.0) > ROOM and name != "majority_vote":
                 yield f"{name}.{term}", _term(i, term, step)
         for term in ("complexity_nats", "rate", "confidence_nats", "deviation", "KL"):
             if bound["terms"].get(term, 0.0) > ROOM:
