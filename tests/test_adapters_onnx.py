@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from family import random_network
-from recert.adapters import load_network
+from recert.adapters import as_network, load_network
 from recert.adapters.onnx_parity import _recurrent_ops
 from recert.errors import (
     FileError,
@@ -382,9 +382,20 @@ def test_states_that_are_returned_too_are_no_logits(tmp_path):
     states = next(n for n in model.graph.node if n.op_type == "GRU").output[1]
     model.graph.output.append(helper.make_tensor_value_info(states, TensorProto.DOUBLE, None))
     assert load_network(save(model, tmp_path / "m.onnx")).digest == network.digest
-    model.graph.output.append(model.graph.output[0])
-    with pytest.raises(UnsupportedModelError, match="expected one"):
-        load_network(save(model, tmp_path / "m.onnx"))
+    # The first output is the answer, unless another is called logits or named.
+    logits = model.graph.output.pop(0)
+    model.graph.output.append(logits)
+    path = save(model, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModelError, match=r"not read .* by a linear head .*output="):
+        load_network(path)
+    for output in (1, logits.name):
+        assert as_network(path, output=output).digest == network.digest
+    with pytest.raises(UnsupportedModelError, match="no output 'other'"):
+        as_network(path, output="other")
+    for node in model.graph.node:
+        node.output[:] = ["logits" if name == logits.name else name for name in node.output]
+    model.graph.output[1].name = "logits"
+    assert load_network(save(model, path)).digest == network.digest
 
 
 @pytest.mark.parametrize("two_way", [False, True])

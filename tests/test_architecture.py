@@ -61,6 +61,8 @@ ROOMS = (
     "printed",
     "certificate",
     "payment",
+    "predictor",
+    "padding",
     "theorems",
     "ledger",
     "orders",

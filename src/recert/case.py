@@ -7,7 +7,6 @@ brings along what only it knows), the sample its margins, the declarations the r
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +27,16 @@ from recert.errors import InputError
 from recert.gates import SIGMOIDS, Gates, measured_gates
 from recert.margins import MarginTable, announce, margin_table
 from recert.network import Network
+from recert.padding import Told, aligned_holdout, given_sample, read_as
 from recert.payment import encoding_of, shared_costs
 from recert.predict import Predictor, check_reading, network_predictor
+from recert.predictor import Call, Padding, check_padding, predictor_row
 from recert.recurrence import Within, between, within
 from recert.sample import (
     At,
     Enforced,
     Reading,
     Sample,
-    batch_of,
     groups_digest,
     unit_numbers,
 )
@@ -80,6 +80,9 @@ class Declared(Brief):
     recurrent: Any = None
     head: Any = None
     embedding: Any = None
+    output: str | int | None = None
+    steps_first: bool | None = None
+    padding: Padding | None = None
 
     def checked(self) -> Declared:
         """The same, its plain values checked; InputError for the first that is out of range."""
@@ -88,8 +91,12 @@ class Declared(Brief):
         if self.progress is not None and not callable(self.progress):
             raise InputError(f"progress is {short(self.progress)}; pass a function of a count")
         margin, population, T = self.margin, self.population, self.max_length
+        padding = check_padding(self.padding)
+        if padding == "as given" and self.at != "last":
+            raise InputError("with padding='as given' the loss is read at='last' only")
         return replace(
             self,
+            padding=padding,
             delta=arguments.probability("delta", self.delta),
             at=arguments.step("at", self.at),
             max_length=None if T is None else arguments.whole("max_length", T),
@@ -142,6 +149,7 @@ class Subject(Brief):
     code_bytes: int | None = None
     rows: tuple[Assumption, ...] = ()
     described: Mapping[str, Any] = field(default_factory=dict)
+    call: Call = field(default_factory=Call)
 
 
 def prepare(model: Any, sequences: Any, labels: Any = None, **declared: Any) -> Case:
@@ -157,15 +165,17 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         sequences, labels = arrays.numbers(sequences, "sequences"), arrays.numbers(labels, "labels")
     if declared.lengths is not None:
         declared = replace(declared, lengths=arrays.numbers(declared.lengths, "lengths"))
-    shown, sequences = _peek(sequences, labels)
-    subject = _subject(model, shown, declared)
-    network = subject.network
+    given = given_sample(
+        sequences, labels, declared.lengths, declared.padding, last=declared.at == "last"
+    )
+    subject = _subject(model, given.shown, declared)
+    sequences, labels, network = given.sequences, given.labels, subject.network
     reading = _reading(network, declared)
     check_reading(network, reading.at)
     predictor = _predictor(network)
 
     def opened(track: bool = False) -> Sample:
-        return Sample(sequences, labels, reading, lengths=declared.lengths, track=track)
+        return Sample(sequences, labels, reading, lengths=given.lengths, track=track)
 
     sample = opened(track=True)
     if labels is not None:
@@ -178,10 +188,16 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     class_caps, cap_costs, l1_costs = class_of(form, declared_caps)
     B_x = B_x if network.input_kind == "onehot" else B_x * HELD
     table = table.with_slack(ledger.rounding_slack(network, T, B_x))
-    start = None if declared.initial is None else _initial(declared.initial, network)
+    start = None if declared.initial is None else _initial(declared, network)
     recurring = within(sample.traces, _units(declared.groups, len(sample.traces)))
-    held, held_rows = _held_out(declared, sample, reading, predictor, recurring)
+    held, held_rows, held_told = _held_out(declared, sample, reading, predictor, recurring)
+    read = read_as(
+        (*given.told, *held_told),
+        cut=T if horizon_row.status == "enforced" else None,
+        radius=reading.enforce,
+    )
     rows = (
+        predictor_row(subject.call, read),
         input_row,
         horizon_row,
         ledger.caps_row(network, form, declared_caps),
@@ -221,8 +237,9 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         declared.population,
         groups_digest(declared.groups, len(sample.traces)),
         declared.recorded(),
+        read.padding,
     )
-    gates = _measured_gates(network, sequences, labels, reading, declared.lengths)
+    gates = _measured_gates(network, sequences, labels, reading, given.lengths)
     return Case(
         network,
         setting,
@@ -236,8 +253,9 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     )
 
 
-def _subject(model: Any, shown: Any, declared: Declared) -> Subject:
+def _subject(model: Any, shown: tuple[Any, Any], declared: Declared) -> Subject:
     """What a model is: an array network, a torch module, a file of either or of a program."""
+    sequences, lengths = shown
     if isinstance(model, (str, Path)) and Path(model).suffix == compression.SUFFIX:
         program = compression.load_program(model)
         data = compression.encode(program)
@@ -245,28 +263,12 @@ def _subject(model: Any, shown: Any, declared: Declared) -> Subject:
         row = ledger.program_row(len(data), sha256)
         described = {"program": {"bytes": len(data), "sha256": sha256}}
         return Subject(program.network(), len(data), (row,), described)
-    network = adapters.as_network(
-        model, shown, lengths=declared.lengths, at=declared.at,
+    network, call = adapters.read_model(
+        model, sequences, lengths=lengths, padding=declared.padding, output=declared.output,
+        steps_first=declared.steps_first, at=declared.at,
         recurrent=declared.recurrent, head=declared.head, embedding=declared.embedding,
     )  # fmt: skip
-    return Subject(network)
-
-
-def _peek(sequences: Any, labels: Any) -> tuple[Any, Any]:
-    """Sequences to compare a model on, and the sample; batches may be readable only once."""
-    if labels is not None or hasattr(sequences, "shape"):
-        return sequences, sequences
-    try:
-        batches = iter(sequences)
-    except Exception:  # whatever a stranger's __iter__ raises
-        raise InputError(
-            f"sequences are {short(sequences)}; pass arrays of sequences and labels, or batches "
-            "(sequences, labels)"
-        ) from None
-    first = next(batches, None)
-    if first is None:
-        raise InputError("sequences hold no batch; pass (sequences, labels) pairs")
-    return batch_of(first)[0], itertools.chain([first], batches)
+    return Subject(network, call=call)
 
 
 def _reader(opened: Callable[[], Sample], labels: Any) -> Callable[[], Sample] | None:
@@ -316,27 +318,24 @@ def _held_out(
     reading: Reading,
     predictor: Predictor,
     recurring: Within,
-) -> tuple[MarginTable | None, tuple[Assumption, ...]]:
-    """Margins of the held-out units, and the row that says whether they were used before."""
+) -> tuple[MarginTable | None, tuple[Assumption, ...], tuple[Told, ...]]:
+    """Margins of the held-out units, whether they were used before, and how they are padded."""
     if declared.holdout is None:
-        return None, ()
-    table, held = _held_sample(
-        declared.holdout, reading, predictor, grouped=declared.groups is not None
-    )
+        return None, (), ()
+    holdout, told = aligned_holdout(declared.holdout, declared.padding, last=declared.at == "last")
+    table, held = _held_sample(holdout, reading, predictor, grouped=declared.groups is not None)
     units = _units(declared.groups, len(sample.traces))
-    own = _units((*declared.holdout, None, None)[3], len(held.traces))
+    own = _units(holdout[3], len(held.traces))
     of_held = within(held.traces, own)
     overlap = between(sample.traces, held.traces, units, own, recurring, of_held)
     row = ledger.holdout_row(declared.holdout_role, overlap, of_held, why=declared.holdout_why)
-    return table, (row,)
+    return table, (row,), (told,)
 
 
 def _held_sample(
-    holdout: Sequence[Any], reading: Reading, predictor: Predictor, *, grouped: bool
+    holdout: tuple[Any, Any, Any, Any], reading: Reading, predictor: Predictor, *, grouped: bool
 ) -> tuple[MarginTable, Sample]:
-    if not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4:
-        raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
-    sequences, labels, lengths, groups = (*holdout, None, None)[:4]
+    sequences, labels, lengths, groups = holdout
     if grouped and groups is None:
         raise InputError(
             "the sample has groups and the held-out units have none; pass them as the fourth "
@@ -348,8 +347,11 @@ def _held_sample(
     return margin_table(held, predictor, groups=groups), held
 
 
-def _initial(initial: Any, network: Network) -> Network:
-    start = adapters.as_network(initial)
+def _initial(declared: Declared, network: Network) -> Network:
+    how: dict[str, Any] = {}
+    if adapters.is_module(declared.initial):
+        how = {"output": declared.output, "steps_first": declared.steps_first}
+    start = adapters.as_network(declared.initial, **how)
     if start.description() != network.description():
         raise InputError(
             "the initial network has another architecture than the trained one; "

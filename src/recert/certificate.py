@@ -34,6 +34,8 @@ WHOSE: dict[str, str] = {
     "gibbs": " of a network whose weights are drawn afresh for every prediction",
     "majority vote": " of the vote among networks whose weights are so drawn",
 }
+# The row of the ledger that says what is certified.
+PREDICTOR = "predictor"
 SOUND: tuple[Status, ...] = ("proved", "enforced", "declared")
 
 
@@ -272,12 +274,13 @@ class Certificate:
             because = "; ".join(f"{row.id}: {row.evidence}" for row in weak) or best.reason
             return (
                 f"This is an estimate, not a certificate ({because}). Were every hypothesis met, "
-                f"the error on new draws would be at most {percent}."
+                f"the error on new draws would be at most {percent}.{self._predictor()}"
             )
         if self.vacuous:
             return (
                 f"Nothing was concluded from {m:,} units (each a {unit}): every certificate on the "
                 f"menu is 100% or more; the smallest is {best.title}.{self._conditional()}"
+                f"{self._predictor()}"
             )
         which = "held-out units" if best.name == "held_out" else "units"
         of_list = self.sample.get("reading") == "finite list"
@@ -291,8 +294,15 @@ class Certificate:
         return (
             f"With probability at least {confidence(self.delta)}% over the draw of {m:,} {which} "
             f"(each a {unit}), {whom} is at most {percent} ({best.title}){arithmetic}, provided "
-            "that: " + "; ".join(row.statement for row in self.rests_on(best)) + "."
+            "that: "
+            + "; ".join(row.statement for row in self.rests_on(best) if row.id != PREDICTOR)
+            + f".{self._predictor()}"
         )
+
+    def _predictor(self) -> str:
+        """What is certified, in a sentence: the words of its row."""
+        said = next((row.statement for row in self.assumptions if row.id == PREDICTOR), "")
+        return f" {said[:1].upper()}{said[1:]}." if said else ""
 
     def _conditional(self) -> str:
         """What would follow, were the hypotheses of the smallest estimate met."""

@@ -194,6 +194,7 @@ def describe_sample(
     population: int | None,
     groups: str | None,
     declared: Mapping[str, Any],
+    padding: str | None,
 ) -> dict[str, Any]:
     """Size, unit, horizon, digest and errors of a sample, and what was declared of it."""
     table, held = setting.table, setting.holdout
@@ -203,6 +204,7 @@ def describe_sample(
         "reading": reading,
         "population": population,
         "T": setting.steps,
+        "padding": padding,
         "digest": sample.digest,
         "groups": groups,
         "input_bound": {"value": setting.input_bound, "status": input_row.status},

@@ -25,6 +25,7 @@ from recert.errors import InputError
 from recert.gates import SIGMOIDS, classwide_gates
 from recert.orders import order_bounds
 from recert.payment import paying
+from recert.predictor import Padding
 from recert.sample import At, Enforced
 from recert.theorems import THEOREMS, Setting, Theorem
 from recert.theorems.base import not_applicable
@@ -62,6 +63,9 @@ def certify(
     recurrent: Any = None,
     head: Any = None,
     embedding: Any = None,
+    output: str | int | None = None,
+    steps_first: bool | None = None,
+    padding: Padding | None = None,
 ) -> Certificate:
     """Bounds on the error of a trained recurrent network on new sequences.
 
@@ -72,7 +76,8 @@ def certify(
         labels: (m,) classes 0..K−1, or (m, T) for losses at a step or averaged over steps.
         delta: failure probability of the whole certificate, split over its bounds.
         at: ``"last"`` valid step, ``"average"`` over valid steps, or a step 1..T.
-        lengths: (m,) valid steps of padded sequences.
+        lengths: (m,) valid steps of padded sequences, or a (m, T) mask that is true at them, also
+            as the third member of batches and of ``holdout``.
         groups: (m,) ids; sequences of one id (a document) are one independent unit.
         input_bound: B_x, declared before looking; ``Enforced(B)`` scales inputs into the ball as
             part of the model; None estimates it from the sample, which is no certificate.
@@ -102,6 +107,13 @@ def certify(
         recurrent: the recurrent part of a torch model, or its name, where it cannot be found.
         head: the linear head, likewise.
         embedding: the embedding, likewise.
+        output: name or number (from 0) of the output of a torch or ONNX model that is its answer;
+            None for the one called ``logits``, else the first.
+        steps_first: whether a torch module is given its batches with steps first, as (T, m, …);
+            None asks where the module runs on both.
+        padding: which answer to padded sequences is meant, where a model's differ: ``"cut"``, on
+            sequences without their padding; ``"left"``, likewise, it stands on the left;
+            ``"as given"``, with their padding, which is then part of the inputs.
 
     Raises:
         InputError, UnsupportedModelError, ParityError, FileError: with one line that says what is
@@ -131,6 +143,9 @@ def certify(
         recurrent=recurrent,
         head=head,
         embedding=embedding,
+        output=output,
+        steps_first=steps_first,
+        padding=padding,
     )
     return certify_declared(model, sequences, labels, declared, bounds)
 

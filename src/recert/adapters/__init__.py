@@ -6,10 +6,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recert.adapters.files import load_description, load_network, save_network
+from recert import floats
+from recert.adapters.files import (
+    ONNX,
+    load_description,
+    load_network,
+    load_onnx,
+    save_network,
+)
 from recert.errors import InputError, MissingDependencyError, type_of
 from recert.network import InputKind, Network
 from recert.predict import Predictor
+from recert.predictor import Call, Padding
 from recert.sample import At
 
 if TYPE_CHECKING:
@@ -18,32 +26,61 @@ if TYPE_CHECKING:
 __all__ = [
     "as_network",
     "from_torch",
+    "is_module",
     "load_description",
     "load_network",
+    "read_model",
     "save_network",
     "torch_predictor",
 ]
 
 
-def as_network(model: Any, sequences: Any = None, **parts: Any) -> Network:
-    """The Network of whatever a user calls a model.
+def as_network(model: Any, sequences: Any = None, **how: Any) -> Network:
+    """The Network of whatever a user calls a model; arguments as in ``read_model``."""
+    return read_model(model, sequences, **how)[0]
+
+
+def read_model(
+    model: Any,
+    sequences: Any = None,
+    *,
+    lengths: Any = None,
+    padding: Padding | None = None,
+    output: str | int | None = None,
+    steps_first: bool | None = None,
+    **parts: Any,
+) -> tuple[Network, Call]:
+    """The Network of whatever a user calls a model, and how that model is called.
 
     Args:
         model: a Network (returned as it is), a torch module, a tuple (nn.LSTM, nn.Linear) or
             (nn.Embedding, nn.LSTM, nn.Linear), or the path of a saved network.
-        sequences: (m, T) tokens or (m, T, d_x) vectors on which a torch module is compared.
-        parts: keywords of `from_torch`, for torch modules.
+        sequences: (m, T) tokens or (m, T, d_x) vectors, as given, on which a model is compared.
+        lengths: of the sequences, or a mask.
+        padding: how it is read.
+        output: which output of a torch module or an ONNX model counts.
+        steps_first: whether a torch module is given steps first.
+        parts: further keywords of `from_torch`, for torch modules.
 
     Raises:
         InputError: the model is none of these. Otherwise what `from_torch` or `load_network` raise.
 
     """
+    if is_module(model):
+        return _read_torch(
+            model, sequences, lengths=lengths, padding=padding, output=output,
+            steps_first=steps_first, **parts,
+        )  # fmt: skip
+    if steps_first is not None:
+        raise InputError("steps_first is for torch modules; other models read batches of sequences")
+    if isinstance(model, (str, Path)) and Path(model).suffix == ONNX:
+        return load_onnx(model, output, (sequences, lengths, padding, parts.get("at", "last")))
+    if output is not None:
+        raise InputError("output names what a torch module or an ONNX model returns; leave it out")
     if isinstance(model, Network):
-        return model
+        return model, Call()
     if isinstance(model, (str, Path)):
-        return load_network(model)
-    if _is_torch(model) or (isinstance(model, tuple) and model and all(map(_is_torch, model))):
-        return from_torch(model, sequences, **parts)
+        return load_network(model), Call()
     raise InputError(
         f"{type_of(model)} is not a model that recert.certify reads; for a Posterior use "
         "recert.certify_posterior, else pass a recert Network, "
@@ -61,6 +98,9 @@ def from_torch(
     embedding: nn.Module | str | None = None,
     at: At = "last",
     input_kind: InputKind | None = None,
+    output: str | int | None = None,
+    steps_first: bool | None = None,
+    padding: Padding | None = None,
 ) -> Network:
     """The Network that a torch module computes, checked by running both.
 
@@ -71,8 +111,11 @@ def from_torch(
     between linear layers (identity, tanh, relu, sigmoid, leaky_relu with slope 0.01, elu), and what
     the head reads (the outputs at a step, the final states, their mean). The module, in evaluation
     mode and float64, is then run on up to 256 sequences and must give the Network's logits, up to a
-    constant common to all classes, or their softmax, log-softmax or sigmoids. The module itself is
-    left as it was.
+    constant common to all classes, or their softmax, log-softmax or sigmoids; and the Network's
+    classes, also in the precision in which it is stored. Of several tensors that it returns the one
+    called ``logits`` counts, else the first, or the one that ``output`` names. Sequences are given
+    without padding; where padding makes another answer, ``padding`` says which one is meant. The
+    module itself is left as it was.
 
     A module with a method ``recert_network()`` is read through it; the Network's blocks must hold
     exactly the module's parameters, and it is run and compared like any other.
@@ -81,12 +124,15 @@ def from_torch(
         model: a module, or a tuple (nn.LSTM, nn.Linear) or (nn.Embedding, nn.LSTM, nn.Linear).
         sequences: (m, T) integer tokens, padded with −1 on the right, or (m, T, d_x) vectors, numpy
             or torch. None: random sequences of 1, 2 and 7 steps are drawn.
-        lengths: (m,) numbers of valid steps, or None.
+        lengths: (m,) numbers of valid steps, a (m, T) mask that is true at them, or None.
         recurrent: the only recurrent layer or its dotted name; None searches.
         head: the last nn.Linear or its dotted name; None searches.
         embedding: the nn.Embedding or its dotted name; None searches.
         at: the step that is read; at ``"last"`` only outputs at the last step are compared.
         input_kind: ``"onehot"`` or ``"real"``; None decides by the embedding and the sequences.
+        output: name or number (from 0) of the output that is the module's answer.
+        steps_first: whether the module is given (T, m, …); None asks where both run.
+        padding: ``"cut"``, ``"as given"`` or ``"left"``, as in ``recert.certify``.
 
     Returns:
         Network in float64 with blocks E (embedding), F, b_F (before the recurrent layers), the
@@ -103,10 +149,7 @@ def from_torch(
         MissingDependencyError: torch is not installed.
 
     """
-    _need_torch()
-    from recert.adapters import torch_modules
-
-    return torch_modules.from_torch(
+    return _read_torch(
         model,
         sequences,
         lengths=lengths,
@@ -115,7 +158,19 @@ def from_torch(
         embedding=embedding,
         at=at,
         input_kind=input_kind,
-    )
+        output=output,
+        steps_first=steps_first,
+        padding=padding,
+    )[0]
+
+
+@floats.usual
+def _read_torch(model: Any, sequences: Any, **how: Any) -> tuple[Network, Call]:
+    _need_torch()
+    from recert.adapters import torch_modules
+
+    found = torch_modules.read_torch(model, sequences, **how)
+    return found.network, found.call
 
 
 def torch_predictor(network: Network) -> Predictor:
@@ -129,6 +184,13 @@ def torch_predictor(network: Network) -> Predictor:
     from recert.adapters import torch_prediction
 
     return torch_prediction.torch_predictor(network)
+
+
+def is_module(model: Any) -> bool:
+    """Whether this is a torch module, or a tuple of such."""
+    if isinstance(model, tuple):
+        return bool(model) and all(map(_is_torch, model))
+    return _is_torch(model)
 
 
 def _is_torch(model: Any) -> bool:

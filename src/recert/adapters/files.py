@@ -19,15 +19,20 @@ from numpy.typing import NDArray
 from recert import files, floats
 from recert.adapters import assembly, state_dicts, state_files
 from recert.adapters import description as descriptions
+from recert.adapters.padded import refusal, runs_apart
 from recert.compression import SUFFIX, load_program
 from recert.errors import (
     FileError,
     InputError,
     MissingDependencyError,
+    ParityError,
     UnsupportedModelError,
     type_of,
 )
 from recert.network import Network
+from recert.padding import aligned
+from recert.predictor import Call, check_output
+from recert.sample import At
 
 Array = NDArray[np.float64]
 
@@ -59,7 +64,7 @@ def load_network(path: str | Path) -> Network:
     """
     path = files.path_of(path)
     if path.suffix == ONNX:
-        return _onnx(path)
+        return load_onnx(path)[0]
     if path.suffix == SUFFIX:
         return load_program(path).network()
     entry, weights = load_description(path), _locate(path)[0]
@@ -204,7 +209,23 @@ def _state_dict(path: Path) -> dict[str, Array]:
         ) from None
 
 
-def _onnx(path: Path) -> Network:
+@floats.usual
+def load_onnx(
+    path: str | Path, output: str | int | None = None, given: tuple[Any, Any, Any, At] | None = None
+) -> tuple[Network, Call]:
+    """The network of an ONNX model, and which of its outputs that is.
+
+    Args:
+        path: an ``.onnx`` file.
+        output: name or number (from 0) of the output that is the model's answer; None for the one
+            called ``logits``, else the first.
+        given: sequences, lengths, padding and where the loss is read, as in ``recert.certify``.
+
+    Raises:
+        ParityError: padding changes the model's answer, and nobody says which one is meant.
+        Otherwise as `load_network`.
+    """
+    path = files.path_of(path)
     if not _there(path):
         raise FileError(f"{path} does not exist; check the path")
     raw = files.read_bytes(path, MOST_ONNX_BYTES)
@@ -214,9 +235,17 @@ def _onnx(path: Path) -> Network:
         raise MissingDependencyError(
             f"reading {path} needs onnx: pip install 'recert[onnx]'"
         ) from None
-    from recert.adapters.onnx_reader import read
+    from recert.adapters import onnx_reader
 
-    return read(raw, str(path))
+    found = onnx_reader.read(raw, str(path), check_output(output))
+    apart = False
+    if given is not None and given[0] is not None:
+        sequences, lengths, padding, at = given
+        read_as = aligned(sequences, None, lengths, padding)
+        apart = runs_apart(found.network, sequences, read_as, at, every=found.every)
+        if apart and padding is None:
+            raise ParityError(f"{path}: {refusal(read_as)}")
+    return found.network, Call("onnx", output=found.output, apart=apart)
 
 
 def _undescribed(weights: Path, remedy: str) -> FileError:

@@ -11,6 +11,9 @@ logit, the log odds of class 1, becomes the two logits −y/2 and y/2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,16 +36,34 @@ from recert.blocks import Block, Norm
 from recert.errors import FileError, RecertError, UnsupportedModelError
 from recert.layers import Bidirectional, Dense, Layer, layer_of, suffix_of
 from recert.network import Head, InputKind, Network, Read
+from recert.predictor import LOGITS, Output
 
 Array = NDArray[np.float64]
 
 
-def read(raw: bytes, where: str) -> Network:
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What was read of an ONNX model.
+
+    Attributes:
+        network: what it computes.
+        output: the output that counts; None where there is no other.
+        every: whether that gives an answer at every step.
+    """
+
+    network: Network
+    output: str | None
+    every: bool
+
+
+def read(raw: bytes, where: str, output: Output = None) -> Model:
     """The Network that an ONNX model computes, checked by running both on drawn sequences.
 
     Args:
         raw: the file's bytes.
         where: the file, for messages.
+        output: name or number (from 0) of the output that counts; None for the one called
+            ``logits``, else the first.
 
     Raises:
         FileError: the file is no complete ONNX model.
@@ -54,13 +75,14 @@ def read(raw: bytes, where: str) -> Network:
         graph = onnx_file.parse(raw)
         interpreter = Interpreter(graph)
         interpreter.run(_nodes_behind_outputs(graph))
-        name, signal = _logits(graph, interpreter)
+        name, signal = _logits(graph, interpreter, output)
         _account(graph, name)
         network, last = _network(signal, interpreter.time)
         onnx_parity.check(network, graph, name, signal, interpreter.time, last)
     except RecertError as error:
         raise type(error)(f"{where}: {error}") from None
-    return network
+    every = any(atom.label == interpreter.time for atom in signal.atoms)
+    return Model(network, name if len(graph.outputs) > 1 else None, every)
 
 
 def _nodes_behind_outputs(graph: Graph) -> list[onnx_file.Node]:
@@ -69,22 +91,36 @@ def _nodes_behind_outputs(graph: Graph) -> list[onnx_file.Node]:
     return graph.leading_to(*graph.outputs)[0]
 
 
-def _logits(graph: Graph, interpreter: Interpreter) -> tuple[str, Signal]:
-    """The one output that a dense layer gives after the recurrent ones."""
-    found = [
-        (name, value)
-        for name in graph.outputs
-        if isinstance(value := interpreter.values[name], Signal)
-        and isinstance(value.pieces[0].steps[-1], DenseStep)
-        and any(isinstance(step, RecurrentStep) for step in value.pieces[0].steps)
-    ]
-    if len(found) != 1:
+def _logits(graph: Graph, interpreter: Interpreter, output: Output) -> tuple[str, Signal]:
+    """The output that is the model's answer, which a dense layer gives after the recurrent ones."""
+    name = _answer(graph.outputs, output)
+    value = interpreter.values[name]
+    if (
+        not isinstance(value, Signal)
+        or not isinstance(value.pieces[0].steps[-1], DenseStep)
+        or not any(isinstance(step, RecurrentStep) for step in value.pieces[0].steps)
+    ):
+        others = ", ".join(map(shown, graph.outputs[:8]))
         raise UnsupportedModelError(
-            f"{len(found)} of the outputs ({', '.join(map(shown, graph.outputs[:8]))}) are read "
-            "from recurrent layers by a linear head, expected one; export the classifier with its "
-            "logits"
+            f"output {shown(name)} is not read from recurrent layers by a linear head (the outputs "
+            f"are {others}); export the classifier with its logits, or name them with output="
         )
-    return found[0]
+    return name, value
+
+
+def _answer(outputs: Sequence[str], output: Output) -> str:
+    """The output that is named, or called ``logits``, or the first."""
+    if not outputs:
+        raise FileError("the model has no output; export it again")
+    if isinstance(output, int) and output < len(outputs):
+        return outputs[output]
+    if output in outputs:
+        return str(output)
+    if output is not None:
+        raise UnsupportedModelError(
+            f"there is no output {output!r}; the outputs are {', '.join(map(shown, outputs[:8]))}"
+        )
+    return LOGITS if LOGITS in outputs else outputs[0]
 
 
 def _account(graph: Graph, name: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,8 @@ STATES = INSIDE | {
     "h", "h0", "h_0", "hx", "hidden", "state", "states", "hidden_state", "h_t", "prev_h", "hc",
     "hidden_states", "prev_state", "prev_hidden", "init_hidden", "initial_state", "hiddens",
 }  # fmt: skip
+# Names of arguments that take the sequences' lengths.
+_LENGTHS = re.compile(r"(.*_)?(lens|lengths?|seq_?len)")
 # Batches that a module may ask for by an attribute batch_size; larger ones are not tried.
 MOST_BATCH = 1024
 
@@ -31,6 +35,7 @@ class Arguments:
         inner: number of its units.
         pair: whether a state is a pair (h, c), as LSTMs have it.
         batch: the batch size that the module insists on, or None.
+        optional: an argument that it does not ask for and that takes lengths, by its name.
     """
 
     names: tuple[str, ...] = ()
@@ -39,6 +44,7 @@ class Arguments:
     inner: int = 1
     pair: bool = False
     batch: int | None = None
+    optional: str = ""
 
     @property
     def variants(self) -> int:
@@ -46,7 +52,13 @@ class Arguments:
         return 3 if STATES.intersection(self.names) else 1
 
     def values(
-        self, variant: int, n: int, steps: int, device: torch.device, dtype: torch.dtype
+        self,
+        variant: int,
+        n: int,
+        steps: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        lengths: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """Zeros of shape (layers, n, d), or (n, d), or None for states; (n,) lengths."""
         leading = (self.layers, n) if variant == 0 else (n,)
@@ -57,7 +69,8 @@ class Arguments:
 
         def value(name: str) -> Any:
             if name not in STATES:
-                return torch.full((n,), steps, dtype=torch.int64)
+                every = [steps] * n if lengths is None else lengths
+                return torch.as_tensor(every, dtype=torch.int64)
             if variant == 2:
                 return None
             if name in INSIDE:
@@ -94,10 +107,11 @@ def arguments_of(model: nn.Module, recurrent: Any = None) -> Arguments:
             f"the model's forward asks for {', '.join(names)} besides the sequences; wrap it in a "
             "module whose forward reads sequences, or sequences and lengths"
         )
+    optional = "" if unknown else _takes_lengths(model)
     batch = getattr(model, "batch_size", None)
     batch = batch if isinstance(batch, int) and 1 <= batch <= MOST_BATCH else None
     if recurrent is None:
-        return Arguments(names, batch=batch)
+        return Arguments(names, batch=batch, optional=optional)
     units = recurrent.hidden_size
     directions = 2 if getattr(recurrent, "bidirectional", False) else 1
     return Arguments(
@@ -107,4 +121,11 @@ def arguments_of(model: nn.Module, recurrent: Any = None) -> Arguments:
         units,
         isinstance(recurrent, (nn.LSTM, nn.LSTMCell)),
         batch,
+        optional,
     )
+
+
+def _takes_lengths(model: nn.Module) -> str:
+    """An argument with a default that is called lengths, or something like it."""
+    names = inspect.signature(model.forward).parameters
+    return next((name for name in list(names)[1:] if _LENGTHS.fullmatch(name)), "")

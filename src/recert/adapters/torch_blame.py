@@ -10,7 +10,7 @@ from torch import nn
 
 from recert.adapters.torch_arguments import Arguments
 from recert.adapters.torch_parts import BY_HAND, Parts, title
-from recert.adapters.torch_running import Group, Runner, evaluation_copy, same
+from recert.adapters.torch_running import Form, Group, Runner, Usage, evaluation_copy, same
 from recert.errors import ParityError, UnsupportedModelError
 
 # Activations of torch that are none of the package's, or only with their usual constants.
@@ -21,20 +21,23 @@ _OTHER = (
 )  # fmt: skip
 
 
-def blame(model: nn.Module, parts: Parts, arguments: Arguments, groups: list[Group]) -> None:
+def blame(
+    model: nn.Module, parts: Parts, arguments: Arguments, usage: Usage, groups: list[Group]
+) -> None:
     """Refuse a module for memory, for unused parts or for an activation, if that can be shown.
 
     Args:
         model: the module.
         parts: of the module.
         arguments: what its forward asks for.
+        usage: how it is used.
         groups: sequences on which it may run.
 
     Raises:
         ParityError: it keeps a state between calls, or draws random numbers.
         UnsupportedModelError: a part plays no role, or an activation is not covered.
     """
-    unused = next(filter(None, (_unused(model, arguments, group) for group in groups)), [])
+    unused = next(filter(None, (_unused(model, arguments, usage, group) for group in groups)), [])
     for part in parts.names():
         names = [name for name in unused if name.startswith(f"{part}.")]
         if names and len(names) == len(list(model.get_submodule(part).parameters())):
@@ -43,7 +46,7 @@ def blame(model: nn.Module, parts: Parts, arguments: Arguments, groups: list[Gro
                 f"returns, nor does its parameter {names[0]!r}; remove it from the module"
             )
     if groups:
-        _refuse_changing(model, arguments, groups[0])
+        _refuse_changing(model, arguments, usage, groups[0])
     for name, module in model.named_modules():
         usual = {nn.LeakyReLU: ("negative_slope", 0.01), nn.ELU: ("alpha", 1.0)}.get(type(module))
         other = usual is not None and getattr(module, usual[0]) != usual[1]
@@ -69,31 +72,30 @@ def no_order(model: nn.Module, parts: Parts) -> UnsupportedModelError:
     )
 
 
-def _unused(model: nn.Module, arguments: Arguments, group: Group) -> list[str]:
-    """Parameters on which no output depends; none if that cannot be found out."""
+def _unused(model: nn.Module, arguments: Arguments, usage: Usage, group: Group) -> list[str]:
+    """Parameters on which the answer does not depend; none if that cannot be found out."""
     try:
         module = copy.deepcopy(model).to("cpu", torch.float64).train(False)
         for parameter in module.parameters():
             parameter.requires_grad_(True)
         named = dict(module.named_parameters())
         with torch.enable_grad():
-            outputs = Runner(module, arguments).run(group)
-            total = sum((out.sum() for out in outputs if out.requires_grad), torch.zeros(()))
+            form = Form(usage.orders[0])
+            total = Runner(module, arguments, usage).call(group, form).sum()
             found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     except Exception:  # a user's module may raise anything
         return []
     return [name for name, value in zip(named, found, strict=True) if value is None]
 
 
-def _refuse_changing(model: nn.Module, arguments: Arguments, group: Group) -> None:
+def _refuse_changing(model: nn.Module, arguments: Arguments, usage: Usage, group: Group) -> None:
     """ParityError for a module that gives other outputs for the same sequences."""
     with evaluation_copy(model, None) as module:
         try:
-            runner = Runner(module, arguments)
-            first, second = (runner.run(group) for _ in range(2))
-            if len(first) == len(second) and all(map(same, first, second)):
+            runner, form = Runner(module, arguments, usage), Form(usage.orders[0])
+            if same(*(runner.call(group, form) for _ in range(2))):
                 return
-            why = runner.why_other(group)
+            why = runner.why_other(group, form)
         except Exception:  # a user's module may raise anything
             return
     raise ParityError(why)

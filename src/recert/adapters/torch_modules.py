@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
@@ -13,15 +14,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from recert import arrays, floats
-from recert.adapters import torch_blame, torch_parity, torch_search
+from recert import arrays
+from recert.adapters import torch_blame, torch_groups, torch_padded, torch_parity, torch_search
+from recert.adapters.padded import refusal
 from recert.adapters.torch_arguments import Arguments, arguments_of
-from recert.adapters.torch_parts import Parts, account, find_parts, one_module
+from recert.adapters.torch_parity import CallError, Compared
+from recert.adapters.torch_parts import Composition, Parts, account, find_parts, one_module
 from recert.adapters.torch_running import (
     Array,
     DoesNotRunError,
     Group,
     Runner,
+    Usage,
+    check_order,
     evaluating,
     evaluation_copy,
     usual_torch,
@@ -31,6 +36,8 @@ from recert.adapters.torch_weights import Plan, Weights, own_network, refuse_sta
 from recert.arguments import step, word
 from recert.errors import InputError, ParityError
 from recert.network import InputKind, Network
+from recert.padding import Aligned, aligned
+from recert.predictor import Call, Output, Padding, check_output, check_padding
 from recert.sample import At
 
 # Sequences and steps of a user's sample on which plans are looked for.
@@ -40,10 +47,21 @@ MOST_PLANS = 30_000
 _ONE_AT_A_TIME = threading.RLock()
 
 
-@floats.usual
-def from_torch(model: Any, sequences: Any = None, **how: Any) -> Network:
-    """See `recert.adapters.from_torch`, which this is; ``how`` as `read_torch` takes it."""
-    return read_torch(model, sequences, **how)[0]
+@dataclass(frozen=True)
+class Module:
+    """What was read of a module.
+
+    Attributes:
+        network: what it computes.
+        parts: of which it consists.
+        plan: how they are put together; None where it describes itself.
+        call: how it is called.
+    """
+
+    network: Network
+    parts: Parts
+    plan: Plan | None
+    call: Call
 
 
 def read_torch(
@@ -56,28 +74,56 @@ def read_torch(
     embedding: nn.Module | str | None = None,
     at: At = "last",
     input_kind: InputKind | None = None,
-) -> tuple[Network, Parts, Plan | None]:
-    """As `from_torch`, with the module's parts and their plan, None where it describes itself."""
+    output: Output = None,
+    steps_first: bool | None = None,
+    padding: Padding | None = None,
+) -> Module:
+    """As `from_torch`, with the module's parts, their plan, and how the module is called."""
+    step("at", at)
+    usage = Usage(check_output(output), check_order(steps_first))
+    if sequences is not None:
+        sequences = arrays.numbers(sequences, "sequences")
+        arrays.refuse_fractions(sequences, "sequences")
+    lengths = None if lengths is None else arrays.numbers(lengths, "lengths")
     # One at a time: the module's training mode and torch's default dtype are changed for a while.
     with _ONE_AT_A_TIME, usual_torch():
         return _read(
             one_module(model),
             {"recurrent": recurrent, "head": head, "embedding": embedding},
-            (sequences, lengths, at, input_kind),
+            usage,
+            _Given(sequences, lengths, check_padding(padding), at),
+            input_kind,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A user's sequences, as given and with padding taken off, and where the loss is read."""
+
+    sequences: Any
+    lengths: Any
+    padding: Padding | None
+    at: At
+
+    @cached_property
+    def read(self) -> Aligned:
+        if self.sequences is None:
+            return Aligned(None, None, None)
+        return aligned(self.sequences, None, self.lengths, self.padding)
+
+    def groups(self, kind: InputKind, d_x: int, *, every: bool = False) -> list[Group]:
+        """Sequences without padding on which a module is run."""
+        read = self.read
+        return torch_groups.given(kind, d_x, read.sequences, read.lengths, every=every)
 
 
 def _read(
     model: nn.Module,
     named: dict[str, nn.Module | str | None],
-    how: tuple[Any, Any, At, InputKind | None],
-) -> tuple[Network, Parts, Plan | None]:
-    sequences, lengths, at, input_kind = how
-    step("at", at)
-    if sequences is not None:
-        sequences = arrays.numbers(sequences, "sequences")
-        arrays.refuse_fractions(sequences, "sequences")
-    lengths = None if lengths is None else arrays.numbers(lengths, "lengths")
+    usage: Usage,
+    given: _Given,
+    input_kind: InputKind | None,
+) -> Module:
     parts = find_parts(model, named)
     account(model, parts)
     with evaluating(model):  # a copy's weights would be fresh
@@ -85,24 +131,47 @@ def _read(
     below = model.get_submodule(parts.recurrent[0]) if parts.recurrent else None
     arguments = arguments_of(model, below)
     if parts.own is not None:
-        return _described(model, parts, arguments, sequences, lengths, at), parts, None
-    kinds = _possible_kinds(sequences, parts.embedding is not None, input_kind)
-    reader = _Reader(model, parts, arguments, kinds, sequences, lengths, at)
-    return reader.network(), parts, reader.plan
+        network, compared = _described(model, parts, arguments, usage, given)
+        plan = None
+    else:
+        kinds = _possible_kinds(given.sequences, parts.embedding is not None, input_kind)
+        reader = _Reader(model, parts, arguments, usage, kinds, given)
+        network, compared = reader.network()
+        plan = reader.plan
+    apart = given.sequences is not None and torch_padded.answers_apart(
+        network, model, arguments, usage, compared, given.sequences, given.read, given.at
+    )
+    if apart and given.padding is None:
+        raise CallError(refusal(given.read))
+    return Module(network, parts, plan, _call(model, compared, given, apart))
+
+
+def _call(model: nn.Module, compared: Compared, given: _Given, apart: bool) -> Call:
+    """How the module was called when it was its network."""
+    if isinstance(model, Composition):
+        return Call("parts", compared=compared.sequences, apart=apart)
+    return Call(
+        "module",
+        compared.form.steps_first,
+        compared.answered,
+        compared.layout,
+        compared.stated,
+        None if given.sequences is None else compared.sequences,
+        apart,
+    )
 
 
 def _described(
-    model: nn.Module, parts: Parts, arguments: Arguments, sequences: Any, lengths: Any, at: At
-) -> Network:
+    model: nn.Module, parts: Parts, arguments: Arguments, usage: Usage, given: _Given
+) -> tuple[Network, Compared]:
     """The Network that a module gives of itself."""
     with evaluation_copy(model, torch.float64) as copy:
         network = own_network(copy, parts)
-    if sequences is None:
-        groups = torch_parity.drawn(network.input_kind, network.d_x)
+    if given.sequences is None:
+        groups = torch_groups.drawn(network.input_kind, network.d_x)
     else:
-        groups = torch_parity.given(network.input_kind, network.d_x, sequences, lengths)
-    torch_parity.check(network, model, arguments, groups, at)
-    return network
+        groups = given.groups(network.input_kind, network.d_x)
+    return network, torch_parity.check(network, model, arguments, usage, groups, given.at)
 
 
 @dataclass
@@ -112,40 +181,47 @@ class _Reader:
     model: nn.Module
     parts: Parts
     arguments: Arguments
+    usage: Usage
     kinds: tuple[InputKind, ...]
-    sequences: Any
-    lengths: Any
-    at: At
+    given: _Given
     failures: dict[InputKind, DoesNotRunError] = field(default_factory=dict)
     ran: list[Group] = field(default_factory=list)
     closest: tuple[float, Plan, list[Group]] | None = None
     plan: Plan | None = None
 
-    def network(self) -> Network:
+    def network(self) -> tuple[Network, Compared]:
+        """The Network, and how the module was called."""
         structures = torch_search.structures(self.model, self.parts)
         first: ParityError | None = None
         for redrawn in (True, False):
             for plan, groups in self._plans(structures, redrawn):
                 try:
-                    return self._checked(plan, groups)
+                    return self._checked(plan, groups, every=not redrawn)
+                except CallError:
+                    raise
                 except ParityError as error:
                     first = first or error
         if first is not None:
             raise first
         return self._refused(structures)
 
-    def _checked(self, plan: Plan, groups: list[Group]) -> Network:
-        """The plan's Network, if it is the model on the user's sequences."""
+    def _checked(self, plan: Plan, groups: list[Group], *, every: bool) -> tuple[Network, Compared]:
+        """The plan's Network, if it is the model on the user's sequences.
+
+        All of them, where nothing but these sequences tells that it is.
+        """
         with evaluation_copy(self.model, torch.float64) as copy:
             # Weights that a hook computes are computed when the module runs.
             with suppress(DoesNotRunError):
-                next(Runner(copy, self.arguments).outputs(groups[0]), None)
+                Runner(copy, self.arguments, self.usage).outputs(groups[0])
             network = Weights(copy).network(plan)
-        if self.sequences is not None:
-            groups = torch_parity.given(plan.input_kind, network.d_x, self.sequences, self.lengths)
-        torch_parity.check(network, self.model, self.arguments, groups, self.at)
+        if self.given.sequences is not None:
+            groups = self.given.groups(plan.input_kind, network.d_x, every=every)
+        compared = torch_parity.check(
+            network, self.model, self.arguments, self.usage, groups, self.given.at
+        )
         self.plan = plan
-        return network
+        return network, compared
 
     def _plans(
         self, structures: list[Structure], redrawn: bool
@@ -168,18 +244,18 @@ class _Reader:
 
     def _groups(self, kind: InputKind, d_x: int, redrawn: bool) -> list[Group]:
         """Drawn sequences, or a few of the user's."""
-        given = self.sequences is not None and kind == "real"
-        shape: tuple[int, ...] = np.shape(self.sequences) if given else ()
+        given = self.given.sequences is not None and kind == "real"
+        shape: tuple[int, ...] = np.shape(self.given.sequences) if given else ()
         if len(shape) == 3 and shape[-1] != d_x:
             return []
-        if redrawn or self.sequences is None:
+        if redrawn or self.given.sequences is None:
             padding = None
             if self.parts.embedding is not None:
                 table: Any = self.model.get_submodule(self.parts.embedding)
                 padding = table.padding_idx
-            groups = torch_parity.drawn(kind, d_x, padding)
+            groups = torch_groups.drawn(kind, d_x, padding)
         else:
-            groups = torch_parity.given(kind, d_x, self.sequences, self.lengths)[::-1]
+            groups = self.given.groups(kind, d_x)[::-1]
             groups = [
                 Group(group.rows[:MOST_ROWS], group.x[:MOST_ROWS, :MOST_SEARCHED])
                 for group in groups
@@ -194,8 +270,8 @@ class _Reader:
         found = []
         for group in groups:
             try:
-                runner = Runner(copy, self.arguments)
-                found.append((group, list(runner.outputs(group)), runner.tolerance))
+                runner = Runner(copy, self.arguments, self.usage)
+                found.append((group, runner.outputs(group), runner.tolerance))
                 self.ran.append(group)
             except DoesNotRunError as error:
                 self.failures.setdefault(kind, error)
@@ -211,32 +287,32 @@ class _Reader:
         (group, first, tolerance), *others = outputs
         groups = [one[0] for one in outputs]
         every = chain.from_iterable(
-            torch_search.plans(copy, self.parts, one, kind, first, group, self.at, tolerance)
+            torch_search.plans(copy, self.parts, one, kind, first, group, self.given.at, tolerance)
             for one in structures
         )
         for excess, plan in islice(every, MOST_PLANS):
-            readable = plan.read == "step" or self.at == "last"
+            readable = plan.read == "step" or self.given.at == "last"
             if readable and (self.closest is None or excess < self.closest[0]):
                 self.closest = excess, plan, groups
             if excess <= 1.0:
                 network = Weights(copy).network(plan)
                 if all(
-                    torch_parity.compare(network, there, other, self.at, tolerance)
+                    torch_parity.compare(network, there, other, self.given.at, tolerance)
                     for other, there, _ in others
                 ):
                     yield plan, groups
 
-    def _refused(self, structures: list[Structure]) -> Network:
+    def _refused(self, structures: list[Structure]) -> tuple[Network, Compared]:
         """No plan agrees: why, as well as can be said; or the closest one agrees after all."""
         if not self.ran and structures and self.failures:
             raise self.failures.get(self.kinds[-1]) or next(iter(self.failures.values()))
         ran = self.ran or self._guessed()
-        torch_blame.blame(self.model, self.parts, self.arguments, ran)
+        torch_blame.blame(self.model, self.parts, self.arguments, self.usage, ran)
         if self.closest is not None:
-            return self._checked(self.closest[1], self.closest[2])
+            return self._checked(self.closest[1], self.closest[2], every=True)
         if structures:  # inputs of another dimension than any structure reads
             d_x = structures[0].d_x
-            torch_parity.given(self.kinds[0], d_x, self.sequences, self.lengths)
+            self.given.groups(self.kinds[0], d_x)
         raise torch_blame.no_order(self.model, self.parts)
 
     def _guessed(self) -> list[Group]:
@@ -248,7 +324,7 @@ class _Reader:
         for name in (*self.parts.linears, *self.parts.recurrent) if not sizes else ():
             sizes.append(torch_search.dimensions(self.model.get_submodule(name))[0])
         return [
-            torch_parity.drawn(kind, size)[0]
+            torch_groups.drawn(kind, size)[0]
             for kind in self.kinds
             for size in dict.fromkeys(sizes)
         ]

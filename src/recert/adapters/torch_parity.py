@@ -6,47 +6,85 @@ Sequences are cut to equal lengths before the module sees them, so that no paddi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from recert import arrays
 from recert.adapters.torch_arguments import Arguments
 from recert.adapters.torch_comparison import Difference, Wanted
-from recert.adapters.torch_running import DoesNotRunError, Group, Runner, evaluation_copy
-from recert.errors import InputError, ParityError
+from recert.adapters.torch_running import (
+    DoesNotRunError,
+    Form,
+    Group,
+    Runner,
+    Usage,
+    evaluation_copy,
+)
+from recert.errors import ParityError
 from recert.network import Bidirectional, Block, Dense, Layer, Network
 from recert.predict import check_reading, network_predictor
-from recert.sample import At, step_counts, wanted
+from recert.predictor import Output
+from recert.sample import At
 
 Array = NDArray[np.float64]
 
-SEQUENCES = 256
-LENGTHS = 8
-MOST_STEPS = 2048
-MOST_INPUTS = 20_000_000
-DRAWN_STEPS = (7, 1, 2)
+# A class is tied with another that is behind by so many tolerances, relative to the largest logit.
+RELATIVE = 4.0
+# Sequences of a group that are run as the module is stored, and how far classes may then be apart.
+AS_STORED = 64
+COARSE = {torch.bfloat16: 2.0**-3}
+# A tolerance with which the closest of all forms is found, however far.
+NONE_WITHIN = 1e-30
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How a module was called when it gave the Network's logits.
+
+    Attributes:
+        form: the way of giving it sequences.
+        answered: which of its outputs that was; None for the only one, "" for the first.
+        layout: of the answer.
+        sequences: on how many.
+        stated: whether it asked for states.
+    """
+
+    form: Form
+    answered: Output
+    layout: str
+    sequences: int
+    stated: bool = False
+
+
+class CallError(ParityError):
+    """How the module is called decides what it answers, and the user has to say it."""
 
 
 def check(
-    network: Network, model: nn.Module, arguments: Arguments, groups: list[Group], at: At
-) -> None:
-    """Run both, the module in float64 if it can be.
+    network: Network,
+    model: nn.Module,
+    arguments: Arguments,
+    usage: Usage,
+    groups: list[Group],
+    at: At,
+) -> Compared:
+    """Run both, the module in float64 if it can be; and once more as it is stored.
 
     Args:
         network: read from the model.
         model: left as it was.
         arguments: what its forward asks for.
+        usage: what the user says of it.
         groups: sequences, from `given` or `drawn`.
         at: as in `recert.adapters.from_torch`.
 
     Raises:
         DoesNotRunError: the module cannot be run on the sequences.
-        ParityError: logits differ by more than rounding explains.
+        CallError: it gives these logits with steps first only, and it runs on plain sequences.
+        ParityError: logits differ by more than rounding explains, or classes do.
         InputError: the network gives one output a sequence and the loss is read within it.
 
     """
@@ -55,53 +93,168 @@ def check(
     for dtype in (torch.float64, None):
         with evaluation_copy(model, dtype) as module:
             try:
-                for group in groups:
-                    _check_group(network, Runner(module, arguments), group, at)
-                return
+                found = _compared(network, Runner(module, arguments, usage), groups, at)
             except DoesNotRunError as error:
                 failure = failure or error
+                continue
+        _check_as_stored(network, model, arguments, usage, found, groups, at)
+        return found
     assert failure is not None
     raise failure
 
 
 def compare(network: Network, outputs: list[Array], group: Group, at: At, tolerance: float) -> bool:
-    """Whether a module's outputs on a group are the network's logits, rounding apart."""
+    """Whether an answer of a module to a group is the network's logits, rounding apart."""
     difference = _wanted(network, group, at, tolerance).closest(outputs)
     return difference is not None and difference.within
 
 
-def _check_group(network: Network, runner: Runner, group: Group, at: At) -> None:
-    """Halves the sequences while rounding alone would move the logits as far as they differ."""
+def _compared(network: Network, runner: Runner, groups: list[Group], at: At) -> Compared:
+    """The first way of calling the module on which it is the network throughout."""
     if runner.arguments.batch is not None:
-        group = group.of_size(runner.arguments.batch)
+        groups = [group.of_size(runner.arguments.batch) for group in groups]
+    first: ParityError | None = None
+    for steps_first in runner.usage.orders:
+        try:
+            ordered = runner.with_order(steps_first)
+            found = [_check_group(network, ordered, group, at) for group in groups]
+        except ParityError as error:
+            if first is None or isinstance(first, DoesNotRunError):
+                first = error
+            continue
+        if steps_first and runner.usage.steps_first is None:
+            _refuse_if_plain_runs(runner, groups, found[0][0])
+        count = sum(len(group.rows) for group in groups)
+        stated = runner.arguments.variants > 1
+        longest = max(range(len(groups)), key=lambda k: groups[k].steps)
+        form, layout = found[longest]
+        return Compared(form, ordered.answered, layout, count, stated)
+    assert first is not None
+    raise first
+
+
+def _refuse_if_plain_runs(runner: Runner, groups: list[Group], form: Form) -> None:
+    """What is computed with steps first is no answer to a call that runs without."""
+    for group in groups:
+        try:
+            answered = runner.run(group, replace(form, steps_first=False))
+        except Exception:  # a user's forward may raise anything
+            continue
+        raise CallError(
+            "the model computes a network of its parts only where it is given steps first; "
+            f"model(x) on sequences of shape {group.x.shape} also runs and answers otherwise "
+            f"(shape {answered.shape}): it steps over the sequences of a batch. Build its "
+            "layers with batch_first=True, or pass steps_first=True if you give it "
+            "x.transpose(0, 1)"
+        )
+
+
+def _check_group(network: Network, runner: Runner, group: Group, at: At) -> tuple[Form, str]:
+    """Halves the sequences while rounding alone would move the logits as far as they differ."""
     while True:
         want = _wanted(network, group, at, runner.tolerance)
-        difference = want.closest(runner.outputs(group))
+        ((form, output),) = runner.answers(group)
+        difference = want.closest([output])
         if difference is None:
-            raise ParityError(
-                "the model returns no tensor of the shape (n, K) or (n, T, K) with "
-                f"K = {network.K} for {len(group.x)} sequences of {group.steps} steps; "
-                "wrap it in a module whose forward returns the logits alone"
-            )
+            raise ParityError(_unfit(runner, output, network.K, group))
         if difference.within:
-            _check_again(runner, group, want)
-            return
-        if group.steps == 1 or difference.size > 100.0 * _rounding(network, runner, group, want):
-            raise ParityError(mismatch(difference, group, want.largest))
-        group = Group(group.rows, group.x[:, : group.steps // 2])
+            share = RELATIVE * runner.tolerance
+            _check_classes(network, runner.dtype, group, want, difference, share)
+            _check_again(runner, group, want, form)
+            return form, difference.layout
+        if group.steps == 1 or difference.size > 100.0 * _rounding(
+            network, runner.dtype, group, want
+        ):
+            raise ParityError(mismatch(difference, group, want.largest, runner.answered))
+        group = group.short(group.steps // 2)
 
 
-def _check_again(runner: Runner, group: Group, want: Wanted) -> None:
-    """The same sequences must give the same logits once more: a certificate knows no memory."""
-    again = want.closest(runner.outputs(group))
-    if again is None or not again.within:
-        raise ParityError(runner.why_other(group))
-
-
-def mismatch(difference: Difference, group: Group, largest: float) -> str:
-    """That the module does something else, and where."""
+def _unfit(runner: Runner, output: Array, K: int, group: Group) -> str:
+    which = _which(runner.answered) or "what the model returns"
     return (
-        "the model does not compute what its parts would: at step "
+        f"{which} has the shape {output.shape}, not (n, K) or (n, T, K) with "
+        f"K = {K} for {len(group.x)} sequences of {group.steps} steps; if another of its outputs "
+        "holds the logits name it with output=, else wrap the model in a module whose forward "
+        "returns the logits alone"
+    )
+
+
+def _check_again(runner: Runner, group: Group, want: Wanted, form: Form) -> None:
+    """The same sequences must give the same logits once more: a certificate knows no memory."""
+    again = want.closest([runner.run(group, form)])
+    if again is None or not again.within:
+        raise ParityError(runner.why_other(group, form))
+
+
+def _check_classes(
+    network: Network,
+    dtype: torch.dtype,
+    group: Group,
+    want: Wanted,
+    difference: Difference,
+    share: float,
+) -> None:
+    """Numbers may agree so close to 0 or 1 that the classes do not: these have to, too.
+
+    Classes whose logits differ by less than ``share`` of the largest, or than rounding moves them,
+    are ties.
+    """
+    behind = difference.behind()
+    if float(behind.max()) <= share * want.largest:
+        return
+    if float(behind.max()) <= 100.0 * _rounding(network, dtype, group, want):
+        return
+    row = int(np.unravel_index(int(np.argmax(behind)), behind.shape)[0])
+    kind = str(dtype).removeprefix("torch.")
+    raise ParityError(
+        f"run in {kind}, the model predicts another class for sequence {int(group.rows[row])} than "
+        f"its own weights in exact arithmetic, where that class lies {behind.max():.2g} behind "
+        f"(logits up to {want.largest:.2g}); let forward return logits, without sigmoids or "
+        "conversions"
+    )
+
+
+def _check_as_stored(
+    network: Network,
+    model: nn.Module,
+    arguments: Arguments,
+    usage: Usage,
+    compared: Compared,
+    groups: list[Group],
+    at: At,
+) -> None:
+    """The classes once more in the precision in which the module is stored and used."""
+    with evaluation_copy(model, None) as module:
+        runner = Runner(module, arguments, usage, coarse=True)
+        if runner.dtype == torch.float64:
+            return
+        for group in groups:
+            some = Group(group.rows[:AS_STORED], group.x[:AS_STORED])
+            if arguments.batch is not None:
+                some = group.of_size(arguments.batch)
+            try:
+                output = runner.run(some, compared.form)
+            except Exception:  # it may be stored in a precision that no CPU computes with
+                return
+            want = _wanted(network, some, at, NONE_WITHIN)
+            difference = want.closest([output])
+            if difference is not None:
+                share = COARSE.get(runner.dtype, 2.0**-6)
+                _check_classes(network, runner.dtype, some, want, difference, share)
+
+
+def _which(answered: Output) -> str:
+    if answered is None:
+        return ""
+    return "the first of its outputs" if answered == "" else f"output {answered!r}"
+
+
+def mismatch(difference: Difference, group: Group, largest: float, answered: Output = None) -> str:
+    """That the module does something else, and where; ``answered`` is the output that counts."""
+    which = _which(answered)
+    which = f"{which} counts, or the one that output= names, and in it " if which else ""
+    return (
+        f"{which}the model does not compute what its parts would: at step "
         f"{difference.step + 1} of sequence {int(group.rows[difference.row])} the logits differ by "
         f"{difference.size:.2g} (logits up to {largest:.2g}), so a certificate would not speak of "
         "it; let forward return the head's logits of the recurrent states from a zero start and "
@@ -129,11 +282,11 @@ def _logits(network: Network, group: Group) -> Array:
         return network_predictor(network)(group.x, lengths, "last")[:, None]
 
 
-def _rounding(network: Network, runner: Runner, group: Group, want: Wanted) -> float:
+def _rounding(network: Network, dtype: torch.dtype, group: Group, want: Wanted) -> float:
     """How far the logits move when every weight moves in its last bits; inf where they overflow."""
     if not np.isfinite(want.logits).all():
         return np.inf
-    moved = _logits(_jittered(network, 4.0 * torch.finfo(runner.dtype).eps), group)
+    moved = _logits(_jittered(network, 4.0 * torch.finfo(dtype).eps), group)
     largest = float(np.abs(moved - want.logits).max())
     return largest if np.isfinite(largest) else np.inf
 
@@ -176,88 +329,3 @@ def with_blocks(network: Network, change: Callable[[Block], Block]) -> Network:
         embedding=None if network.embedding is None else change(network.embedding),
         encoder=tuple(map(dense, network.encoder)),
     )
-
-
-def drawn(kind: str, d_x: int, padding: int | None = None) -> list[Group]:
-    """Random sequences of 7, 1 and 2 steps without padding tokens; equal for equal arguments.
-
-    Args:
-        kind: ``"onehot"`` or ``"real"``.
-        d_x: number of tokens, or dimension.
-        padding: a token that is not drawn, for models that skip it; None draws all.
-    """
-    rng = np.random.default_rng(0)
-    groups = []
-    for steps in DRAWN_STEPS:
-        n = max(1, min(16, MOST_INPUTS // (steps * d_x)))
-        x: NDArray[Any]
-        if kind == "onehot":
-            x = rng.integers(0, d_x, size=(n, steps))
-            if padding is not None and d_x > 1:
-                x = np.where(x == padding, (padding + 1) % d_x, x)
-        else:
-            x = rng.standard_normal((n, steps, d_x))
-        groups.append(Group(np.arange(n), x))
-    return groups
-
-
-def given(kind: str, d_x: int, sequences: Any, lengths: Any) -> list[Group]:
-    """A user's sequences: up to 256 of up to 8 lengths, each at most 2048 steps.
-
-    Raises:
-        InputError: they are not (m, T) tokens below d_x or (m, T, d_x) vectors.
-    """
-    x = _array(sequences, kind, d_x)
-    valid = _valid_lengths(x, lengths)
-    distinct = np.unique(valid)
-    if len(distinct) > LENGTHS:
-        distinct = distinct[np.linspace(0, len(distinct) - 1, LENGTHS).round().astype(int)]
-    groups = []
-    for length in distinct:
-        steps = max(1, min(int(length), MOST_STEPS, MOST_INPUTS // d_x))
-        most = max(1, min(SEQUENCES // len(distinct), MOST_INPUTS // (steps * d_x)))
-        rows = np.flatnonzero(valid == length)[:most]
-        groups.append(Group(rows, _checked(x[rows, :steps], kind, d_x, rows)))
-    return groups
-
-
-def _array(sequences: Any, kind: str, d_x: int) -> NDArray[Any]:
-    x = arrays.numbers(sequences, "sequences")
-    rank = 2 if kind == "onehot" else 3
-    fits = x.ndim == rank and (rank == 2 or x.shape[2] == d_x)
-    if not fits or 0 in x.shape:
-        raise InputError(
-            f"sequences have shape {x.shape} and dtype {x.dtype}; this network reads "
-            f"{wanted(rank, d_x, x.ndim)}"
-        )
-    return x
-
-
-def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
-    valid: NDArray[Any]
-    if lengths is not None:
-        valid = step_counts(arrays.numbers(lengths, "lengths"), len(x))
-    elif x.ndim == 2:
-        padding = x < 0
-        valid = np.where(padding.any(axis=1), padding.argmax(axis=1), x.shape[1])
-    else:
-        valid = np.full(len(x), x.shape[1])
-    bad = np.flatnonzero((valid < 1) | (valid > x.shape[1]))
-    if bad.size:
-        raise InputError(
-            f"sequence {int(bad[0])} has length {valid[bad[0]]}; lengths lie in "
-            f"1..{x.shape[1]}: drop empty sequences, pad longer ones"
-        )
-    return valid.astype(np.int64)
-
-
-def _checked(x: NDArray[Any], kind: str, d_x: int, rows: NDArray[np.int64]) -> NDArray[Any]:
-    if kind == "real":
-        bad = ~np.isfinite(x).all(axis=(1, 2))
-        what = "holds NaN or infinite inputs; repair or drop it"
-    else:
-        bad = ((x != np.floor(x)) | (x < 0) | (x >= d_x)).any(axis=1)
-        what = f"holds tokens that are not integers in 0..{d_x - 1}, which the model reads"
-    if bad.any():
-        raise InputError(f"sequence {int(rows[np.argmax(bad)])} {what}")
-    return x.astype(np.float64 if kind == "real" else np.int64)

@@ -1,30 +1,29 @@
-"""Running a user's module on sequences of one length, for all the tensors that it returns."""
+"""Running a user's module on sequences of one width, for the tensor that is its answer."""
 
 from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
+from recert.adapters.torch_answers import NoAnswerError, answer
 from recert.adapters.torch_arguments import Arguments
-from recert.errors import ParityError
+from recert.errors import InputError, ParityError
+from recert.predictor import Output
 
 Array = NDArray[np.float64]
 
 # Largest difference, relative to 1 + max |logit|, by the precision in which the module runs.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
-# Tensors that are looked at in what a module returns.
-MOST_OUTPUTS = 8
 
 
 class DoesNotRunError(ParityError):
@@ -49,6 +48,10 @@ class Group:
     def steps(self) -> int:
         """T."""
         return int(self.x.shape[1])
+
+    def short(self, steps: int) -> Group:
+        """The same sequences up to that step."""
+        return Group(self.rows, self.x[:, :steps])
 
     def of_size(self, n: int) -> Group:
         """The same sequences again and again until there are n of them, or the first n."""
@@ -126,62 +129,113 @@ def _float64_by_default() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a user says of how the module is used.
+
+    Attributes:
+        output: the name or number of the output that counts; None for the first, or ``logits``.
+        steps_first: whether sequences are given with steps first; None asks, where that matters.
+    """
+
+    output: Output = None
+    steps_first: bool | None = None
+
+    @property
+    def orders(self) -> tuple[bool, ...]:
+        """Whether steps come first, in the order in which it is tried."""
+        return (False, True) if self.steps_first is None else (self.steps_first,)
+
+
+def check_order(steps_first: object) -> bool | None:
+    """True, False or None; InputError for anything else."""
+    if steps_first is None or isinstance(steps_first, bool):
+        return steps_first
+    raise InputError(f"steps_first is {steps_first!r}; use True or False, or leave it out")
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way of giving a module its sequences: steps first or not, and how states are given."""
+
+    steps_first: bool = False
+    variant: int = 0
+
+
 class Runner:
     """Runs a module on a group, sequences first and steps first.
+
+    Args:
+        module: in evaluation mode.
+        arguments: what its forward asks for.
+        usage: what the user says of it.
+        coarse: whether precisions will do that are too coarse to compare numbers in.
 
     Raises:
         DoesNotRunError: the module's precision is too coarse to compare.
 
     """
 
-    def __init__(self, module: nn.Module, arguments: Arguments) -> None:
+    def __init__(
+        self, module: nn.Module, arguments: Arguments, usage: Usage, *, coarse: bool = False
+    ) -> None:
         some = next(module.parameters())
-        self.module, self.arguments = module, arguments
+        self.module, self.arguments, self.usage = module, arguments, usage
         self.dtype, self.device = some.dtype, some.device
-        if self.dtype not in TOLERANCE:
+        self.answered: Output = None
+        if self.dtype not in TOLERANCE and not coarse:
             raise DoesNotRunError(
                 f"the model could be run in {self.dtype} only, too coarse to compare; "
                 "convert it with model.float()"
             )
-        self.tolerance = TOLERANCE[self.dtype]
+        self.tolerance = TOLERANCE.get(self.dtype, 1.0)
 
-    def outputs(self, group: Group) -> Iterator[Array]:
-        """Every tensor that the module returns, in float64, whatever its shape.
+    def with_order(self, steps_first: bool) -> Runner:
+        """The same, run in one order of the axes only."""
+        usage = replace(self.usage, steps_first=steps_first)
+        return Runner(self.module, self.arguments, usage)
 
-        The module is run with steps first only if more is asked for than it returned before.
+    def outputs(self, group: Group) -> list[Array]:
+        """The answers in float64, whatever their shape, on every way of giving the sequences.
 
         Raises:
             DoesNotRunError: on no way of giving it the sequences does the module run.
+            NoAnswerError: what it returns holds no answer.
 
         """
-        failure: Exception | None = None
-        ran = False
-        for batch_first in (True, False):
+        return [found for _, found in self.answers(group)]
+
+    def answers(self, group: Group) -> list[tuple[Form, Array]]:
+        """As ``outputs``, each with the way that it was run."""
+        found, failure = [], None
+        for steps_first in self.usage.orders:
             for variant in range(self.arguments.variants):
+                form = Form(steps_first, variant)
                 try:
-                    returned = self.run(group, variant, batch_first=batch_first)
+                    found.append((form, self.run(group, form)))
+                except NoAnswerError:
+                    raise
                 except Exception as error:  # a user's forward may raise anything
                     failure = failure or error
                     continue
-                ran = True
-                yield from (tensor.detach().to("cpu", torch.float64).numpy() for tensor in returned)
                 break
-        if not ran:
+        if not found:
             lines = str(failure).splitlines()
             raise DoesNotRunError(
                 f"the model does not run on inputs of shape {group.x.shape} "
                 f"({type(failure).__name__}: {lines[0] if lines else ''}); pass sequences of the "
                 "kind that it reads, or wrap it in a module whose forward reads sequences alone"
             )
+        return found
 
-    def why_other(self, group: Group) -> str:
+    def why_other(self, group: Group, form: Form) -> str:
         """Why the module gives other outputs for the same sequences: chance, or a memory."""
         found = []
         for _ in range(2):
             with _seeded():
-                found.append(self.run(group))
+                found.append(self.call(group, form))
         again = "the model gives other outputs when the same sequences are run again"
-        if len(found[0]) == len(found[1]) and all(map(same, *found)):
+        if same(*found):
             return (
                 f"{again}, because it draws random numbers in evaluation mode, too (such as "
                 "nn.functional.dropout without training=self.training); let forward compute the "
@@ -189,15 +243,40 @@ class Runner:
             )
         return f"{again}, so it keeps a state between calls; let forward start from zero states"
 
-    def run(self, group: Group, variant: int = 0, *, batch_first: bool = True) -> list[Tensor]:
-        """The tensors that one call returns; whatever the module raises."""
+    def run(self, group: Group, form: Form, lengths: Sequence[int] | None = None) -> Array:
+        """The answer to one call, in float64; whatever the module raises."""
+        tensor = self.call(group, form, lengths)
+        found: Array = tensor.detach().to("cpu", torch.float64).numpy()
+        return found
+
+    def call(
+        self,
+        group: Group,
+        form: Form = Form(),
+        lengths: Sequence[int] | None = None,
+        *,
+        optional: str = "",
+    ) -> Tensor:
+        """The answer to one call, as the module gives it.
+
+        Args:
+            group: sequences.
+            form: how they are given.
+            lengths: valid steps of each, where the module asks for them; None for all.
+            optional: an argument of the module that it does not ask for, and that takes lengths.
+        """
         real = group.x.dtype.kind == "f"
         x = torch.as_tensor(group.x, dtype=self.dtype if real else torch.int64, device=self.device)
-        x = x if batch_first else x.transpose(0, 1).contiguous()
-        extra = self.arguments.values(variant, len(group.x), group.steps, x.device, self.dtype)
+        x = x.transpose(0, 1).contiguous() if form.steps_first else x
+        extra = self.arguments.values(
+            form.variant, len(group.x), group.steps, x.device, self.dtype, lengths
+        )
+        if optional:
+            extra[optional] = torch.as_tensor(lengths, dtype=torch.int64)
         wide = self.dtype == torch.float64
         with _float64_by_default() if wide else nullcontext():
-            return _tensors(self.module(x, **extra))[:MOST_OUTPUTS]
+            tensor, self.answered = answer(self.module(x, **extra), self.usage.output)
+        return tensor
 
 
 @contextmanager
@@ -218,17 +297,3 @@ def _seeded() -> Iterator[None]:
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether two outputs are equal, rounding apart."""
     return a.shape == b.shape and torch.allclose(a, b, equal_nan=True)
-
-
-def _tensors(out: Any) -> list[Tensor]:
-    """The tensors in what a module returned, logits first."""
-    if isinstance(out, Tensor):
-        return [out] if out.is_floating_point() else []
-    if isinstance(out, PackedSequence):
-        return []
-    if isinstance(out, dict):
-        out = sorted(out.items(), key=lambda item: item[0] != "logits")
-        out = [value for _, value in out]
-    if isinstance(out, (tuple, list)):
-        return [tensor for part in out for tensor in _tensors(part)]
-    return []

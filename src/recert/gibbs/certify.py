@@ -18,9 +18,11 @@ from recert.gibbs.menu import MONTE_CARLO_SHARE, described, evaluate, finite_lis
 from recert.gibbs.roles import Roles, assign_roles
 from recert.gibbs.rows import rows_of
 from recert.network import Network
+from recert.padding import aligned, read_as, width_of
 from recert.payment import shared_costs
 from recert.posterior import Posterior, load_posterior
 from recert.predict import check_reading
+from recert.predictor import Call, Padding, predictor_row
 from recert.sample import At, Reading, groups_digest
 from recert.theorems.pac_bayes import GibbsSetting
 
@@ -45,6 +47,7 @@ def certify_posterior(
     tried: int = 1,
     encoding: str | int = "fixed",
     draws: str = "",
+    padding: Padding | None = None,
     progress: Progress | None = None,
 ) -> Certificate:
     """Bounds on the error of the predictor that draws fresh weights for every sequence.
@@ -57,7 +60,7 @@ def certify_posterior(
         labels: (m,) classes 0..K−1, or (m, T).
         delta: failure probability of everything together, Monte Carlo included.
         at: ``"last"`` valid step, ``"average"`` over valid steps, or a step 1..T.
-        lengths: (m,) valid steps of padded sequences.
+        lengths: (m,) valid steps of padded sequences, or a (m, T) mask that is true at them.
         groups: (m,) ids; sequences of one id are one unit, and count as one draw.
         max_length: T, declared; longer sequences are cut as part of the model.
         repetitions: networks drawn for each sequence; an even number is used best.
@@ -69,6 +72,7 @@ def certify_posterior(
         tried: number of recipes among which this one was chosen on units that the bound counts.
         encoding: as in ``recert.certify``.
         draws: in what sense the units are independent draws, for the ledger.
+        padding: as in ``recert.certify``; None takes it off.
         progress: called with the number of (sequence, repetition) pairs done.
 
     Raises:
@@ -89,6 +93,7 @@ def certify_posterior(
         tried=tried,
         encoding=encoding,
         draws=draws,
+        padding=padding,
         progress=progress,
     ).checked()
     drawing = Drawing(
@@ -109,13 +114,19 @@ def _certify(
     reading = _reading(posterior.mean, declared)
     check_reading(posterior.mean, reading.at)
     prior = posterior.prior
+    one = aligned(sequences, labels, declared.lengths, declared.padding, last=declared.at == "last")
     roles = assign_roles(
-        sequences, labels, reading, m_0=prior.units, digest=prior.digest,
-        lengths=declared.lengths, groups=declared.groups,
+        one.sequences, one.labels, reading, m_0=prior.units, digest=prior.digest,
+        lengths=one.lengths, groups=declared.groups,
     )  # fmt: skip
     _check_population(declared, roles)
     held = None if declared.holdout is None else held_out(posterior, reading, declared, drawing)
-    rows = rows_of(posterior, roles, reading, declared, held)
+    told = [(one.padding, width_of(sequences)), *(() if held is None else (held.told,))]
+    read = read_as(told, cut=_cut(posterior.mean, reading), radius=None)
+    rows = (
+        predictor_row(Call("posterior"), read),
+        *rows_of(posterior, roles, reading, declared, held),
+    )
     shares = shares_of(declared, drawing, posterior)
     chosen = shared_costs(declared.tried, declared.encoding)
     drawn, counted = draw(
@@ -140,6 +151,7 @@ def _certify(
             "reading": "finite list" if of_list else "new draws",
             "population": declared.population,
             "T": reading.max_length or _longest(roles, held),
+            "padding": read.padding,
             "digest": roles.sample.digest,
             "groups": groups_digest(declared.groups, len(roles.sample.traces)),
             "input_bound": {"value": B_x, "status": input_row.status},
@@ -167,6 +179,12 @@ def _reading(network: Network, declared: Declared) -> Reading:
             raise InputError(f"at is step {at}, beyond max_length = {max_length}")
         max_length = at
     return Reading(network.input_kind, network.d_x, network.K, at, max_length)
+
+
+def _cut(network: Network, reading: Reading) -> int | None:
+    """T where longer sequences are cut there; what follows a step that is read may not count."""
+    after = isinstance(reading.at, int) and not network.two_way
+    return None if after else reading.max_length
 
 
 def _longest(roles: Roles, held: Held | None) -> int:

@@ -19,6 +19,7 @@ from recert.gibbs.draws import gibbs_losses
 from recert.gibbs.roles import Part, read, take
 from recert.gibbs.tally import Tally, tally, unit_losses
 from recert.network import Network
+from recert.padding import Told, aligned_holdout
 from recert.posterior import Posterior
 from recert.predict import margins_of, network_predictor
 from recert.sample import BATCH, At, Reading
@@ -79,19 +80,19 @@ def draw(
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Held-out units and what was drawn on them."""
+    """Held-out units, what was drawn on them, and how they are padded."""
 
     part: Part
     tally: Tally
     zero_one: bool
+    told: Told
 
 
 def held_out(posterior: Posterior, reading: Reading, declared: Declared, drawing: Drawing) -> Held:
     """Losses on the held-out units, by networks drawn for each."""
-    holdout = declared.holdout
-    if not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4:
-        raise InputError("holdout must be (sequences, labels[, lengths[, groups]])")
-    sequences, labels, lengths, groups = (*holdout, None, None)[:4]
+    (sequences, labels, lengths, groups), told = aligned_holdout(
+        declared.holdout, declared.padding, last=declared.at == "last"
+    )
     if declared.groups is not None and groups is None:
         raise InputError(
             "the sample has groups and the held-out units have none; pass them as the fourth "
@@ -104,7 +105,8 @@ def held_out(posterior: Posterior, reading: Reading, declared: Declared, drawing
         posterior, part.batch, reading.at, repetitions=drawing.repetitions, seed=drawing.seed,
         stream="holdout", progress=declared.progress,
     )  # fmt: skip
-    return Held(part, tally(losses, part.units, part.m), zero_one(part, reading.at))
+    counted = tally(losses, part.units, part.m)
+    return Held(part, counted, zero_one(part, reading.at), told)
 
 
 def fixed_losses(network: Network, part: Part, at: At) -> Array:

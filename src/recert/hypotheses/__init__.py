@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from recert import arguments
 from recert.errors import InputError
-from recert.hypotheses import network, sample
+from recert.hypotheses import network, predictor, sample
 from recert.hypotheses.facts import COUNTED, SAMPLE, Facts, Form, Sentences, Status
 
 __all__ = ["COUNTED", "FORMS", "SAMPLE", "Facts", "Sentences", "Status", "words"]
 
-FORMS: dict[str, tuple[Form, ...]] = {**sample.FORMS, **network.FORMS}
+FORMS: dict[str, tuple[Form, ...]] = {**predictor.FORMS, **sample.FORMS, **network.FORMS}
 
 
 def words(id: str, status: str, facts: Facts) -> Sentences:

@@ -39,6 +39,11 @@ def number(x: Any) -> bool:
     return type(x) is float and math.isfinite(x) and math.copysign(1.0, x) > 0
 
 
+def truth(x: Any) -> bool:
+    """Yes or no."""
+    return x is True or x is False
+
+
 def text(x: Any) -> bool:
     """A line of somebody's own words, or none."""
     return isinstance(x, str) and not arguments.not_plain(x)

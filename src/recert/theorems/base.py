@@ -32,7 +32,9 @@ OUTWARD = 1e-12
 # Added to sums of logarithms, which may be smaller than any double.
 TINY = 1e-300
 SQRT2 = math.sqrt(2.0)
-UNIVERSAL = ("iid", "encoding", "step", "architecture", "settings")
+# What every statement needs, and those on a recipe that was chosen.
+SAID = ("predictor", "encoding", "step", "settings")
+UNIVERSAL = ("iid", *SAID, "architecture")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

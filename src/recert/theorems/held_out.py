@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from recert.certificate import Bound
 from recert.concentration import binomial_upper_limit, kl_inverse_upper
-from recert.theorems.base import OUTWARD, Setting, finish
+from recert.theorems.base import OUTWARD, SAID, Setting, finish
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class HeldOut:
 
     name: str = "held_out"
     title: str = "held-out units (Clopper–Pearson)"
-    needs: tuple[str, ...] = ("holdout", "encoding", "step", "settings")
+    needs: tuple[str, ...] = ("holdout", *SAID)
     reference: str = "theory 5d; Clopper and Pearson 1934"
 
     def supports(self, setting: Setting) -> str:

@@ -24,7 +24,7 @@ from recert.choices import total_nats
 from recert.concentration import kl_inverse_upper
 from recert.margins import MarginTable
 from recert.payment import owed
-from recert.theorems.base import OUTWARD, Setting, finish
+from recert.theorems.base import OUTWARD, SAID, Setting, finish
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Occam:
 
     name: str = "occam"
     title: str = "Occam (length of the file)"
-    needs: tuple[str, ...] = ("iid", "encoding", "step", "settings", "program")
+    needs: tuple[str, ...] = ("iid", *SAID, "program")
     reference: str = "theory 5a; Chernoff–Hoeffding and Kraft"
 
     def supports(self, setting: Setting) -> str:

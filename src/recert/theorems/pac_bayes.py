@@ -49,7 +49,7 @@ from recert.certificate import Bound
 from recert.choices import Cost, total_nats
 from recert.concentration import binomial_upper_limit, kl_inverse_upper, maurer_log_term
 from recert.errors import InputError
-from recert.theorems.base import OUTWARD, UNIVERSAL, Statement, finish
+from recert.theorems.base import OUTWARD, SAID, UNIVERSAL, Statement, finish
 
 # Candidates for the rate a of the Monte Carlo limit.
 RATES = 0.99 * 2.0 ** (-np.arange(0, 80) / 8)
@@ -230,7 +230,7 @@ class GibbsHeldOut:
 
     name: str = "held_out"
     title: str = "held-out units (Gibbs)"
-    needs: tuple[str, ...] = ("holdout", "encoding", "step", "settings", "draws")
+    needs: tuple[str, ...] = ("holdout", *SAID, "draws")
     reference: str = "theory 5d; Clopper and Pearson 1934"
 
     def supports(self, setting: GibbsSetting) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -14,7 +14,8 @@ from torch.nn.utils import parametrize
 
 from recert.adapters.assembly import two_rows
 from recert.adapters.state_dicts import STACKED
-from recert.adapters.torch_modules import read_torch
+from recert.adapters.torch_modules import Module, read_torch
+from recert.adapters.torch_parity import CallError
 from recert.adapters.torch_parts import OWN, Parts, one_module
 from recert.adapters.torch_running import evaluation_copy
 from recert.adapters.torch_weights import CELLS, Plan, Weights
@@ -84,6 +85,7 @@ class Layout:
     plan: Plan | None
     sites: dict[str, Site]
     signature: tuple[tuple[str, type], ...]
+    output: str | int | None = None
 
     def network(self, model: nn.Module) -> Network:
         """The Network at the module's present weights, in float64; parity is not checked again.
@@ -93,7 +95,8 @@ class Layout:
         model = one_module(model)
         hooked = (m for m in model.modules() if not parametrize.is_parametrized(m))
         if self.plan is not None and any(m._forward_pre_hooks for m in hooked):
-            return read_torch(model, input_kind=self.plan.input_kind)[0]
+            how = {"input_kind": self.plan.input_kind, "output": self.output}
+            return _read_in_any_order(model, None, how).network
         with evaluation_copy(model, torch.float64) as copy:
             if self.plan is None:
                 return cast(Network, getattr(copy.get_submodule(self.parts.own or ""), OWN)())
@@ -125,10 +128,20 @@ def layout_of(model: Any, sequences: Any = None, **parts: Any) -> Layout:
     known = _KNOWN.get(model)
     if known is not None and known.signature == signature:
         return known
-    network, found, plan = read_torch(model, sequences, **parts)
-    layout = Layout(found, plan, _sites(model, network, found, plan), signature)
+    read = _read_in_any_order(model, sequences, parts)
+    network, found, plan = read.network, read.parts, read.plan
+    sites = _sites(model, network, found, plan)
+    layout = Layout(found, plan, sites, signature, parts.get("output"))
     _KNOWN[model] = layout
     return layout
+
+
+def _read_in_any_order(model: nn.Module, sequences: Any, how: Mapping[str, Any]) -> Module:
+    """A module read; where its weights stand does not depend on whether steps come first."""
+    try:
+        return read_torch(model, sequences, **how)
+    except CallError:
+        return read_torch(model, sequences, **{**how, "steps_first": True})
 
 
 def _signature(model: nn.Module) -> tuple[tuple[str, type], ...]:

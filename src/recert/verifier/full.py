@@ -39,6 +39,7 @@ def check(
     held = None if holdout is None or said is None else read(record.data, holdout, whole=whole)
     if said is None:
         sheet.holds("sample.holdout", holdout is None, said, "held-out units were passed")
+    _check_padding(record, sheet, sample, held)
     measure.check_sample(record, sheet, sample)
     if subject.posterior is not None:
         repeat.check_draws(record, sheet, subject.posterior, sample, held)
@@ -52,6 +53,25 @@ def check(
             repeat.check_local_ball(record, sheet, bound, subject.network, found)
             sheet.decisive = True
     _check_holdout(record, subject, sheet, sample, held, progress)
+
+
+def _check_padding(record: Record, sheet: Sheet, sample: Any, held: Any) -> None:
+    """Padding that is taken off, and steps that are cut off, are in the predictor's row."""
+    read = [part for part in (sample, held) if part is not None]
+    padding, T = record.sample["padding"], int(record.sample["T"])
+    if any(part.padded for part in read):
+        known = padding in ("cut", "left")
+        sheet.holds("sample.padding", known, padding, "cut or left", "re-measured")
+    said = record.facts("predictor")
+    if said and not isinstance(record.data["at"], int):
+        # A horizon that was read off the sample cuts no held-out sequence.
+        off_sample = record.statuses.get("horizon") == "estimated"
+        longer = said["cut"] is None and any(p.longest > T for p in read[: 1 if off_sample else 2])
+        sheet.holds("assumptions.predictor", not longer, said["cut"], T, "re-measured")
+    width = said.get("width")
+    if width is not None:
+        seen = sorted({int(part.x.shape[1]) for part in read})
+        sheet.holds("assumptions.predictor", seen == [width], width, seen, "re-measured")
 
 
 def _check_holdout(

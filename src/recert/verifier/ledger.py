@@ -12,7 +12,8 @@ from recert.verifier.record import Record, Sheet, number
 DEVIATIONS, HELD = 6.0, 1.0 + 1e-9
 
 SOUND = ("proved", "enforced", "declared")
-_UNIVERSAL = {"iid", "encoding", "step", "architecture", "settings"}
+_ANY = {"predictor", "encoding", "step", "settings"}
+_UNIVERSAL = _ANY | {"iid", "architecture"}
 _CLASS = _UNIVERSAL | {"input_bound", "horizon", "caps", "margin", "floats"}
 _DRAWN = _UNIVERSAL | {"prior", "roles", "draws"}
 
@@ -27,8 +28,8 @@ NEEDS: dict[str, set[str]] = {
     "margin_cover": _CLASS,
     "margin_ball": _CLASS,
     "local_ball": _UNIVERSAL | {"caps", "enclosures"},
-    "occam": {"iid", "encoding", "step", "settings", "program"},
-    "held_out": {"holdout", "encoding", "step", "settings"},
+    "occam": _ANY | {"iid", "program"},
+    "held_out": _ANY | {"holdout"},
     "pac_bayes_kl": _DRAWN,
     "pac_bayes_temperature": _DRAWN,
     "majority_vote": _DRAWN,
@@ -49,6 +50,7 @@ _NOT_FOR_LISTS = {
 
 # The statuses that a hypothesis can have at all.
 POSSIBLE: dict[str, set[str]] = {
+    "predictor": {"enforced", "declared"},
     "iid": {"declared", "violated"},
     "architecture": {"declared"},
     "step": {"declared"},
@@ -84,8 +86,29 @@ def check_statuses(record: Record, sheet: Sheet) -> bool:
 
 def check_facts(record: Record, sheet: Sheet) -> None:
     """The facts of every row against what the certificate records elsewhere."""
-    for check in (_inputs, _horizon, _class, _choices, _units, _sources):
+    for check in (_predictor, _inputs, _horizon, _class, _choices, _units, _sources):
         check(record, sheet)
+
+
+def _predictor(record: Record, sheet: Sheet) -> None:
+    """What is certified: its padding, its cut and its radius are those that are used."""
+    sample, row, where = record.sample, record.rows.get("predictor"), "assumptions.predictor"
+    if not sheet.holds(where, row is not None, row is not None, "said what is certified"):
+        return
+    said, T, bound = record.facts("predictor"), sample["T"], sample["input_bound"]
+    sheet.holds(f"{where}.facts.of", (said["of"] == "posterior") == record.gibbs, said["of"],
+                "whose answer it is")  # fmt: skip
+    sheet.facts(record, "predictor", padding=sample["padding"])
+    for name in ("cut", "width"):
+        fits = said[name] is None or (said[name] == T if name == "cut" else said[name] <= T)
+        sheet.holds(f"{where}.facts.{name}", fits, said[name], T)
+    horizon = record.statuses.get("horizon")
+    if horizon is not None:
+        sheet.facts(record, "predictor", cut=T if horizon == "enforced" else None)
+    if bound["status"] != "violated":
+        scaled = bound["status"] == "enforced"
+        radius = record.declared["input_bound"] if scaled else None
+        sheet.facts(record, "predictor", radius=radius)
 
 
 def _inputs(record: Record, sheet: Sheet) -> None:

@@ -24,7 +24,8 @@ Index = NDArray[np.int64]
 class Sample:
     """Sequences (m, T) or (m, T, d_x), labels (m,) or (m, T), lengths (m,), the unit of each.
 
-    ``longest`` is the longest before the cut, ``cut`` how many were cut.
+    ``longest`` is the longest before the cut, ``cut`` how many were cut, ``padded`` whether some
+    were padded and no longer are.
     """
 
     x: NDArray[Any]
@@ -33,6 +34,7 @@ class Sample:
     units: Index
     longest: int
     cut: int
+    padded: bool = False
 
     @property
     def m(self) -> int:
@@ -51,6 +53,7 @@ class Sample:
         return Sample(
             self.x[chosen], self.labels[chosen], self.lengths[chosen], units, self.longest,
             self.cut,
+            self.padded,
         )  # fmt: skip
 
     def digest(self) -> str:
@@ -99,8 +102,7 @@ def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = Fals
     _need(x.ndim == (2 if tokens else 3), f"sequences have shape {x.shape}")
     _need(len(x) > 0 and x.shape[1] > 0, f"sequences have shape {x.shape}")
     _need(len(y) == len(x) and y.ndim in (1, 2), f"labels have shape {y.shape}")
-    n = _lengths(x, tokens) if lengths is None else _whole(_array(lengths, "lengths"), "lengths")
-    _need(n.shape == (len(x),), f"lengths have shape {n.shape}")
+    x, y, n, padded = _unpadded(x, y, lengths, tokens, record["sample"]["padding"], at)
     _need(bool(((n >= 1) & (n <= x.shape[1])).all()), "a length is out of range")
     longest, width = int(n.max()), x.shape[1]
     T = at if isinstance(at, int) else width if whole else int(record["sample"]["T"])
@@ -110,7 +112,7 @@ def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = Fals
     x = _tokens(x, valid, record) if tokens else _vectors(x, valid, record)
     wide = (width, x.shape[1])
     y = _labels(_whole(y, "labels"), n, wide, at, int(record["network"]["classes"]))
-    return Sample(x, y, n, _units(groups, len(x)), longest, cut)
+    return Sample(x, y, n, _units(groups, len(x)), longest, cut, padded)
 
 
 def _need(condition: bool, what: str) -> None:
@@ -128,12 +130,51 @@ def _whole(array: NDArray[Any], what: str) -> Index:
     return arrays.whole(array, what)
 
 
-def _lengths(x: NDArray[Any], tokens: bool) -> Index:
-    """Up to the first −1 among tokens; vectors are whole."""
-    if not tokens or not (x < 0).any():
-        return np.full(len(x), x.shape[1], dtype=np.int64)
-    ended = np.concatenate([x < 0, np.ones((len(x), 1), dtype=bool)], axis=1)
-    return ended.argmax(axis=1)
+def _unpadded(
+    x: NDArray[Any], y: NDArray[Any], lengths: Any, tokens: bool, padding: str | None, at: str | int
+) -> tuple[NDArray[Any], NDArray[Any], Index, bool]:
+    """Sequences with their valid steps first, labels likewise, lengths, and whether they were
+    padded; as they are where padding is read as inputs.
+    """
+    width = x.shape[1]
+    valid = _valid(x, lengths, tokens, padding)
+    n = valid.sum(axis=1)
+    rows = np.arange(len(x))
+    start = valid.argmax(axis=1)
+    if padding == "as given":
+        _need(not tokens or not (x < 0).any(), "a token that is read is negative")
+        if at == "last" and y.ndim == 2 and y.shape[1] == width:
+            y = y[rows, np.maximum(start + n - 1, 0)]
+        return x, y, np.full(len(x), width, dtype=np.int64), False
+    order = (np.arange(width)[None, :] + start[:, None]) % width
+    if start.any():
+        x = x[rows[:, None], order]
+        y = y[rows[:, None], order] if y.ndim == 2 and y.shape[1] == width else y
+    return x, y, n.astype(np.int64), bool((n < width).any())
+
+
+def _valid(x: NDArray[Any], lengths: Any, tokens: bool, padding: str | None) -> NDArray[np.bool_]:
+    """(m, T), true at valid steps, which stand together: by lengths, a mask, or −1 tokens."""
+    steps, width = np.arange(x.shape[1])[None, :], x.shape[1]
+    if lengths is None:
+        found = x >= 0 if tokens else np.ones(x.shape[:2], dtype=bool)
+    else:
+        given = _array(lengths, "lengths")
+        if given.ndim == 2:
+            _need(given.shape == x.shape[:2], f"the mask has shape {given.shape}")
+            _need(bool(np.isin(given, (0, 1)).all()), "the mask is not of zeros and ones")
+            found = given.astype(bool)
+        else:
+            n = _whole(given, "lengths")
+            _need(n.shape == (len(x),), f"lengths have shape {n.shape}")
+            _need(bool(((n >= 1) & (n <= width)).all()), "a length is out of range")
+            left = padding == "left"
+            found = steps >= (width - n)[:, None] if left else steps < n[:, None]
+    n, start = found.sum(axis=1), found.argmax(axis=1)
+    together = (steps >= start[:, None]) & (steps < (start + n)[:, None])
+    _need(bool((found == together).all()), "valid steps do not stand together")
+    _need(padding == "left" or not start.any() or padding == "as given", "steps begin with padding")
+    return found
 
 
 def _tokens(x: NDArray[Any], valid: NDArray[np.bool_], record: Mapping[str, Any]) -> Index:
