@@ -101,6 +101,11 @@ def aligned(
     each = each and np.shape(labels)[1] == width
     rows = np.arange(len(n))
     if padding == "as given":
+        if each and last and left and np.ndim(lengths) == 1:
+            raise InputError(
+                f"padding of the {what} stands on the left; pass as lengths a mask that is true "
+                "at valid steps, to say where each ends"
+            )
         if each and last:
             labels = arrays.numbers(labels, "labels")[rows, width - 1 if left else n - 1]
         return Aligned(sequences, labels, None, "as given")
@@ -143,18 +148,13 @@ def _valid_steps(
         return None
     n = given.astype(np.int64)
     before = padding != "left" and _on_the_left(x, n)
-    if before and padding == "as given":
-        raise InputError(
-            f"padding of the {what} stands on the left; pass as lengths a mask that is true at "
-            "valid steps, to say where each ends"
-        )
-    if before:
+    if before and padding != "as given":
         raise InputError(
             f"padding of the {what} stands on the left: their first steps are constant and "
             "those beyond the lengths are not; pass padding='left' to take it off, "
             "padding='as given' to read it, or for lengths a mask that is true at valid steps"
         )
-    return n, padding == "left"
+    return n, before or padding == "left"
 
 
 def _need_told(lengths: Any, padding: Padding | None, what: str) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "ONNX",
     "as_network",
     "from_torch",
     "is_module",

@@ -43,11 +43,19 @@ def drawn(kind: str, d_x: int, padding: int | None = None) -> list[Group]:
     return groups
 
 
-def given(kind: str, d_x: int, sequences: Any, lengths: Any, *, every: bool = False) -> list[Group]:
+def given(
+    kind: str,
+    d_x: int,
+    sequences: Any,
+    lengths: Any,
+    *,
+    every: bool = False,
+    few: bool = False,
+) -> list[Group]:
     """A user's sequences: up to 256 of up to 8 lengths, from all over, each at most 2048 steps.
 
-    Of tokens there are more, so that every token stands in one that is compared, if it can. With
-    ``every`` they are as many as can be, 16,384 of 64 lengths.
+    Of tokens there are more unless ``few`` will do, so that every token stands in one that is
+    compared, if it can. With ``every`` they are as many as can be, 16,384 of 64 lengths.
 
     Raises:
         InputError: they are not (m, T) tokens below d_x or (m, T, d_x) vectors.
@@ -62,7 +70,7 @@ def given(kind: str, d_x: int, sequences: Any, lengths: Any, *, every: bool = Fa
         most = max(1, min(many // len(distinct), MOST_INPUTS // (steps * d_x)))
         rows = spread(np.flatnonzero(valid == length), most)
         groups.append(Group(rows, _checked(x[rows, :steps], kind, d_x, rows)))
-    return groups if kind == "real" else [*groups, *_with_tokens(x, valid, groups, d_x)]
+    return groups if kind == "real" or few else [*groups, *_with_tokens(x, valid, groups, d_x)]
 
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

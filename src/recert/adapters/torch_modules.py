@@ -111,10 +111,9 @@ class _Given:
             return Aligned(None, None, None)
         return aligned(self.sequences, None, self.lengths, self.padding)
 
-    def groups(self, kind: InputKind, d_x: int, *, every: bool = False) -> list[Group]:
+    def groups(self, kind: InputKind, d_x: int, **many: bool) -> list[Group]:
         """Sequences without padding on which a module is run."""
-        read = self.read
-        return torch_groups.given(kind, d_x, read.sequences, read.lengths, every=every)
+        return torch_groups.given(kind, d_x, self.read.sequences, self.read.lengths, **many)
 
 
 def _read(
@@ -255,7 +254,7 @@ class _Reader:
                 padding = table.padding_idx
             groups = torch_groups.drawn(kind, d_x, padding)
         else:
-            groups = self.given.groups(kind, d_x)[::-1]
+            groups = self.given.groups(kind, d_x, few=True)[::-1]
             groups = [
                 Group(group.rows[:MOST_ROWS], group.x[:MOST_ROWS, :MOST_SEARCHED])
                 for group in groups

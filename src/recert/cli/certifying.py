@@ -81,6 +81,17 @@ def certify(
             "above it is skipped."
         ),
     ] = 60.0,
+    padding: Annotated[
+        str | None,
+        typer.Option(
+            help="cut, left or 'as given': which answer to padded sequences is meant, where a "
+            "model's differ."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Name or number (from 0) of the output of an ONNX model that counts."),
+    ] = None,
     require: Annotated[
         float | None, typer.Option(help="Exit with status 1 unless a certificate is at most this.")
     ] = None,
@@ -106,6 +117,8 @@ def certify(
         "units": units,
         "holdout_role": holdout_role,
         "budget": budget,
+        "padding": padding,
+        "output": None if output is None else whole_or_word(output),
         "bounds": bounds_of(bounds),
     }
     console = results()

@@ -25,6 +25,7 @@ from recert.margins import MarginTable, margin_table
 from recert.network import Network
 from recert.payment import dearest, most_tried
 from recert.pipeline import certify_declared
+from recert.predictor import Padding
 from recert.sample import At, Reading, Sample
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def certify_saved(
     bounds: str | Sequence[str] = "all",
     encoding: str | int | None = None,
     holdout_role: Role | None = None,
+    padding: Padding | None = None,
+    output: str | int | None = None,
     together: tuple[str, ...] = (),
     budget: float = 60.0,
     progress: Any = None,
@@ -172,7 +175,7 @@ def certify_saved(
     what is known to have been chosen is paid for.
     """
     meta = meta_of(model)
-    network = adapters.load_network(model)
+    network = adapters.as_network(model, output=output)
     divided = roles_of(model, name, options, units, holdout_role)
     sample, held = divided.sample, divided.held
     if sample.labels.ndim == 2 and at == "last":
@@ -196,9 +199,11 @@ def certify_saved(
         together=together,
         budget=budget,
         progress=progress,
+        padding=padding,
+        output=output,
     )
-    # A file of a program is certified as one, by its length.
-    subject = model if model.suffix == SUFFIX else network
+    # A file of a program is certified as one, by its length; an ONNX model by its answers.
+    subject = model if model.suffix in (SUFFIX, adapters.ONNX) else network
     return certify_declared(subject, sample.sequences, sample.labels, declared, bounds)
 
 
