@@ -157,7 +157,8 @@ def test_plain_words_say_what_it_rests_on() -> None:
     sound = CASES["tokens, declared"]()
     assert sound.statement().startswith("With probability at least 99%")
     for row in sound.rests_on(sound.best):
-        assert row.statement in sound.statement()
+        assert row.statement[1:] in sound.statement()
+    assert sound.statement().endswith("The predictor is the network as given, cut at 4 steps.")
     found = CASES["estimate"]()
     weak = tuple(
         replace(b, log10=0.0, terms={**b.terms, "value": 1.0}) if b.kind == "certificate" else b
