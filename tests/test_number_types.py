@@ -283,8 +283,10 @@ def test_one_hot_labels_are_not_labels_of_steps() -> None:
     one_line(lambda: recert.certify(network, VECTORS, rows, input_bound=9.0, **SHORT), "one-hot")
 
 
-def test_masks_are_no_lengths() -> None:
-    one_line(lambda: certify(lengths=np.ones((M, T), bool)), "mask.sum(axis=1)")
+def test_masks_are_of_the_shape_of_sequences() -> None:
+    for shape in ((M,), (M, T + 1)):
+        one_line(lambda shape=shape: certify(lengths=np.ones(shape, bool)), "a mask (m, T)")
+    assert certify(lengths=np.ones((M, T), bool)).sample == certify().sample
     one_line(
         lambda: recert.certify(READS_VECTORS, iter([(VECTORS, LABELS)]), lengths=[T] * M, **SHORT),
         "lengths",

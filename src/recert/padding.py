@@ -144,7 +144,7 @@ def _valid_steps(
     if given.shape == x.shape[:2]:
         return _from_mask(_mask(given, what), padding, what, told=True)
     inside = (given >= 1) & (given <= x.shape[1]) & (given == np.floor(given))
-    if given.shape != (len(x),) or not inside.all():
+    if given.shape != (len(x),) or given.dtype.kind == "b" or not inside.all():
         return None
     n = given.astype(np.int64)
     before = padding != "left" and _on_the_left(x, n)
@@ -170,9 +170,10 @@ def width_of(sequences: Any) -> int:
 
 
 def _rank(sequences: Any) -> int:
+    """Number of axes; 0 for what is no array, which is refused where samples are read."""
     try:
-        return int(np.ndim(sequences))
-    except (TypeError, ValueError, RuntimeError):
+        return len(np.shape(sequences))
+    except Exception:  # whatever a stranger's array raises
         return 0
 
 

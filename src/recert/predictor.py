@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from recert.arguments import short
 from recert.certificate import PREDICTOR, Assumption
 from recert.errors import InputError
 
@@ -94,10 +95,10 @@ def check_padding(padding: object) -> Padding | None:
     if padding is None:
         return None
     for known in PADDINGS:
-        if padding == known:
+        if isinstance(padding, str) and padding == known:
             return known
     known_ones = ", ".join(map(repr, PADDINGS))
-    raise InputError(f"padding is {padding!r}; use {known_ones}, or leave it out")
+    raise InputError(f"padding is {short(padding)}; use {known_ones}, or leave it out")
 
 
 def check_output(output: object) -> Output:
@@ -108,4 +109,6 @@ def check_output(output: object) -> Output:
         return output
     if isinstance(output, str) and output and output.isprintable():
         return output
-    raise InputError(f"output is {output!r}; give the name or the number (from 0) of an output")
+    raise InputError(
+        f"output is {short(output)}; give the name or the number (from 0) of an output"
+    )

@@ -351,9 +351,11 @@ def wanted(rank: int, d_x: int, given: int) -> str:
 
 
 def step_counts(given: NDArray[Any], m: int) -> NDArray[np.int64]:
-    """Lengths (m,); InputError for masks, which are often taken for them."""
+    """Lengths (m,); InputError for others, also for masks that do not suit the sequences."""
     if given.dtype.kind == "b" and given.size:
-        raise InputError("lengths are true or false; pass numbers of steps, mask.sum(axis=1)")
+        raise InputError(
+            "lengths are true or false; pass numbers of steps, or a mask (m, T) of the sequences"
+        )
     if given.shape != (m,):
         raise InputError(f"lengths have shape {given.shape}; give one per sequence, shape ({m},)")
     return arrays.whole(given, "lengths")

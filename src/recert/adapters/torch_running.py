@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from recert.adapters.torch_answers import NoAnswerError, answer
 from recert.adapters.torch_arguments import Arguments
+from recert.arguments import short
 from recert.errors import InputError, ParityError
 from recert.predictor import Output
 
@@ -151,7 +152,7 @@ def check_order(steps_first: object) -> bool | None:
     """True, False or None; InputError for anything else."""
     if steps_first is None or isinstance(steps_first, bool):
         return steps_first
-    raise InputError(f"steps_first is {steps_first!r}; use True or False, or leave it out")
+    raise InputError(f"steps_first is {short(steps_first)}; use True or False, or leave it out")
 
 
 @dataclass(frozen=True)
