@@ -247,7 +247,7 @@ def given_sample(
         (first[0], (*first, None)[2]),
         aligned_batches(every, padding, told, last=last),
         None,
-        None,
+        lengths,
         told,
     )
 
