@@ -108,7 +108,11 @@ def better(data: dict[str, Any]) -> Iterator[tuple[str, Change]]:
             "lost_outright",
             "gibbs_error_drawn",
         ):
-            # What roundings may decide is no forgery.
+            # What roundings may decide is no forgery, and a risk that η has made larger than verify
+            # finds it stays true a little below.
+            gamma, slack = bound["choices"].get("gamma"), sample["float_slack"]
+            if gamma is not None and (slack is None or slack > 1e-5 * gamma):
+                continue
             if bound["terms"].get(term, 0.0) > ROOM and name != "majority_vote":
                 yield f"{name}.{term}", _term(i, term, step)
         for term in ("complexity_nats", "rate", "confidence_nats", "deviation", "KL"):
