@@ -783,12 +783,8 @@ def test_nodes_are_looked_at_a_few_times_however_many_outputs_there_are(kind, mo
         return graphs[-1]
 
     monkeypatch.setattr(onnx_reader.onnx_file, "parse", watched)
-    try:
-        onnx_reader.read(many(kind, 3000), "here")
-    except UnsupportedModelError as error:
-        assert kind == "outputs" and "3000 of the outputs" in str(error)
-    else:
-        assert kind == "copies"
+    found = onnx_reader.read(many(kind, 3000), "here")
+    assert (found.output is None) == (kind == "copies")  # of several outputs the first counts
     assert graphs[0].nodes.seen <= 4 * 3004
 
 

@@ -128,7 +128,7 @@ def test_only_networks_from_files_are_certified() -> None:
     without = setting(counted(3, 10), None)
     assert "recert compress" in Occam().supports(without)
     assert Occam().supports(setting(counted(3, 10), 12)) == ""
-    assert Occam().needs == ("iid", "encoding", "step", "settings", "program")
+    assert Occam().needs == ("iid", "predictor", "encoding", "step", "settings", "program")
 
 
 # How often it fails, exactly: programs with independent errors, each of risk 1/2.

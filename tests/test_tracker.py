@@ -90,7 +90,7 @@ def test_numbers_are_those_of_recert_itself(name: str) -> None:
     tracker = Tracker((x, y, lengths), max_length=T, input_bound=9.0)
     row = tracker.record(module, 3, loss=0.25)
     assert row["kind"] == "monitoring" and row["step"] == 3 and row["loss"] == 0.25
-    network = recert.from_torch(module, x[:8], lengths=lengths[:8])
+    network = recert.from_torch(module, x[:8], lengths=lengths[:8], padding="cut")
     assert tracker.record(network, 3, loss=0.25) == row
     reading = Reading("real", network.d_x, K, "last", T)
     table = margin_table(Sample(x, y, reading, lengths=lengths), network_predictor(network))
@@ -115,7 +115,7 @@ def test_numbers_are_those_of_recert_itself(name: str) -> None:
         assert row[f"theta{suffix}"] == one.theta[-1]
         assert row[f"theta_repaired{suffix}"] == other.theta[-1]
     cert = recert.certify(
-        module, x, y, lengths=lengths, max_length=T, input_bound=9.0, bounds=CHEAP
+        module, x, y, lengths=lengths, padding="cut", max_length=T, input_bound=9.0, bounds=CHEAP
     )
     for bound in cert.bounds:
         assert row[f"monitoring_log10.{bound.name}"] == bound.log10, bound.name
