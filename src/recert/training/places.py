@@ -137,7 +137,8 @@ def layout_of(model: Any, sequences: Any = None, **parts: Any) -> Layout:
 
 
 def _read_in_any_order(model: nn.Module, sequences: Any, how: Mapping[str, Any]) -> Module:
-    """A module read; where its weights stand does not depend on whether steps come first."""
+    """A module read; where its weights stand does not depend on how it is called or padded."""
+    how = {"padding": "cut", **how}
     try:
         return read_torch(model, sequences, **how)
     except CallError:
