@@ -127,7 +127,6 @@ def test_exchanged_roles() -> None:
     for first, second in (("W_r", "W_z"), ("U_r", "U_z"), ("b_r", "b_z")):
         a, b = rows[first], rows[second]
         a["role"], b["role"] = b["role"], a["role"]
-    assert verify(sealed(data))
     assert "network.blocks.W_r" in failed(verify(sealed(data), network))
 
 
@@ -220,6 +219,33 @@ def test_an_input_bound_is_the_declared_one(given: Any, recorded: Any, status: A
         data = sound(data, "input_bound", status, largest=seen)
     where = "sample.input_bound.value" if recorded else "sample.declared.input_bound"
     assert where in failed(verify(sealed(data)))
+
+
+@pytest.mark.parametrize("what", ["spectral", "frobenius", "two_one", "row_sum", "column", "l1"])
+def test_norms_of_blocks_are_norms_whether_needed_or_not(what: str) -> None:
+    network, held = one(), (RNG.integers(0, 4, (40, 6)), Y[:40])
+    found = recert.certify(network, X, Y, max_length=6, holdout=held, bounds="held_out")
+    assert verify(found, network)
+    data = plain(found)
+    data["network"]["blocks"][1]["norms"][what] *= 1.0 - 1e-6
+    assert f"network.blocks.{data['network']['blocks'][1]['name']}.norms.{what}" in failed(
+        verify(sealed(data), network)
+    )
+
+
+def test_an_estimate_beside_a_certificate_follows() -> None:
+    """Where all certificates are vacuous, the plain words tell the smallest estimate as well."""
+    held = (RNG.integers(0, 4, (40, 6)), Y[:40])
+    found = recert.certify(
+        one(), X, Y, max_length=6, holdout=held, holdout_role="checking",
+        bounds=("held_out", "theorem_2"),
+    )  # fmt: skip
+    data = plain(found)
+    assert verify(data) and data["best"] == "theorem_2" and found.vacuous
+    valued(bound_of(data, "held_out"), 1e-3)
+    data = sealed(data)
+    assert "An estimate, not a certificate, is 0.1" in data["statement"]
+    assert "held_out.value" in failed(verify(data))
 
 
 def test_the_best_estimate_follows() -> None:
@@ -527,7 +553,7 @@ STRANGE: dict[str, Callable[[dict[str, Any]], Any]] = {
         {"what": "radii of the columns of NOPE", "index": None, "value": 1, "nats": 1}),
     "γ is a text": lambda d: bound_of(d, "margin_ball")["choices"].update(gamma="x"),
     "γ is a list": lambda d: bound_of(d, "margin_ball")["choices"].update(gamma=[1.0]),
-    "no parts": lambda d: bound_of(d, "local_ball")["choices"].pop("parts"),
+    "no radii": lambda d: bound_of(d, "margin_ball")["choices"].pop("log_radii"),
     "α": lambda d: bound_of(d, "theorem_3_l1")["choices"].update(alpha=5e-324),
     "T": lambda d: d["sample"].update(T=10**12),
     "held-out units": lambda d: (

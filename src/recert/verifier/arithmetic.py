@@ -121,11 +121,8 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     if not sheet.holds(f"{name}.kind", fits, kind, "a statement of the theory"):
         return
     ledger.check_needs(record, bound, sheet)
-    sheet.decisive = record.claims(bound)
-    try:
+    with sheet.of(record, bound):
         _numbers(record, bound, sheet)
-    finally:
-        sheet.decisive = True
 
 
 def _numbers(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
@@ -137,7 +134,7 @@ def _numbers(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
         derived = CHECKERS[name](record, bound, sheet)
     except TooLongError as error:
         record.unverified.add(name)
-        sheet.decisive = sheet.decisive and name == record.data["best"]
+        sheet.claimed = sheet.claimed and name == record.data["best"]
         sheet.unchecked(f"{name}.value", bound["value"], f"horizon too long: {error}")
         return
     except UNUSABLE as error:

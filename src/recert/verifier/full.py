@@ -49,9 +49,8 @@ def check(
         doubts.check_iid(record, sheet, sample)
         bound = record.bound("local_ball")
         if bound is not None and bound["kind"] in ("certificate", "estimate"):
-            sheet.decisive = record.claims(bound)
-            repeat.check_local_ball(record, sheet, bound, subject.network, found)
-            sheet.decisive = True
+            with sheet.of(record, bound):
+                repeat.check_local_ball(record, sheet, bound, subject.network, found)
     _check_holdout(record, subject, sheet, sample, held, progress)
 
 
@@ -87,12 +86,9 @@ def _check_holdout(
     if held is not None:
         doubts.check_held_out(record, sheet, sample, held)
     if held is None:
-        bound = record.bound("held_out")
-        sheet.decisive = record.claims(bound)
-        sheet.unchecked(
-            "sample.holdout", record.sample["holdout"], "held-out units were not passed"
-        )
-        sheet.decisive = True
+        with sheet.of(record, record.bound("held_out")):
+            said = record.sample["holdout"]
+            sheet.unchecked("sample.holdout", said, "held-out units were not passed")
     elif subject.posterior is None:
         measure.check_holdout(
             record, sheet, measure.measured(record, subject.network, held, progress), sample

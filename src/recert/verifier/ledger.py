@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from recert.hypotheses import COUNTED, SAMPLE
+from recert.verifier.costs import CAP, on_grid
 from recert.verifier.record import Record, Sheet, number
 
 # Deviations beyond which a prior has seen more than it says; up to what factor caps are held.
@@ -34,6 +36,11 @@ NEEDS: dict[str, set[str]] = {
     "pac_bayes_temperature": _DRAWN,
     "majority_vote": _DRAWN,
 }
+# What a row says of a model's calls where there was none to call.
+NOT_RUN: dict[str, Any] = {
+    "steps_first": False, "output": None, "layout": None, "states": False, "compared": None,
+    "apart": False,
+}  # fmt: skip
 # Rows that only one kind of certificate has.
 OF_NETWORKS = {"input_bound", "horizon", "caps", "margin", "l1_caps", "floats", "enclosures"}
 OF_DRAWN = {"roles", "draws"}
@@ -99,6 +106,8 @@ def _predictor(record: Record, sheet: Sheet) -> None:
     sheet.holds(f"{where}.facts.of", (said["of"] == "posterior") == record.gibbs, said["of"],
                 "whose answer it is")  # fmt: skip
     sheet.facts(record, "predictor", padding=sample["padding"])
+    if said["of"] in ("network", "posterior"):
+        sheet.facts(record, "predictor", **NOT_RUN)
     for name in ("cut", "width"):
         fits = said[name] is None or (said[name] == T if name == "cut" else said[name] <= T)
         sheet.holds(f"{where}.facts.{name}", fits, said[name], T)
@@ -115,8 +124,6 @@ def _inputs(record: Record, sheet: Sheet) -> None:
     """B_x: proved for tokens alone, as declared, and no smaller than the row says."""
     bound, given = record.sample["input_bound"], record.declared["input_bound"]
     status = bound["status"]
-    if record.gibbs:
-        return
     if record.data["network"]["input"] == "onehot":
         sheet.holds("sample.input_bound.status", status == "proved", status, "proved for tokens")
         sheet.holds("sample.input_bound.value", bound["value"] == 1.0, bound["value"], 1.0)
@@ -127,9 +134,12 @@ def _inputs(record: Record, sheet: Sheet) -> None:
         fits = (given is None) == measured
         sheet.holds("sample.declared.input_bound", fits, given, status)
         value = record.facts("input_bound").get("value") if measured else given
+        value = bound["value"] if record.gibbs else value
         # Held up to 1 + 1e-12, and every statement is evaluated at the larger (theory, 7).
         fits = number(value) and value <= bound["value"] <= value * HELD
         sheet.holds("sample.input_bound.value", fits, bound["value"], value)
+    if record.gibbs:
+        return
     found = record.statuses.get("input_bound")
     sheet.holds("assumptions.input_bound.status", found == status, found, status)
     sheet.facts(record, "input_bound", value=value)
@@ -172,12 +182,19 @@ def _class(record: Record, sheet: Sheet) -> None:
         where = f"network.caps.{row['block']}"
         sheet.holds(where, held, row["held"], row["norm"], "given")
         sheet.holds(where, row["norm"] > 0, row["norm"], "above 0")
+        for cap, of in ((row["norm"], "measured"), (row["l1"], "l1_measured")):
+            fits = not row[of] or _on_grid(cap)
+            sheet.holds(where, fits, cap, "measured: on the grid of caps")
         part = record.network.part(row["block"])
         sheet.holds(where, row["row"] is None or part.norm != "operator", row["row"], "not held")
         sheet.holds(where, not row["measured"] or row["row"] is None, row["row"], "declared only")
         paid = row["l1"] is None or row["l1_measured"] or not row["measured"]
         sheet.holds(where, paid, row["l1"], "an l1 cap that is paid for")
     _broken(record, sheet)
+
+
+def _on_grid(cap: Any) -> bool:
+    return number(cap) and cap > 0 and on_grid(cap, CAP, round(CAP * math.log2(cap)))
 
 
 def _broken(record: Record, sheet: Sheet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,9 @@ def spectral_at_most(A: arb_mat, c: Ball) -> bool | None:
     n = min(A.nrows(), A.ncols())
     if n > LARGEST:
         return None
+    # By a power of two near 1, so that no square leaves what doubles hold.
+    power = arb(2) ** -math.frexp(float(c.mid()))[1]
+    A, c = A * power, c * power
     G = A * A.transpose() if A.nrows() <= A.ncols() else A.transpose() * A
     square = c * c
     M = arb_mat(n, n)
@@ -93,6 +97,8 @@ def _pivots(M: arb_mat) -> bool:
 def _factored(M: arb_mat, square: float) -> bool:
     """Positive semidefinite, as RᵀR + (what it lacks) with the latter above t·c²·(I − 1)."""
     n = M.nrows()
+    if all(x.is_zero() for x in M.entries()):
+        return True
     approximate = np.array([[float(x.mid()) for x in row] for row in M.tolist()])
     for share in (1e-3, 1e-6, 1e-9, 1e-11, 1e-12):
         shift = share * square

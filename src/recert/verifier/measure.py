@@ -159,10 +159,8 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
     _error(sheet, "sample.training_error", said["training_error"], found)
     _check_largest(record, sheet, found)
     for bound in record.bounds:
-        sheet.decisive = record.claims(bound)
         if bound["kind"] in ("certificate", "estimate"):
             _check_bound(sheet, bound, found)
-    sheet.decisive = True
     for row in record.data["finite_list"]:
         _check_list(sheet, row, found)
 
@@ -219,9 +217,7 @@ def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) 
     _error(sheet, "sample.holdout.error", said["error"], held)
     bound = record.bound("held_out")
     if bound is not None and bound["kind"] in ("certificate", "estimate"):
-        sheet.decisive = record.claims(bound)
         _error(sheet, "held_out.terms.error", bound["terms"]["error"], held)
-    sheet.decisive = True
     check_overlap(record, sheet, held.sample, sample)
 
 

@@ -68,13 +68,12 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     same = found == record.data["network"]["digest"]
     sheet.holds("network.digest", same, record.data["network"]["digest"], found, "re-measured")
     # The bound on roundings is derived from these norms.
-    best = record.bound(str(record.data["best"]))
-    slack = best is not None and record.claims(best) and "floats" in best["needs"]
+    needed = record.needed("floats")
     for row in rows:
-        _norms(row, blocks[row["name"]], slack, sheet)
+        _norms(row, blocks[row["name"]], sheet, needed)
     if pool is not None:
-        _spectral("network.pool_norm", matrices.centred(matrices.balls_of(pool.matrix)),
-                  record.data["network"]["pool_norm"], sheet)  # fmt: skip
+        matrix, norm = matrices.balls_of(pool.matrix), record.data["network"]["pool_norm"]
+        _spectral("network.pool_norm", matrices.centred(matrix), norm, sheet, True)
     pooled = pool is not None
     forms = {part.name: _form(part, blocks[part.name], pooled) for part in record.network.blocks}
     _class(record, forms, blocks, sheet)
@@ -108,7 +107,7 @@ def _matrix(value: Any) -> arb_mat:
     return matrices.balls_of(np.asarray(value, dtype=np.float64).reshape(value.shape[0], -1))
 
 
-def _norms(row: Mapping[str, Any], value: Any, slack: bool, sheet: Sheet) -> None:
+def _norms(row: Mapping[str, Any], value: Any, sheet: Sheet, needed: bool) -> None:
     """The recorded norms of a block are not below its norms; columns that must be zero are."""
     where, recorded, A = f"network.blocks.{row['name']}", row["norms"], _matrix(value)
     zero = row.get("zero_columns", [])
@@ -124,20 +123,24 @@ def _norms(row: Mapping[str, Any], value: Any, slack: bool, sheet: Sheet) -> Non
     }
     for what, norm in derived.items():
         sheet.at_least(f"{where}.norms.{what}", recorded[what], norm, "re-measured")
-    sheet.decisive = slack  # else a description: what statements use is checked with the class
-    try:
-        _spectral(f"{where}.norms.spectral", A, recorded["spectral"], sheet)
-        if row["norm"] == "operator":
-            acting = matrices.balls_of(matrices.acting(value, row["positions"]))
-            _spectral(f"{where}.norms.operator", acting, recorded["operator"], sheet)
-    finally:
-        sheet.decisive = True
+    _spectral(f"{where}.norms.spectral", A, recorded["spectral"], sheet, needed)
+    of_bank = row["norm"] == "operator"
+    sheet.holds(f"{where}.norms", ("operator" in recorded) == of_bank, sorted(recorded), "known")
+    if of_bank:
+        acting = matrices.balls_of(matrices.acting(value, row["positions"]))
+        _spectral(f"{where}.norms.operator", acting, recorded["operator"], sheet, needed)
 
 
-def _spectral(where: str, A: arb_mat, recorded: float, sheet: Sheet) -> None:
+def _spectral(where: str, A: arb_mat, recorded: float, sheet: Sheet, needed: bool) -> None:
+    """A number is no smaller than a norm; where a matrix is too large, only as far as ``needed``.
+
+    What is false is decisive, needed or not.
+    """
     proved = matrices.spectral_at_most(A, ball(recorded))
     if proved is None:
+        before, sheet.decisive = sheet.decisive, sheet.decisive and needed
         sheet.unchecked(where, recorded, "the matrix is too large")
+        sheet.decisive = before
     else:
         told = "at least the norm" if proved else "not proved to be at least the norm"
         sheet.holds(where, proved, recorded, told, "re-measured")
@@ -158,21 +161,19 @@ def _class(
 ) -> None:
     """The network lies within its class: every cap is proved to hold."""
     claimed = record.statuses.get("caps") != "violated"
+    needed = any(record.claims(b) and b["name"] in GAUSSIAN for b in record.bounds)
     for part in record.network.blocks if not record.gibbs else ():
         row, A = record.class_rows[part.name], forms[part.name]
         where = f"network.caps.{part.name}"
         sheet.decisive = claimed
-        _own(f"{where}.norm", part, A, row["norm"], sheet)
+        _own(f"{where}.norm", part, A, row["norm"], sheet, record.needed("caps"))
         if row["row"] is not None:
             sheet.at_least(f"{where}.row", row["row"], matrices.row_sums(A), "re-measured")
         if row["l1"] is not None:
             own = _matrix(blocks[part.name]) if part.norm == "operator" else A
             sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(own), "re-measured")
-        sheet.decisive = any(
-            record.claims(bound) and bound["name"] in GAUSSIAN for bound in record.bounds
-        )
-        _own(f"{where}.held", part, A, row["held"], sheet)
         sheet.decisive = True
+        _own(f"{where}.held", part, A, row["held"], sheet, needed)
 
 
 def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None:
@@ -187,13 +188,13 @@ def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None
             sheet.holds(where, ok, shown(caps[i]), shown(norm), "re-measured")
 
 
-def _own(where: str, part: Part, A: arb_mat, recorded: float, sheet: Sheet) -> None:
+def _own(where: str, part: Part, A: arb_mat, recorded: float, sheet: Sheet, needed: bool) -> None:
     """A number is proved to be at least a block's own norm."""
     if part.norm in ("column", "euclidean"):
         norm = matrices.largest(matrices.column_norms(A))
         sheet.at_least(where, recorded, norm, "re-measured")
     else:
-        _spectral(where, A, recorded, sheet)
+        _spectral(where, A, recorded, sheet, needed)
 
 
 def _distances(
@@ -214,17 +215,16 @@ def _distances(
         if bound["name"] not in GAUSSIAN or bound["kind"] == "not applicable":
             continue
         where = f"{bound['name']}.choices.distances"
-        sheet.decisive = record.claims(bound)
         distances = bound["choices"].get("distances", [])
         if bound["choices"].get("prior_center") != "zero" and values is None:
-            sheet.decisive = sheet.decisive and record.data["best"] == bound["name"]
+            sheet.decisive = record.data["best"] == bound["name"]
             sheet.unchecked(where, distances, "the initial network was not passed")
+            sheet.decisive = True
         else:
             centre = values if bound["choices"].get("prior_center") != "zero" else None
             for part, d in zip(record.network.blocks, distances, strict=True):
                 moved = _distance(part, blocks, centre, pooled)
                 sheet.at_least(f"{where}.{part.name}", d, moved, "re-measured")
-        sheet.decisive = True
 
 
 def _prior(

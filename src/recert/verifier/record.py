@@ -19,19 +19,30 @@ TRIED, ENCODINGS = "recipes tried on this sample", "encodings to choose among"
 
 
 class Sheet:
-    """Checks noted one after the other; ``decisive`` while those of claimed bounds are."""
+    """Checks noted one after the other: what is false is decisive, unless it is needed for nothing.
+
+    What cannot be checked is decisive only where a bound that is claimed rests on it.
+    """
 
     def __init__(self) -> None:
         self.checks: list[Check] = []
         self.decisive = True
+        self.claimed = True
+
+    @contextmanager
+    def of(self, record: Record, bound: Mapping[str, Any] | None) -> Iterator[None]:
+        """Inside, checks are those of a bound."""
+        before, self.claimed = self.claimed, record.claims(bound)
+        try:
+            yield
+        finally:
+            self.claimed = before
 
     @contextmanager
     def needed_by(self, record: Record, *ids: str) -> Iterator[None]:
         """Inside, checks are decisive only where a bound that is claimed needs one of these."""
         before = self.decisive
-        self.decisive = before and any(
-            set(ids) & set(bound["needs"]) for bound in record.bounds if record.claims(bound)
-        )
+        self.decisive = before and record.needed(*ids)
         try:
             yield
         finally:
@@ -69,7 +80,8 @@ class Sheet:
 
     def unchecked(self, row: str, recorded: Any, why: str) -> None:
         """What cannot be checked: it does not stand."""
-        self.checks.append(Check(row, False, recorded, why, "not checked", self.decisive))
+        decisive = self.decisive and self.claimed
+        self.checks.append(Check(row, False, recorded, why, "not checked", decisive))
 
 
 def number(x: Any) -> TypeGuard[float]:
@@ -149,6 +161,10 @@ class Record:
         if bound is None or bound["kind"] not in ("certificate", "estimate"):
             return False
         return bool(bound["kind"] == "certificate" or bound["name"] == self.data["best"])
+
+    def needed(self, *ids: str) -> bool:
+        """Whether a bound that is claimed needs one of these hypotheses."""
+        return any(set(ids) & set(b["needs"]) for b in self.bounds if self.claims(b))
 
     def bound(self, name: str) -> Mapping[str, Any] | None:
         """The bound of that name."""

@@ -90,9 +90,6 @@ def check(record: Record, sheet: Sheet) -> None:
     if record.gibbs or recorded is None:
         return  # the program is the hypothesis, or every unit counts as an error
     network = record.data["network"]
-    sheet.decisive = any(
-        bound["kind"] == "certificate" and "floats" in bound["needs"] for bound in record.bounds
-    )
     try:
         if network.get("pooled", False):
             sheet.decisive = False
