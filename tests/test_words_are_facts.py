@@ -18,6 +18,7 @@ pytest.importorskip("flint")
 
 import recert
 from recert import hypotheses
+from recert.blocks import Block
 from recert.certificate import Assumption, Certificate
 from recert.errors import FileError, InputError, RecertError
 from recert.schemas import seal
@@ -256,6 +257,13 @@ def test_words_that_are_one(words: str) -> None:
     found = recert.certify(NET, X, Y, draws=words, bounds="margin_ball", **OPTIONS)
     assert verify(found)
     assert words in found.assumption("iid").evidence
+
+
+def test_names_are_plain_lines() -> None:
+    with pytest.raises(InputError, match="the name of a block is no plain line"):
+        Block(f"W{INVISIBLE}", np.ones((2, 2)), "spectral")
+    with pytest.raises(InputError, match="the name of a network is no plain line"):
+        recert.certify_all([NET, NET], X, Y, names=["one", f"tw{FULLWIDTH}"], **OPTIONS)
 
 
 # The forms.

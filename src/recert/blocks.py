@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import arrays, norms
+from recert import arguments, arrays, norms
 from recert.convolutions import convolution_norm_bound
 from recert.errors import InputError
 
@@ -50,6 +50,7 @@ class Block:
         return f"Block({self.name!r}, {'×'.join(map(str, self.value.shape))}, {self.norm})"
 
     def __post_init__(self) -> None:
+        arguments.line("the name of a block", self.name)
         given = arrays.numbers(self.value, f"weights of block {self.name}")
         value = np.array(given, dtype=np.float64, order="C", copy=True)
         expected = _AXES[self.norm]

@@ -170,6 +170,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in found:
         if not name or name in (".", "..") or set(name) & set("/\\\0"):
             raise InputError(f"{name!r} is no name for a network; use letters without slashes")
+        arguments.line("the name of a network", name)
     if len(set(found)) != len(found):
         raise InputError(f"names of networks repeat: {', '.join(found)}; give each its own")
     return found

@@ -22,6 +22,7 @@ from recert.verifier import (
 from recert.verifier.balls import Ball, ball, log_of, total
 from recert.verifier.costs import PAC_BAYES
 from recert.verifier.horizon import TooLongError
+from recert.verifier.limits import strange
 from recert.verifier.record import Record, Sheet, number
 from recert.verifier.verification import Check
 
@@ -55,6 +56,9 @@ GIBBS_NAMES = (*PAC_BAYES, "majority_vote", "held_out")
 def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
     """All checks on a sealed certificate of the present schema; None if it contradicts itself."""
     check_certificate(data)
+    odd = strange(data)
+    if not sheet.holds("text", not odd, odd, "letters that are seen, digits 0 to 9, no sign of 0"):
+        return None
     record = Record(data)
     readable = ledger.check_statuses(record, sheet)
     if not wording.check_sentences(record, sheet) or not readable:
