@@ -398,7 +398,12 @@ def test_values_are_one_line(network: Path) -> None:
         found, units.sequences, units.labels, bounds=["margin_ball", "held_out"], **given
     )
     joint = recert.certify_all(
-        [found, found], units.sequences, units.labels, names="ab", bounds=["margin_ball"], **given
+        [found, found],
+        units.sequences,
+        units.labels,
+        names=["a", "b"],
+        bounds=["margin_ball"],
+        **given,
     )
     case = prepare(found, units.sequences, units.labels, **given)
     program = compress(found, lambda network: 0.5, m=300, evaluations=10).frontier[0].program

@@ -151,7 +151,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_requests_are_checked(tmp_path: Path) -> None:
     study = toy([])
     for wrong in ((), (1, 1), (-1,)):
-        with pytest.raises(InputError, match="seeds"):
+        with pytest.raises(InputError, match="seed"):
             study.request(tmp_path, seeds=wrong)
     for wrong_options in ({"moon": 1}, {"shift": "x"}, {"shift": -1}, {"shift": True}):
         with pytest.raises(InputError):
