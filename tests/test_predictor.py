@@ -546,3 +546,29 @@ def test_posteriors_say_it_too():
     mask = np.arange(T) >= (T - n)[:, None]
     again = recert.certify_posterior(posterior, left, y, lengths=mask, max_length=4, seed=1)
     assert again.sample["digest"] == found.sample["digest"]
+
+
+class Sorted(Model):
+    """Sorts a batch by length for packing, and leaves its answers in that order."""
+
+    def forward(self, x, lengths):
+        n, order = lengths.sort(descending=True, stable=True)
+        packed = rnn_tools.pack_padded_sequence(x[order], n, batch_first=True)
+        return self.head(self.rnn(packed)[1][0][-1])
+
+
+def test_answers_in_another_order_than_the_batch_are_refused():
+    x, y, n = padded()
+    with pytest.raises(recert.errors.ParityError, match="answers otherwise"):
+        recert.certify(Sorted(), x, y, lengths=n, **HOW)
+
+
+def test_padding_of_held_out_units_alone_is_refused_or_chosen():
+    x, y, n = padded()
+    full = n == n.max()
+    x_full, y_full = np.tile(x[full], (1, 1, 1)), y[full]
+    how = HOW | {"holdout": (x, y, n)}
+    with pytest.raises(recert.errors.ParityError, match="answers otherwise"):
+        recert.certify(Model(), x_full, y_full, **how)
+    chosen = recert.certify(Model(), x_full, y_full, padding="cut", **how)
+    assert "with it the model answers otherwise" in chosen.statement()

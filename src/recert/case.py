@@ -169,6 +169,8 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         sequences, labels, declared.lengths, declared.padding, last=declared.at == "last"
     )
     subject = _subject(model, given.shown, declared)
+    if not any(padding for padding, _ in given.told) and declared.holdout is not None:
+        subject = _shown_padding(model, subject, declared)
     sequences, labels, network = given.sequences, given.labels, subject.network
     reading = _reading(network, declared)
     check_reading(network, reading.at)
@@ -310,6 +312,18 @@ def _predictor(network: Network) -> Predictor:
 def _units(groups: Any, sequences: int) -> NDArray[np.int64] | None:
     """The unit of every sequence; groups were checked when margins were taken."""
     return None if groups is None else unit_numbers(groups, sequences)
+
+
+def _shown_padding(model: Any, subject: Any, declared: Declared) -> Any:
+    """The model shown held-out units as well, where they alone are padded."""
+    (_, _, lengths, _), (padding, _) = aligned_holdout(
+        declared.holdout, declared.padding, last=declared.at == "last"
+    )
+    if padding not in ("cut", "left") or lengths is None or declared.holdout is None:
+        return subject
+    given = (*declared.holdout, None)
+    apart = _subject(model, (given[0], given[2]), declared).call.apart
+    return replace(subject, call=replace(subject.call, apart=apart))
 
 
 def _held_out(

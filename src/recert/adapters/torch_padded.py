@@ -70,8 +70,18 @@ def answers_apart(
                 _same(runner, group, compared, want, ends, n[rows], at, optional)
                 for optional in dict.fromkeys(("", arguments.optional))
             ]
+            # Some models sort a batch by length and answer in that order.
+            turned = Group(rows[::-1].copy(), raw[rows[::-1]])
+            end = None if ends is None else ends[::-1]
+            found_turned = [
+                _same(runner, turned, compared, want[::-1], end, n[rows[::-1]], at, optional)
+                for optional in dict.fromkeys(("", arguments.optional))
+            ]
         if any(same is not None for same in found):
-            return not any(found)
+            # In the order in which it is no more the network, though it runs.
+            return not any(
+                same and other is not False for same, other in zip(found, found_turned, strict=True)
+            )
     return False
 
 
