@@ -71,10 +71,10 @@ class Walk:
             for i, (dim, tag) in enumerate(zip(self.stage.dimensions, self.tags, strict=True))
         ]
         after: tuple[Bound, ...] = self.stage.step(self.algebra, self.x, states)
-        lam = np.stack([value.log_lam for value in after])
+        lam = np.array([value.log_lam for value in after])
         return (
-            np.stack([value.log_N for value in after]),
-            np.stack([value.log_Z for value in after]),
+            np.array([value.log_N for value in after]),
+            np.array([value.log_Z for value in after]),
             lam[:, self.kept : self.kept + self.S],
             lam[:, : self.kept],
         )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,7 @@ class BoundsAlgebra:
         self._parameters: dict[str, Bound] = {}
         self._constant: Bound | None = None
         self._products: dict[str, Bound] = {}
+        self._tagged: dict[str, Array] = {}
 
     def hold(self, x: Bound) -> None:
         """Products with this value are worked out once: it is what a stage reads at every step."""
@@ -251,8 +253,8 @@ class BoundsAlgebra:
 
     def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
         """Rounding relative to N, and the underflow of so many operations."""
-        floor = math.log(operations) + LOG_UNDERFLOW
-        self._accrue(lam, ROUNDING, np.logaddexp(math.log(factor) + log_N, floor))
+        log_factor, floor = _log_charges(factor, operations)
+        self._accrue(lam, ROUNDING, np.logaddexp(log_factor + log_N, floor))
 
     def _value(self, dim: int, log_N: Array, log_Z: Array, lam: Array) -> Bound:
         if self.inflation:
@@ -266,13 +268,21 @@ class BoundsAlgebra:
 
     def _own(self, tag: str) -> Array:
         """Λ = 1 for a tag."""
-        lam = self.still()
-        lam[self._index[tag]] = 0.0
-        return lam
+        if tag not in self._tagged:
+            lam = self.still()
+            lam[self._index[tag]] = 0.0
+            self._tagged[tag] = lam
+        return self._tagged[tag]
 
     def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
         row = lam[self._index[tag]]
         np.logaddexp(row, log_amount, out=row)
+
+
+@cache
+def _log_charges(factor: float, operations: int) -> tuple[float, float]:
+    """Logs of a charge relative to N, and of the underflow of so many operations."""
+    return math.log(factor), math.log(operations) + LOG_UNDERFLOW
 
 
 def _general(activation: Activation, v: Bound, half: float) -> tuple[Array, Array, Array]:
@@ -299,5 +309,5 @@ def _log_sigmoid(log_x: Array) -> Array:
 def _log_tanh(log_x: Array) -> Array:
     """log tanh x from log x; tanh x ≤ x serves where x is tiny, so it never errs low."""
     tiny = log_x < -20.0
-    x = np.exp(np.clip(log_x, -20.0, 4.0))
+    x = np.exp(np.minimum(np.maximum(log_x, -20.0), 4.0))
     return np.where(tiny, log_x, np.log(np.tanh(x)))
