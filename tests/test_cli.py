@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -170,19 +171,22 @@ def test_certificate_of_what_was_declared(certificate: Path) -> None:
 
 def test_require(run: Run, trained: Path) -> None:
     common = ("certify", trained, *CERTIFY, "--bounds", "margin_ball")
-    status, out, _ = run(*common, "--require", "1.0")
-    assert status == 0 and "no certificate" not in out
+    status, _, err = run(*common, "--require", "1.0")
+    assert status == 0 and not err
     status, out, err = run(*common, "--require", "0.0001")
-    assert status == 1 and "no certificate at most 0.0001" in out and not err
+    assert status == 1 and "no certificate" not in out and "Bounds for" in out
+    told = re.fullmatch(r"no certificate at most 0.0001: the best is (0\.\d{4})\n", err)
+    assert told and told[1] in out, err
 
 
 def test_require_is_not_met_by_an_estimate(run: Run, trained: Path) -> None:
     """Caps that the network breaks: whatever the number, the answer is no."""
     caps = ("--caps", "U=0.000001,W=0.000001,V=0.000001")
-    status, out, _ = run(
+    status, out, err = run(
         "certify", trained, *CERTIFY, "--bounds", "margin_ball", *caps, "--require", "1.0"
     )
     assert status == 1 and "estimate" in out
+    assert err.startswith("no certificate at most 1.0: ") and "only an estimate" in err
 
 
 def test_options_of_certify(run: Run, trained: Path) -> None:

@@ -297,11 +297,11 @@ def test_any_encoding(network: Path, tmp_path: Path, encoding: str) -> None:
         certify(network, tmp_path, "--require", require), capture_output=True,
         env=environment(PYTHONIOENCODING=encoding),
     )  # fmt: skip
-    assert found.returncode == status and found.stderr == b""
+    assert found.returncode == status and found.stderr.count(b"\n") == status
     assert sorted(p.name for p in tmp_path.iterdir()) == ["certificate.json", "ladder.png"]
-    text = found.stdout.decode(encoding.partition(":")[0])
+    text, told = (out.decode(encoding.partition(":")[0]) for out in (found.stdout, found.stderr))
     assert "Bounds for" in text and "?" not in text
-    assert ("no certificate at most" in text) == bool(status)
+    assert told.startswith("no certificate at most 0.01: the best is ") == bool(status)
 
 
 def test_the_c_locale(network: Path, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that
 @pytest.mark.parametrize("status", [0, 1])
 @pytest.mark.parametrize("where", [">&- 2>&- <&-", "| true", "| head -1"])
 def test_whoever_reads(network: Path, tmp_path: Path, where: str, status: int) -> None:
-    """The exit status and the files do not depend on it, and nothing is complained about."""
+    """The exit status and the files do not depend on it; all that is told is what was asked."""
     require = "0.01" if status else "1.0"
     words = certify(network, tmp_path, "--require", require)
     command = " ".join(f"'{word}'" for word in words)
@@ -332,7 +332,9 @@ def test_whoever_reads(network: Path, tmp_path: Path, where: str, status: int) -
     if "|" in where:
         ended = int((tmp_path / "status").read_text())
         (tmp_path / "status").unlink()
-    assert ended == status and found.stderr == ""
+    assert ended == status
+    assert found.stderr.count("\n") == (status if "|" in where else 0)
+    assert found.stderr == "" or found.stderr.startswith("no certificate at most 0.01: ")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["certificate.json", "ladder.png"]
 
 
@@ -348,7 +350,8 @@ def test_a_full_disk_for_what_is_printed(
             text=True,
         )  # fmt: skip
     assert found.returncode == status
-    assert found.stderr.count("\n") == (status == 2) and "Traceback" not in found.stderr
+    assert found.stderr.count("\n") == 1 and "Traceback" not in found.stderr
+    assert found.stderr.startswith("no certificate" if status == 1 else "recert: ")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["certificate.json", "ladder.png"]
 
 

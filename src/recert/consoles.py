@@ -1,5 +1,7 @@
 """Where things are printed: results to stdout, messages and progress to stderr, in any encoding.
 
+The names of the files that were written are results; that a limit was not met is a message.
+
 A letter that the encoding of a stream lacks is written so that a person reads it: ``<=`` for ≤,
 ``delta`` for δ, ``||U||`` for ‖U‖. Nothing is coloured, boxed or redrawn where no terminal is.
 """

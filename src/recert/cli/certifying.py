@@ -141,7 +141,7 @@ def certify(
         _show_joint(joint, console)
     for path in written:
         console.print(f"written: {path}", soft_wrap=True)
-    enforce(require, best, console)
+    enforce(require, best)
 
 
 def _show(certificate: Certificate, title: str, console: Console) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from recert.certificate import Certificate
 from recert.consoles import messages
 from recert.errors import FileError, InputError
+from recert.numerals import rounded_up
 
 Options = Annotated[
     list[str] | None,
@@ -62,12 +62,15 @@ def check_required(require: float | None) -> None:
         raise InputError(f"--require is {require}; an error lies between 0 and 1")
 
 
-def enforce(require: float | None, certificate: Certificate, console: Console) -> None:
+def enforce(require: float | None, certificate: Certificate) -> None:
     """Exit with status 1 unless the certificate is one and at most what is required, if it is."""
     if require is None:
         return
-    if certificate.kind != "certificate" or not certificate.risk_bound <= require:
-        console.print(f"no certificate at most {require}")
+    kind, value = certificate.kind, certificate.risk_bound
+    if kind != "certificate" or not value <= require:
+        best = rounded_up(value, 4)
+        found = f"the best is {best}" if kind == "certificate" else f"{best} is only an {kind}"
+        messages().print(f"no certificate at most {require}: {found}", soft_wrap=True)
         raise typer.Exit(1)
 
 

@@ -90,7 +90,7 @@ def compress(
     console.print(certificate.statement(), soft_wrap=True)
     written = f"written: {found.path} ({found.best.bytes} bytes), {saved}, {picture}"
     console.print(written, soft_wrap=True)
-    enforce(require, certificate, console)
+    enforce(require, certificate)
 
 
 def _prices(text: str) -> list[float]:

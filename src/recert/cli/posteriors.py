@@ -114,7 +114,7 @@ def pacbayes(
     console.print(certificate.statement(), soft_wrap=True)
     for path in (saved, picture):
         console.print(f"written: {path}", soft_wrap=True)
-    enforce(require, certificate, console)
+    enforce(require, certificate)
 
 
 def ladder(
