@@ -27,7 +27,7 @@ from recert.local.parts import Parts, parts_of
 from recert.local.passes import pieces, walked
 from recert.local.plan import estimate
 from recert.local.sequences import Sequences
-from recert.local.work import MEMORY, NUMBER, work_of
+from recert.local.work import A_SECOND, MEMORY, NOMINAL, NUMBER, work_of
 from recert.network import Network, vanilla
 from recert.pipeline import evaluate_menu, menu, prepare
 from recert.theorems.local_ball import LocalBall
@@ -122,6 +122,13 @@ def test_batches_are_as_large_as_their_memory() -> None:
         tracemalloc.stop()
         counted = NUMBER * len(x) * (work.forward + 4 * work.each_class)
         assert 0.15 * counted < peak < counted, cell
+        tracemalloc.start()
+        for _ in pieces(walked(net, x, parts, None), y, parts, 4):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        counted = NUMBER * len(x) * (work.first + 4 * work.each_class)
+        assert 0.15 * counted < peak < counted, cell
 
 
 def test_draws_do_not_depend_on_memory() -> None:
@@ -152,6 +159,71 @@ def test_work_grows_with_sequences_steps_classes_and_parts() -> None:
     assert 1.3 < taken(T=20) / base < 2.1
     assert 4.0 < taken(K=100) / base < 15.0
     assert 1.5 < taken(letters=200) / base < 10.0
+
+
+# Units, inputs, classes, sequences, steps; seconds with enclosures and to first order, on two
+# shared cores.
+MEASURED = [
+    ((32, 8, 4, 50, 1000), None, 2.8),
+    ((32, 8, 4, 4, 1000), 15.6, 0.68),
+    ((32, 28, 10, 1, 28), 0.11, 0.019),
+    ((32, 28, 10, 200, 28), 3.1, 0.15),
+    ((8, 8, 4, 8, 100), 0.40, 0.074),
+    ((8, 8, 4, 400, 100), 3.9, 0.22),
+]
+
+
+@pytest.mark.parametrize(("shape", "full", "first"), MEASURED)
+def test_estimates_are_what_was_measured(
+    shape: tuple[int, ...], full: float | None, first: float
+) -> None:
+    """Within a factor of 2.5, for one sequence as for hundreds, for few steps as for many."""
+    d_h, d_x, K, n, T = shape
+    net = family.random_network(np.random.default_rng(0), "lstm", d_h=d_h, d_x=d_x, K=K)
+    form = net.margin_form()
+    work, room = work_of(form, parted(form), T), MEMORY / 2
+    taken = (work.tangent * n + work.batching(n, room, first=True)) / A_SECOND
+    assert 0.7 < taken / first < 2.5
+    taken = (work.full * n + work.batching(n, room)) / A_SECOND
+    assert full is None or 0.7 < taken / full < 2.5
+
+
+def test_few_sequences_share_what_a_batch_costs() -> None:
+    net = family.random_network(np.random.default_rng(0), "gru", d_h=16, K=3).margin_form()
+    work = work_of(net, parted(net), 300)
+    for first in (False, True):
+        size, _ = work.batch(MEMORY, NOMINAL, first=first)
+        cost = work.batching(1, MEMORY, first=first)
+        assert 1 < size < 512 and work.batching(size, MEMORY, first=first) == cost
+        assert work.batching(size + 1, MEMORY, first=first) == 2 * cost
+    assert work.batch(MEMORY, 2, first=True)[0] > 3 * work.batch(MEMORY, 2)[0]
+    less, more = (
+        estimate(work, 100, drawing=True, memory=memory).all for memory in (MEMORY / 8, MEMORY)
+    )
+    assert less > 1.2 * more
+
+
+def test_the_first_order_of_long_sequences_is_followed_in_few_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fifty of 1,000 steps came one by one, as memory for enclosures has it, and took 41 s."""
+    net = family.random_network(np.random.default_rng(0), "lstm", d_h=16, K=2).margin_form()
+    parts, (x, y) = parted(net), sample(net, 20, 120)
+    sizes: list[int] = []
+
+    def counted(network: Network, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
+        sizes.append(len(x))
+        return walked(network, x, parts, radii, *more)
+
+    monkeypatch.setattr(sequences_module, "walked", counted)
+    monkeypatch.setattr(sequences_module, "threads", lambda: 1)
+    data = Sequences(x, y, np.full(20, 120), memory=5e7)
+    found = data.losses(net, parts, None, data.all())
+    assert len(sizes) <= 2 and sum(sizes) == 20
+    sizes.clear()
+    full = data.losses(net, parts, np.zeros(parts.count), data.all())
+    assert len(sizes) >= 5 and sum(sizes) == 20
+    np.testing.assert_allclose(found.S, full.S, rtol=1e-10)
 
 
 def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

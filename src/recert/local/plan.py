@@ -16,7 +16,7 @@ from recert.local.parts import Parts, parts_of, whole
 from recert.local.passes import Losses
 from recert.local.radii import ROUNDS, Radii, about, column_caps, curvature, descend, on_grid, start
 from recert.local.sequences import PILOT, Sequences
-from recert.local.work import A_SECOND, Estimate, Work
+from recert.local.work import A_SECOND, MEMORY, Estimate, Work
 from recert.network import Network
 
 Array = NDArray[np.float64]
@@ -56,13 +56,16 @@ def plan_radii(
     return replace(plan, radii=radii, promise=promise)
 
 
-def estimate(work: Work, n: int, *, drawing: bool) -> Estimate:
+def estimate(work: Work, n: int, *, drawing: bool, memory: float = MEMORY) -> Estimate:
     """What planning and counting take on n sequences; scaling of radii takes some six counts."""
     pilot, few = min(PILOT, n), min(FIRST, n)
     search = SEARCHED * ROUNDS * work.classes * work.parts
-    sequences = pilot + 6 * min(COUNTED, n) + risk.sequences_followed(n, drawing)
-    first = few * (work.tangent + 2.0 * search)
+    passes = (pilot, *[min(COUNTED, n)] * 6, *risk.sequences_followed(n, drawing))
+    sequences, room = sum(passes), 0.5 * memory
+    first = few * (work.tangent + 2.0 * search) + work.batching(few, room, first=True)
     products = first + pilot * (work.tangent + 3.0 * search) + sequences * work.full
+    products += work.batching(pilot, room, first=True)
+    products += sum(work.batching(count, room) for count in passes)
     return Estimate(first / A_SECOND, products / A_SECOND, few + pilot + sequences)
 
 

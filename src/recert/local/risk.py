@@ -92,9 +92,9 @@ def drawn(
     return Risk(bound, share, undecided, draws, count)
 
 
-def sequences_followed(m: int, drawing: bool) -> int:
-    """How many sequences a count follows, draws included, where a quarter of all is undecided."""
-    return 2 * m + (max(FEWEST, min(MOST, EACH * m // 4)) if drawing else 0)
+def sequences_followed(m: int, drawing: bool) -> tuple[int, int, int]:
+    """How many sequences each pass of a count follows, where a quarter of all is undecided."""
+    return m, m, (max(FEWEST, min(MOST, EACH * m // 4)) if drawing else 0)
 
 
 def applies(network: Network) -> bool:

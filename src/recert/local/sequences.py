@@ -76,7 +76,7 @@ class Sequences:
                     found.M[place, rows], found.Q[place, rows] = piece.M, piece.Q
                     found.S[place, rows] = piece.S
 
-        self._each(network, parts, chosen, work)
+        self._each(network, parts, chosen, work, first=radii is None)
         return found
 
     def left(self, network: Network, parts: Parts, radii: Array, chosen: Index) -> Array:
@@ -125,9 +125,12 @@ class Sequences:
         """Sequences of one length, without what pads them."""
         return self.x[index][:, : int(self.lengths[index[0]])]
 
-    def _batch(self, network: Network, parts: Parts, workers: int = 1) -> tuple[int, int]:
+    def _batch(
+        self, network: Network, parts: Parts, workers: int = 1, *, first: bool = False
+    ) -> tuple[int, int]:
         """Sequences in a batch and wrong classes side by side, so that what they hold fits."""
-        return work_of(network, parts, int(self.lengths.max())).batch(0.5 * self.memory, workers)
+        work = work_of(network, parts, int(self.lengths.max()))
+        return work.batch(0.5 * self.memory, workers, first=first)
 
     def _drawn_together(self, network: Network) -> int:
         """For how many sequences networks are drawn at a time, whatever memory there is."""
@@ -137,10 +140,16 @@ class Sequences:
         return max(1, min(TOGETHER, most))
 
     def _each(
-        self, network: Network, parts: Parts, chosen: Index, work: Callable[[Index, int], None]
+        self,
+        network: Network,
+        parts: Parts,
+        chosen: Index,
+        work: Callable[[Index, int], None],
+        *,
+        first: bool = False,
     ) -> None:
         workers = threads()
-        batch, classes = self._batch(network, parts, workers)
+        batch, classes = self._batch(network, parts, workers, first=first)
 
         def one(rows: Index) -> int:
             work(rows, classes)

@@ -1,8 +1,9 @@
 """What following moves through a sample takes, known before anything is followed.
 
 Time is counted in products of numbers: sequences × steps × (what a step costs forward + wrong
-classes × what it costs back), with sizes of states, weights and parts in both. Seconds are those of
-a nominal core of fixed speed, so that what is skipped for its time is the same on every machine.
+classes × what it costs back), with sizes of states, weights and parts in both; and batches × values
+× what a value costs however few sequences share it. Seconds are those of two nominal cores of fixed
+speed, so that what is skipped for its time is the same on every machine.
 Memory is counted in numbers that a batch holds; the number of sequences in a batch follows.
 """
 
@@ -21,6 +22,10 @@ A_SECOND = 4e9
 # What a value and a small product of matrices cost however small, and how many products a number
 # that is only read and written counts for: elsewhere than in products, memory is the limit.
 VALUE, MATRIX, READ = 500.0, 3_000.0, 8.0
+# What a value costs a batch of whatever size, with enclosures and to first order: 0.11 ms, 0.02 ms.
+BATCHED, BATCHED_FIRST = 4.4e5, 8e4
+# How many batches are taken to be followed at a time, which decides how much memory one has.
+NOMINAL = 2
 # The same for the sums over parts and classes of one functional.
 SUMMED = 150.0
 # Bytes that are held at once at most, by default.
@@ -38,26 +43,35 @@ class Work:
         tangent: products for the first order alone.
         full: products with enclosures.
         forward: numbers that a batch holds, but for what one wrong class adds.
+        first: the same to first order.
         each_class: numbers that one wrong class adds.
         classes: wrong classes, K − 1.
         parts: number of parts.
         weights: number of weights.
+        values: number of values, which a batch of any size makes one by one.
     """
 
     tangent: float
     full: float
     forward: float
+    first: float
     each_class: float
     classes: int
     parts: int
     weights: int
+    values: float
 
-    def batch(self, memory: float, threads: int) -> tuple[int, int]:
+    def batch(self, memory: float, threads: int, *, first: bool = False) -> tuple[int, int]:
         """Sequences in a batch and wrong classes side by side, so that threads fit in memory."""
-        room = memory / NUMBER / threads
-        classes = int(max(1.0, min(self.classes, self.forward / self.each_class)))
-        sequences = room / (self.forward + classes * self.each_class)
+        room, held = memory / NUMBER / threads, self.first if first else self.forward
+        classes = int(max(1.0, min(self.classes, held / self.each_class)))
+        sequences = room / (held + classes * self.each_class)
         return int(max(1.0, min(BATCH, sequences))), classes
+
+    def batching(self, n: int, memory: float, *, first: bool = False) -> float:
+        """Products that n sequences of one length cost because they come in batches."""
+        size, _ = self.batch(memory, NOMINAL, first=first)
+        return -(-n // size) * self.values * (BATCHED_FIRST if first else BATCHED)
 
     def least_memory(self) -> float:
         """Bytes without which not even one sequence can be followed."""
@@ -71,7 +85,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a local ball takes on a sample, in seconds of a nominal core, and sequences followed."""
+    """What a local ball takes on a sample, in seconds of one core, and sequences followed."""
 
     first: float
     all: float
@@ -90,6 +104,7 @@ def work_of(network: Network, parts: Parts, steps: int) -> Work:
     shallow = sum(2.0 * d.A.rows * d.A.columns + 6 * d.A.rows + VALUE for d in once)
     small = sum(d.A.rows for d in once)
     each = deep = held = transient = products = states = 0.0
+    values = 3.0 * len(once)
     for stage in cells.stages(network):
         D = sum(stage.dimensions)
         for layer in stage.layers:
@@ -97,6 +112,7 @@ def work_of(network: Network, parts: Parts, steps: int) -> Work:
             nodes, quadratic = _nodes(layer), _quadratic(layer)
             h = max(layer.d_h, layer.d_out)
             states += nodes * h
+            values += nodes
             # J P Jᵀ of nodes that matter, J of every node; their squares stay.
             products += quadratic * (h * D * D + h * h * D + MATRIX) + nodes * (
                 READ * h * D + VALUE
@@ -122,10 +138,12 @@ def work_of(network: Network, parts: Parts, steps: int) -> Work:
         tangent=plain + last + wrong * (plain + last + sums),
         full=forward + last + wrong * (back + last),
         forward=steps * (held + 12.0 * small) + transient + heads_held + 4.0 * wrong,
+        first=steps * (2.0 * states + 12.0 * small) + heads_held + 4.0 * wrong,
         each_class=3.0 * parts.count + 6.0 * wrong + 8.0 * top + 8.0 * small,
         classes=wrong,
         parts=parts.count,
         weights=weights,
+        values=steps * values,
     )
 
 

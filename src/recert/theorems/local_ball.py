@@ -134,7 +134,7 @@ def _skipped(
     """
     network, n, T = setting.network, len(data.labels), int(data.lengths.max())
     work = work_of(network, parts_of(tuple(network.blocks()), columns=True), T)
-    taken = estimate(work, n, drawing=drawing)
+    taken = estimate(work, n, drawing=drawing, memory=data.memory)
     size = (
         f"sequences: {n:,}, steps: {T:,}, wrong classes: {work.classes:,}, parts: {work.parts:,}, "
         f"weights: {work.weights:,}"
