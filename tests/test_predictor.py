@@ -295,12 +295,12 @@ class Packed(Model):
         return out if self.way == "every" else out[torch.arange(len(x)), n - 1]
 
 
-@pytest.mark.parametrize("way", ["every", "found", "packed", "unpacked", "gathered"])
+@pytest.mark.parametrize("way", ["every", "found"])
 def test_padding_that_changes_nothing_is_accepted(way):
     x, y, n = padded()
     certificate = recert.certify(Packed(way), x, y, lengths=n, **HOW)
     assert "on sequences without padding, cut" in certificate.statement()
-    assert certificate.assumption("predictor").facts["apart"] is False
+    assert certificate.assumption("predictor").facts["apart"] is None
 
 
 def test_two_directions_read_padding_at_every_step():
@@ -458,7 +458,8 @@ def test_cut_and_radius_are_in_the_statement_and_in_every_need():
 FORGED = [
     ("cut", 5), ("cut", None), ("radius", None), ("radius", 0.25), ("padding", None),
     ("padding", "as given"), ("padding", "left"), ("width", 3), ("of", "posterior"),
-    ("apart", 1), ("layout", "sideways"), ("compared", 0), ("steps_first", 0),
+    ("apart", "padding"), ("lengths", True), ("batch", 80), ("stored", "bfloat16"),
+    ("layout", "sideways"), ("compared", 0), ("steps_first", 0),
 ]  # fmt: skip
 
 
@@ -519,7 +520,7 @@ def test_the_first_logits_of_a_module_are_those_of_its_network():
     """What is certified gives the classes that the user's own loop gives."""
     x, _, n = padded()
     model = Packed("packed")
-    network = recert.from_torch(model, x, lengths=n)
+    network = recert.from_torch(model, x, lengths=n, padding="cut")
     order = np.argsort(-n, kind="stable")
     with torch.no_grad():
         inputs = torch.tensor(x[order], dtype=torch.float32)
@@ -559,7 +560,7 @@ class Sorted(Model):
 
 def test_answers_in_another_order_than_the_batch_are_refused():
     x, y, n = padded()
-    with pytest.raises(recert.errors.ParityError, match="answers otherwise"):
+    with pytest.raises(recert.errors.ParityError, match="another order"):
         recert.certify(Sorted(), x, y, lengths=n, **HOW)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -169,8 +169,8 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
         sequences, labels, declared.lengths, declared.padding, last=declared.at == "last"
     )
     subject = _subject(model, given.shown, declared)
-    if not any(padding for padding, _ in given.told) and declared.holdout is not None:
-        subject = _shown_padding(model, subject, declared)
+    holdout = _holdout(declared)
+    call = subject.call if holdout is None else _shown(subject.call, [holdout.shown])
     sequences, labels, network = given.sequences, given.labels, subject.network
     reading = _reading(network, declared)
     check_reading(network, reading.at)
@@ -183,6 +183,7 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     if labels is not None:
         announce(declared.progress, len(labels))
     table = margin_table(sample, predictor, groups=declared.groups, progress=declared.progress)
+    call = _shown(call, given.kept)
     B_x, input_row = ledger.input_bound_row(network, sample, declared.input_bound)
     T, horizon_row = ledger.horizon_row(network, sample, declared.at, declared.max_length)
     form = network.margin_form()
@@ -192,14 +193,14 @@ def measure(model: Any, sequences: Any, labels: Any, declared: Declared) -> Case
     table = table.with_slack(ledger.rounding_slack(network, T, B_x))
     start = None if declared.initial is None else _initial(declared, network)
     recurring = within(sample.traces, _units(declared.groups, len(sample.traces)))
-    held, held_rows, held_told = _held_out(declared, sample, reading, predictor, recurring)
+    held, held_rows, held_told = _held_out(declared, holdout, sample, reading, predictor, recurring)
     read = read_as(
         (*given.told, *held_told),
         cut=T if horizon_row.status == "enforced" else None,
         radius=reading.enforce,
     )
     rows = (
-        predictor_row(subject.call, read),
+        predictor_row(call, read),
         input_row,
         horizon_row,
         ledger.caps_row(network, form, declared_caps),
@@ -314,36 +315,50 @@ def _units(groups: Any, sequences: int) -> NDArray[np.int64] | None:
     return None if groups is None else unit_numbers(groups, sequences)
 
 
-def _shown_padding(model: Any, subject: Any, declared: Declared) -> Any:
-    """The model shown held-out units as well, where they alone are padded."""
-    (_, _, lengths, _), (padding, _) = aligned_holdout(
-        declared.holdout, declared.padding, last=declared.at == "last"
-    )
-    if padding not in ("cut", "left") or lengths is None or declared.holdout is None:
-        return subject
-    given = (*declared.holdout, None)
-    apart = _subject(model, (given[0], given[2]), declared).call.apart
-    return replace(subject, call=replace(subject.call, apart=apart))
+def _shown(call: Call, padded: Iterable[tuple[Any, Any]]) -> Call:
+    """The call of a model that is shown further sequences and lengths, as they came."""
+    for sequences, lengths in padded:
+        call = call if call.again is None else call.again(sequences, lengths)
+    return call
+
+
+@dataclass(frozen=True, eq=False)
+class _Holdout:
+    """Held-out units as they came, as they are read, and how they are padded."""
+
+    shown: tuple[Any, Any]
+    read: tuple[Any, Any, Any, Any]
+    told: Told
+
+
+def _holdout(declared: Declared) -> _Holdout | None:
+    if declared.holdout is None:
+        return None
+    read, told = aligned_holdout(declared.holdout, declared.padding, last=declared.at == "last")
+    lengths = declared.holdout[2] if len(declared.holdout) > 2 else None
+    return _Holdout((declared.holdout[0], lengths), read, told)
 
 
 def _held_out(
     declared: Declared,
+    holdout: _Holdout | None,
     sample: Sample,
     reading: Reading,
     predictor: Predictor,
     recurring: Within,
 ) -> tuple[MarginTable | None, tuple[Assumption, ...], tuple[Told, ...]]:
     """Margins of the held-out units, whether they were used before, and how they are padded."""
-    if declared.holdout is None:
+    if holdout is None:
         return None, (), ()
-    holdout, told = aligned_holdout(declared.holdout, declared.padding, last=declared.at == "last")
-    table, held = _held_sample(holdout, reading, predictor, grouped=declared.groups is not None)
+    table, held = _held_sample(
+        holdout.read, reading, predictor, grouped=declared.groups is not None
+    )
     units = _units(declared.groups, len(sample.traces))
-    own = _units(holdout[3], len(held.traces))
+    own = _units(holdout.read[3], len(held.traces))
     of_held = within(held.traces, own)
     overlap = between(sample.traces, held.traces, units, own, recurring, of_held)
     row = ledger.holdout_row(declared.holdout_role, overlap, of_held, why=declared.holdout_why)
-    return table, (row,), (told,)
+    return table, (row,), (holdout.told,)
 
 
 def _held_sample(

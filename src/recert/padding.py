@@ -58,6 +58,7 @@ class Given:
         labels: of these; None in batches.
         lengths: likewise.
         told: how batches are padded, and to how many steps; grows while batches are read.
+        kept: likewise, sequences and lengths as they came of a batch of every kind of padding.
     """
 
     shown: tuple[Any, Any]
@@ -65,6 +66,7 @@ class Given:
     labels: Any
     lengths: Any
     told: list[Told]
+    kept: list[tuple[Any, Any]]
 
 
 def aligned(
@@ -178,14 +180,22 @@ def _rank(sequences: Any) -> int:
 
 
 def aligned_batches(
-    batches: Iterable[Any], padding: Padding | None, found: list[Told], *, last: bool = True
+    batches: Iterable[Any],
+    padding: Padding | None,
+    found: list[Told],
+    kept: list[tuple[Any, Any]],
+    *,
+    last: bool = True,
 ) -> Iterator[tuple[Any, ...]]:
     """Batches (sequences, labels[, lengths]), each aligned; ``found`` is told how, once each.
+
+    ``kept`` receives copies of the first batch of every kind of padding, which models are compared
+    on when all have been read.
 
     Raises:
         InputError: padding is to be read as given and batches are of several widths.
     """
-    width = None
+    width, kinds = None, set()
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             yield batch  # refused where samples are read
@@ -193,6 +203,10 @@ def aligned_batches(
         x, y, n = (*batch, None)[:3]
         one = aligned(x, y, n, padding, last=last)
         found.append((one.padding, width_of(x)))
+        kind = one.padding, n is None
+        if one.padding in ("cut", "left") and kind not in kinds:
+            kinds.add(kind)
+            kept.append((copied(x, "sequences"), None if n is None else copied(n, "lengths")))
         if padding == "as given":
             if width is not None and width_of(x) != width:
                 raise InputError(
@@ -202,6 +216,11 @@ def aligned_batches(
                 )
             width = width_of(x)
         yield (one.sequences, one.labels, one.lengths)
+
+
+def copied(given: Any, what: str) -> NDArray[Any]:
+    """A loader may reuse what it gave."""
+    return np.array(arrays.numbers(given, what))
 
 
 def told_of(found: Iterable[Told]) -> Padding | None:
@@ -226,11 +245,12 @@ def given_sample(
         InputError: there is no batch, or as `aligned`.
     """
     told: list[Told] = []
+    kept: list[tuple[Any, Any]] = []
     if labels is not None or hasattr(sequences, "shape"):
         one = aligned(sequences, labels, lengths, padding, last=last)
         told.append((one.padding, width_of(sequences)))
         shown = sequences, lengths
-        return Given(shown, one.sequences, one.labels, one.lengths, told)
+        return Given(shown, one.sequences, one.labels, one.lengths, told, kept)
     try:
         batches = iter(sequences)
     except Exception:  # whatever a stranger's __iter__ raises
@@ -245,10 +265,11 @@ def given_sample(
     every = itertools.chain([first], batches)
     return Given(
         (first[0], (*first, None)[2]),
-        aligned_batches(every, padding, told, last=last),
+        aligned_batches(every, padding, told, kept, last=last),
         None,
         lengths,
         told,
+        kept,
     )
 
 

@@ -112,8 +112,9 @@ def certify(
         steps_first: whether a torch module is given its batches with steps first, as (T, m, …);
             None asks where the module runs on both.
         padding: which answer to padded sequences is meant, where a model's differ: ``"cut"``, on
-            sequences without their padding; ``"left"``, likewise, it stands on the left;
-            ``"as given"``, with their padding, which is then part of the inputs.
+            sequences without their padding, or passed their lengths where that is the same;
+            ``"left"``, likewise, it stands on the left; ``"as given"``, with their padding, which
+            is then part of the inputs, and without lengths where the model does not ask for them.
 
     Raises:
         InputError, UnsupportedModelError, ParityError, FileError: with one line that says what is

@@ -7,7 +7,8 @@ stands in one row of the ledger, on which every statement rests (`recert.hypothe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from recert.arguments import short
@@ -21,6 +22,8 @@ Output = str | int | None
 LOGITS = "logits"
 
 Subject = Literal["network", "parts", "module", "onnx", "posterior"]
+# Which call answers to padded sequences otherwise than to the same ones without their padding.
+Apart = Literal["padding", "without lengths", "with lengths"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,16 @@ class Call:
         output: name or number of the output that counts; None for the only one, "" for the first.
         layout: of its answers; None where nothing was run.
         states: whether it was passed initial states of zeros.
+        lengths: whether it was passed the numbers of valid steps.
         compared: on how many of the sequences it gave the network's answers; None for drawn ones.
-        apart: whether it answers differently where padding stands; how that is read was chosen.
+        batch: sequences of the largest batch in which it did; None where nothing was run.
+        alone: whether it did on single ones.
+        reordered: whether it did on the same ones in another order.
+        padded: on how many sequences with their padding it did; None where none was shown.
+        apart: which call answers differently where padding stands; the other one was chosen.
+        stored: type of a module's weights, ``"mixed"`` for several; None where nothing was run.
+        arithmetic: in which it was compared.
+        again: the same, once it has been shown further sequences and their lengths as well.
     """
 
     of: Subject = "network"
@@ -42,8 +53,16 @@ class Call:
     output: Output = None
     layout: str | None = None
     states: bool = False
+    lengths: bool = False
     compared: int | None = None
-    apart: bool = False
+    batch: int | None = None
+    alone: bool = False
+    reordered: bool = False
+    padded: int | None = None
+    apart: Apart | None = None
+    stored: str | None = None
+    arithmetic: str | None = None
+    again: Callable[[Any, Any], Call] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,15 @@ def predictor_row(call: Call, read: Read) -> Assumption:
         "output": output if output is None else plain(output),
         "layout": call.layout,
         "states": call.states,
+        "lengths": call.lengths,
         "compared": call.compared,
+        "batch": call.batch,
+        "alone": call.alone,
+        "reordered": call.reordered,
+        "padded": call.padded,
         "apart": call.apart,
+        "stored": call.stored,
+        "arithmetic": call.arithmetic,
         "padding": read.padding,
         "width": read.width,
         "cut": read.cut,

@@ -10,6 +10,8 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,14 +240,20 @@ def load_onnx(
     from recert.adapters import onnx_reader
 
     found = onnx_reader.read(raw, str(path), check_output(output))
-    apart = False
-    if given is not None and given[0] is not None:
-        sequences, lengths, padding, at = given
+    sequences, lengths, padding, at = given or (None, None, None, "last")
+    call = Call("onnx", output=found.output)
+
+    def shown(call: Call, sequences: Any, lengths: Any) -> Call:
         read_as = aligned(sequences, None, lengths, padding)
         apart = runs_apart(found.network, sequences, read_as, at, every=found.every)
         if apart and padding is None:
             raise ParityError(f"{path}: {refusal(read_as)}")
-    return found.network, Call("onnx", output=found.output, apart=apart)
+        call = replace(call, apart="padding") if apart else call
+        return replace(call, again=partial(shown, call))
+
+    if sequences is None:
+        return found.network, replace(call, again=partial(shown, call))
+    return found.network, shown(call, sequences, lengths)
 
 
 def _undescribed(weights: Path, remedy: str) -> FileError:

@@ -11,15 +11,28 @@ from recert import arrays
 from recert.network import Network
 from recert.padding import Aligned
 from recert.predict import network_predictor
+from recert.predictor import Apart
 from recert.sample import At
 
 MOST_NUMBERS = 1 << 22
 CLOSE = 1e-9
 
 
-def refusal(read: Aligned) -> str:
-    """That the user has to say how padding is read."""
+def refusal(read: Aligned, apart: Apart = "padding", lengths: str = "lengths") -> str:
+    """That the user has to say how padding is read; ``lengths`` is an argument's name."""
     side = "left" if read.padding == "left" else "cut"
+    if apart == "without lengths":
+        return (
+            f"run on the batch as given model(x) answers otherwise than model(x, {lengths}), which "
+            "answers as on the same sequences without their padding; say which call is meant: "
+            f"padding={side!r} certifies model(x, {lengths}), padding='as given' model(x)"
+        )
+    if apart == "with lengths":
+        return (
+            f"run on the batch as given model(x, {lengths}) answers otherwise than model(x), which "
+            "answers as on the same sequences without their padding; if you call model(x) say so "
+            f"with padding={side!r}, else wrap the model in a module that passes the lengths"
+        )
     return (
         "run on the batch as given the model answers otherwise than on the same sequences without "
         f"their padding; say which one is meant: padding={side!r} certifies its answers to "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recert import arrays
 from recert.adapters.torch_running import Group
 from recert.errors import InputError
+from recert.network import Network
 from recert.sample import step_counts, wanted
 
 SEQUENCES = 256
@@ -18,6 +19,8 @@ MANY, MANY_LENGTHS = 1 << 14, 64
 MOST_STEPS = 2048
 MOST_INPUTS = 20_000_000
 DRAWN_STEPS = (7, 1, 2)
+# Numbers that a module may hold for every step of its largest batch.
+MOST_NUMBERS = 1 << 22
 
 
 def drawn(kind: str, d_x: int, padding: int | None = None) -> list[Group]:
@@ -71,6 +74,23 @@ def given(
         rows = spread(np.flatnonzero(valid == length), most)
         groups.append(Group(rows, _checked(x[rows, :steps], kind, d_x, rows)))
     return groups if kind == "real" or few else [*groups, *_with_tokens(x, valid, groups, d_x)]
+
+
+def width(network: Network) -> int:
+    """How many numbers a module holds for one step of one sequence, about."""
+    return max(network.d_x, *(max(block.shape) for block in network.blocks()))
+
+
+def largest(network: Network, sequences: Any, lengths: Any) -> Group:
+    """As many as can be of a user's sequences of one length, the one that most of them have."""
+    kind, d_x = network.input_kind, network.d_x
+    x = array_of(sequences, kind, d_x)
+    valid = _valid_lengths(x, lengths)
+    lengths_found, counts = np.unique(valid, return_counts=True)
+    length = int(lengths_found[np.argmax(counts)])
+    steps = max(1, min(length, MOST_STEPS, MOST_INPUTS // d_x))
+    rows = np.flatnonzero(valid == length)[: max(1, MOST_NUMBERS // (steps * width(network)))]
+    return Group(rows, _checked(x[rows, :steps], kind, d_x, rows))
 
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

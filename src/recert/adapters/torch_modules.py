@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from recert import arrays
-from recert.adapters import torch_blame, torch_groups, torch_padded, torch_parity, torch_search
-from recert.adapters.padded import refusal
+from recert.adapters import torch_blame, torch_groups, torch_parity, torch_search
 from recert.adapters.torch_arguments import Arguments, arguments_of
-from recert.adapters.torch_parity import CallError, Compared
+from recert.adapters.torch_padded import Caller, Seen
+from recert.adapters.torch_parity import BatchError, CallError, Compared
 from recert.adapters.torch_parts import Composition, Parts, account, find_parts, one_module
 from recert.adapters.torch_running import (
     Array,
@@ -111,6 +111,12 @@ class _Given:
             return Aligned(None, None, None)
         return aligned(self.sequences, None, self.lengths, self.padding)
 
+    def largest(self, network: Network) -> Group | None:
+        """Many of them, in one batch."""
+        if self.sequences is None:
+            return None
+        return torch_groups.largest(network, self.read.sequences, self.read.lengths)
+
     def groups(self, kind: InputKind, d_x: int, **many: bool) -> list[Group]:
         """Sequences without padding on which a module is run."""
         return torch_groups.given(kind, d_x, self.read.sequences, self.read.lengths, **many)
@@ -137,27 +143,41 @@ def _read(
         reader = _Reader(model, parts, arguments, usage, kinds, given)
         network, compared = reader.network()
         plan = reader.plan
-    apart = given.sequences is not None and torch_padded.answers_apart(
-        network, model, arguments, usage, compared, given.sequences, given.read, given.at
-    )
-    if apart and given.padding is None:
-        raise CallError(refusal(given.read))
-    return Module(network, parts, plan, _call(model, compared, given, apart))
+    caller = Caller(network, model, arguments, usage, compared, given.padding, given.at)
+    call = replace(_call(model, compared, given), lengths=caller.asks)
+    if given.sequences is None:
+        call = replace(call, again=partial(_again, caller, Seen(), call))
+    else:
+        call = _again(caller, Seen(), call, given.sequences, given.lengths)
+    return Module(network, parts, plan, call)
 
 
-def _call(model: nn.Module, compared: Compared, given: _Given, apart: bool) -> Call:
+def _call(model: nn.Module, compared: Compared, given: _Given) -> Call:
     """How the module was called when it was its network."""
-    if isinstance(model, Composition):
-        return Call("parts", compared=compared.sequences, apart=apart)
+    parts = isinstance(model, Composition)
+    kinds = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
+    kind = kinds.pop() if len(kinds) == 1 else "mixed"
     return Call(
-        "module",
+        "parts" if parts else "module",
         compared.form.steps_first,
-        compared.answered,
-        compared.layout,
+        None if parts else compared.answered,
+        None if parts else compared.layout,
         compared.stated,
-        None if given.sequences is None else compared.sequences,
-        apart,
+        compared=None if given.sequences is None else compared.sequences,
+        batch=compared.batch,
+        alone=compared.alone,
+        reordered=compared.reordered,
+        stored=kind,
+        arithmetic=compared.arithmetic,
     )
+
+
+def _again(caller: Caller, seen: Seen, call: Call, sequences: Any, lengths: Any) -> Call:
+    """The call of a module that is shown further sequences, as they came."""
+    with _ONE_AT_A_TIME, usual_torch():
+        seen = caller.shown(seen, sequences, lengths)
+    call = seen.told(call)
+    return replace(call, again=partial(_again, caller, seen, call))
 
 
 def _described(
@@ -170,7 +190,8 @@ def _described(
         groups = torch_groups.drawn(network.input_kind, network.d_x)
     else:
         groups = given.groups(network.input_kind, network.d_x)
-    return network, torch_parity.check(network, model, arguments, usage, groups, given.at)
+    largest = given.largest(network)
+    return network, torch_parity.check(network, model, arguments, usage, groups, given.at, largest)
 
 
 @dataclass
@@ -196,7 +217,7 @@ class _Reader:
             for plan, groups in self._plans(structures, redrawn):
                 try:
                     return self._checked(plan, groups, every=not redrawn)
-                except CallError:
+                except (BatchError, CallError):
                     raise
                 except ParityError as error:
                     first = first or error
@@ -217,8 +238,9 @@ class _Reader:
         if self.given.sequences is not None:
             groups = self.given.groups(plan.input_kind, network.d_x, every=every)
         compared = torch_parity.check(
-            network, self.model, self.arguments, self.usage, groups, self.given.at
-        )
+            network, self.model, self.arguments, self.usage, groups, self.given.at,
+            self.given.largest(network),
+        )  # fmt: skip
         self.plan = plan
         return network, compared
 

@@ -49,18 +49,40 @@ class Compared:
         answered: which of its outputs that was; None for the only one, "" for the first.
         layout: of the answer.
         sequences: on how many.
+        batch: how many of them at once, at most.
+        alone: whether single ones were run, too.
+        reordered: whether the same ones were, in another order.
         stated: whether it asked for states.
+        arithmetic: in which it was run.
     """
 
     form: Form
     answered: Output
     layout: str
     sequences: int
-    stated: bool = False
+    batch: int
+    alone: bool
+    reordered: bool
+    stated: bool
+    arithmetic: str
 
 
 class CallError(ParityError):
     """How the module is called decides what it answers, and the user has to say it."""
+
+
+class BatchError(ParityError):
+    """The answer to a sequence depends on the batch that it is in."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A group as it was compared, how, and what is wanted of it."""
+
+    form: Form
+    layout: str
+    group: Group
+    want: Wanted
 
 
 def check(
@@ -70,6 +92,7 @@ def check(
     usage: Usage,
     groups: list[Group],
     at: At,
+    largest: Group | None = None,
 ) -> Compared:
     """Run both, the module in float64 if it can be; and once more as it is stored.
 
@@ -80,9 +103,11 @@ def check(
         usage: what the user says of it.
         groups: sequences, from `given` or `drawn`.
         at: as in `recert.adapters.from_torch`.
+        largest: many sequences that are run in one batch, where the module can be.
 
     Raises:
         DoesNotRunError: the module cannot be run on the sequences.
+        BatchError: the answer to a sequence depends on the others of its batch.
         CallError: it gives these logits with steps first only, and it runs on plain sequences.
         ParityError: logits differ by more than rounding explains, or classes do.
         InputError: the network gives one output a sequence and the loss is read within it.
@@ -93,7 +118,8 @@ def check(
     for dtype in (torch.float64, None):
         with evaluation_copy(model, dtype) as module:
             try:
-                found = _compared(network, Runner(module, arguments, usage), groups, at)
+                runner = Runner(module, arguments, usage)
+                found = _compared(network, runner, groups, at, largest)
             except DoesNotRunError as error:
                 failure = failure or error
                 continue
@@ -109,10 +135,12 @@ def compare(network: Network, outputs: list[Array], group: Group, at: At, tolera
     return difference is not None and difference.within
 
 
-def _compared(network: Network, runner: Runner, groups: list[Group], at: At) -> Compared:
+def _compared(
+    network: Network, runner: Runner, groups: list[Group], at: At, largest: Group | None
+) -> Compared:
     """The first way of calling the module on which it is the network throughout."""
     if runner.arguments.batch is not None:
-        groups = [group.of_size(runner.arguments.batch) for group in groups]
+        groups, largest = [group.of_size(runner.arguments.batch) for group in groups], None
     first: ParityError | None = None
     for steps_first in runner.usage.orders:
         try:
@@ -123,14 +151,66 @@ def _compared(network: Network, runner: Runner, groups: list[Group], at: At) -> 
                 first = error
             continue
         if steps_first and runner.usage.steps_first is None:
-            _refuse_if_plain_runs(runner, groups, found[0][0])
-        count = sum(len(group.rows) for group in groups)
-        stated = runner.arguments.variants > 1
-        longest = max(range(len(groups)), key=lambda k: groups[k].steps)
-        form, layout = found[longest]
-        return Compared(form, ordered.answered, layout, count, stated)
+            _refuse_if_plain_runs(runner, groups, found[0].form)
+        if largest is not None and _runs_at_once(network, ordered, largest, at):
+            groups = [*groups, largest]
+        longest = max(found, key=lambda one: one.group.steps)
+        return Compared(
+            longest.form,
+            ordered.answered,
+            longest.layout,
+            len(np.unique(np.concatenate([group.rows for group in groups]))),
+            max(len(group.rows) for group in groups),
+            min([_same_in_order(ordered, one, slice(1)) for one in found]),
+            min([_same_in_order(ordered, one, slice(None, None, -1)) for one in found]),
+            runner.arguments.variants > 1,
+            str(runner.dtype).removeprefix("torch."),
+        )
     assert first is not None
     raise first
+
+
+def _runs_at_once(network: Network, runner: Runner, group: Group, at: At) -> bool:
+    """Whether the module runs on one large batch, where it has to be the network as well."""
+    try:
+        _check_group(network, runner, group, at)
+    except DoesNotRunError:
+        return False
+    except ParityError as error:
+        raise BatchError(
+            f"in one batch of {len(group.rows)} sequences the model answers otherwise than in "
+            f"smaller ones: {error}"
+        ) from None
+    return True
+
+
+def _same_in_order(runner: Runner, found: _Found, order: slice) -> bool:
+    """Whether the module runs on these sequences of a group, in that order, and answers the same.
+
+    Raises:
+        BatchError: it runs and answers otherwise.
+    """
+    group, alone = found.group, order == slice(1)
+    one = Group(group.rows[order], group.x[order].copy())
+    if runner.arguments.batch is not None and alone:
+        return False
+    try:
+        output = runner.run(one, found.form)
+    except Exception:  # a user's forward may raise anything
+        return False
+    # Another order of sums moves logits by as much as parity allows.
+    want = replace(found.want, logits=found.want.logits[order], tolerance=4 * found.want.tolerance)
+    difference = want.closest([output])
+    if difference is None or difference.layout != found.layout:
+        return False
+    if not difference.within:
+        how = "asked one sequence alone" if alone else "asked the same sequences in another order"
+        raise BatchError(
+            f"{how} the model answers otherwise: logits differ by {difference.size:.2g}, so what "
+            "it answers depends on the others in a batch, or on their order; let forward answer "
+            "each sequence by itself, in the place where it stands"
+        )
+    return True
 
 
 def _refuse_if_plain_runs(runner: Runner, groups: list[Group], form: Form) -> None:
@@ -149,7 +229,7 @@ def _refuse_if_plain_runs(runner: Runner, groups: list[Group], form: Form) -> No
         )
 
 
-def _check_group(network: Network, runner: Runner, group: Group, at: At) -> tuple[Form, str]:
+def _check_group(network: Network, runner: Runner, group: Group, at: At) -> _Found:
     """Halves the sequences while rounding alone would move the logits as far as they differ."""
     while True:
         want = _wanted(network, group, at, runner.tolerance)
@@ -161,7 +241,7 @@ def _check_group(network: Network, runner: Runner, group: Group, at: At) -> tupl
             share = RELATIVE * runner.tolerance
             _check_classes(network, runner.dtype, group, want, difference, share)
             _check_again(runner, group, want, form)
-            return form, difference.layout
+            return _Found(form, difference.layout, group, want)
         if group.steps == 1 or difference.size > 100.0 * _rounding(
             network, runner.dtype, group, want
         ):

@@ -38,8 +38,9 @@ NEEDS: dict[str, set[str]] = {
 }
 # What a row says of a model's calls where there was none to call.
 NOT_RUN: dict[str, Any] = {
-    "steps_first": False, "output": None, "layout": None, "states": False, "compared": None,
-    "apart": False,
+    "steps_first": False, "output": None, "layout": None, "states": False, "lengths": False,
+    "compared": None, "batch": None, "alone": False, "reordered": False, "padded": None,
+    "apart": None, "stored": None, "arithmetic": None,
 }  # fmt: skip
 # Rows that only one kind of certificate has.
 OF_NETWORKS = {"input_bound", "horizon", "caps", "margin", "l1_caps", "floats", "enclosures"}
