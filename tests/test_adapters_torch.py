@@ -337,8 +337,22 @@ def test_what_is_not_covered_is_named(parts, words):
 def test_a_bare_layer_is_no_classifier():
     with pytest.raises(UnsupportedModelError, match=r"nn\.LayerNorm 'given as the model'"):
         from_torch(nn.LayerNorm(3))
-    with pytest.raises(UnsupportedModelError, match="could be its head part"):
-        from_torch(nn.RNN(3, 4))
+    for bare in (nn.RNN(3, 4), nn.LSTM(3, 4, bidirectional=True), nn.GRU(3, 4)):
+        with pytest.raises(UnsupportedModelError, match="could be its head part") as refused:
+            from_torch(bare)
+        assert "(rnn, linear)" in str(refused.value)
+        assert "return self.linear(states[:, -1])" in str(refused.value)
+
+
+@pytest.mark.parametrize(("first", "words"), [(-1, "so it is empty"), (-3, "which is no token")])
+def test_what_a_sequence_begins_with_is_named_where_nobody_gave_lengths(first, words):
+    x = data("onehot")[0].copy()
+    x[3] = first
+    with pytest.raises(InputError, match=f"sequence 3 begins with {first}, .*{words}"):
+        from_torch(with_part(), x)
+    x[3] = 0
+    with pytest.raises(InputError, match="sequence 3 has length 0"):
+        from_torch(with_part(), x, lengths=[len(x[0])] * 3 + [0] + [len(x[0])] * (len(x) - 4))
 
 
 def test_naming_parts_does_not_hide_others():
@@ -432,7 +446,7 @@ def test_weights_that_are_not_finite(bad):
         ([[0, 1, 5]], None, r"sequence 0 holds tokens .* 0\.\.4"),
         ([[0.5, 1.0]], None, "no token"),
         ([[0, 1]], [3], "length 3"),
-        ([[-1, -1]], None, "length 0"),
+        ([[-1, -1]], None, "begins with -1"),
         ([[0, 1]], [1, 1], "one per sequence"),
         (np.zeros((0, 3), int), None, "shape"),
         ([[0, 1], [1]], None, "ragged"),

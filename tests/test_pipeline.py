@@ -92,6 +92,7 @@ def test_a_violated_input_bound_makes_estimates() -> None:
     found = certify_real(input_bound=0.5)
     row = found.assumption("input_bound")
     assert row.status == "violated" and "norm 1." in row.evidence
+    assert "a bound that large, fixed before looking, holds" in row.evidence
     assert kinds(found, "input_bound") == {"estimate"}
 
 

@@ -80,7 +80,7 @@ TOKENS = {
     "no sequences": ((X[:0], Y[:0]), {}, "empty"),
     "no steps": ((X[:, :0], Y), {}, "T = 0"),
     "length 0": ((X, Y), {"lengths": np.zeros(20, int)}, "length 0", "drop"),
-    "all padding": ((with_value(X, 3, -1, int), Y), {}, "sequence 3", "length 0"),
+    "all padding": ((with_value(X, 3, -1, int), Y), {}, "sequence 3 begins with -1", "drop"),
     "too long": ((X, Y), {"lengths": np.full(20, 5)}, "length 5"),
     "negative length": ((X, Y), {"lengths": np.full(20, -1)}, "length -1"),
     "fractional length": ((X, Y), {"lengths": np.full(20, 1.5)}, "lengths", "whole"),

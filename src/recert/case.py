@@ -297,7 +297,9 @@ def _reading(network: Network, declared: Declared) -> Reading:
     at, max_length, input_bound = declared.at, declared.max_length, declared.input_bound
     if not isinstance(at, str):
         if max_length is not None and max_length < at:
-            raise InputError(f"at is step {at}, beyond max_length = {max_length}")
+            raise InputError(
+                f"at is step {at}, beyond max_length = {max_length}; sequences are cut there"
+            )
         max_length = at
     enforce = input_bound.value if isinstance(input_bound, Enforced) else None
     return Reading(network.input_kind, network.d_x, network.K, at, max_length, enforce)

@@ -145,7 +145,8 @@ def read_bytes(path: str | Path, largest: int) -> bytes:
                 size = len(raw)
             if size > largest:
                 raise FileError(
-                    f"{path} is larger than {largest} bytes; that is more than such a file may have"
+                    f"{path} is larger than {largest} bytes, more than such a file may have; "
+                    "check the path"
                 )
             return raw
     except OSError as error:

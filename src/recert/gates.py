@@ -126,7 +126,9 @@ def measured_gates(network: Network, batches: Iterable[Batch]) -> Gates:
     if steps == 0:
         raise InputError("gates cannot be measured without sequences; pass batches that hold some")
     if any(np.isnan(extremes).any() for extremes in totals.values()):
-        raise InputError("a gate is NaN: the network's states overflow on this sample")
+        raise InputError(
+            "a gate is NaN: the network's states overflow on this sample; scale its inputs down"
+        )
     return Gates("measured", steps, _ranges(totals))
 
 

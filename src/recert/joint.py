@@ -130,7 +130,8 @@ def certify_all(
         own = arguments.listed("each", each, "pass a mapping of arguments for each network")
     if not len(chosen) == len(own) == len(models):
         raise InputError(
-            f"there are {len(models)} models, {len(chosen)} names and {len(own)} sets of arguments"
+            f"there are {len(models)} models, {len(chosen)} names and {len(own)} sets of "
+            "arguments; give one of each for every model"
         )
     if labels is None and len(models) > 1 and hasattr(sequences, "__next__"):
         raise InputError("these batches can be read only once; pass arrays, or a list of batches")

@@ -205,6 +205,7 @@ def _stream(sample: Sample, predictor: Predictor) -> Iterator[tuple[Array, NDArr
 def _finite(margins: Array) -> Array:
     if not np.isfinite(margins).all():
         raise InputError(
-            "the network's outputs overflow on this sample; its margins are not finite"
+            "the network's outputs overflow on this sample, so it has no margins; scale its "
+            "inputs or weights down"
         )
     return margins

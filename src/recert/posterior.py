@@ -124,7 +124,10 @@ class Posterior:
     def __post_init__(self) -> None:
         mean, centre = self.mean, self.prior.centre
         if mean.description() != centre.description() or shape_of(mean) != shape_of(centre):
-            raise InputError("the mean network and the prior's centre have other architectures")
+            raise InputError(
+                "the mean network and the prior's centre differ in architecture; "
+                "give one that both have"
+            )
         names = [block.name for block in mean.blocks()]
         if set(self.log_scales) != set(names):
             raise InputError(f"log_scales must name the blocks {', '.join(names)}, each once")

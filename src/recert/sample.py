@@ -217,13 +217,7 @@ class Sample:
             lengths = self._until_padding(x, start)
         else:
             lengths = step_counts(arrays.numbers(n, "lengths"), len(x))
-        bad = np.flatnonzero((lengths < 1) | (lengths > x.shape[1]))
-        if bad.size:
-            i = int(bad[0])
-            raise InputError(
-                f"sequence {start + i} has length {int(lengths[i])}; lengths lie in "
-                f"1..{x.shape[1]}: drop empty sequences, pad longer ones"
-            )
+        check_lengths(x, lengths, start, given=n is not None)
         return lengths.astype(np.int64)
 
     def _until_padding(self, x: NDArray[Any], start: int) -> NDArray[np.int64]:
@@ -348,6 +342,31 @@ def wanted(rank: int, d_x: int, given: int) -> str:
         return "(m, T) integer tokens"
     axis = "; add an axis, x[..., None]" if given == 2 and d_x == 1 else ""
     return f"(m, T, {d_x}) vectors{axis}"
+
+
+def check_lengths(
+    x: NDArray[Any], lengths: NDArray[Any], start: int = 0, *, given: bool = True
+) -> None:
+    """InputError unless every length is in 1..T; those that nobody gave come from −1 in tokens."""
+    bad = np.flatnonzero((lengths < 1) | (lengths > x.shape[1]))
+    if not bad.size:
+        return
+    i = int(bad[0])
+    if given:
+        raise InputError(
+            f"sequence {start + i} has length {int(lengths[i])}; lengths lie in "
+            f"1..{x.shape[1]}: drop empty sequences, pad longer ones"
+        )
+    first = float(x[i, 0])
+    if first == -1:
+        raise InputError(
+            f"sequence {start + i} begins with -1, which stands for padding, so it is empty; drop "
+            "it; padding stands on the right"
+        )
+    raise InputError(
+        f"sequence {start + i} begins with {first:g}, which is no token; tokens count from 0, and "
+        "-1 on the right is padding"
+    )
 
 
 def step_counts(given: NDArray[Any], m: int) -> NDArray[np.int64]:

@@ -193,7 +193,9 @@ def _as_sizes(value: Known) -> NDArray[Any]:
     if value.symbolic:
         return value.array
     if value.array.dtype.kind != "i" or value.array.size > 64:
-        raise UnsupportedModelError("sizes are computed with something that is no size")
+        raise UnsupportedModelError(
+            "a size is computed from what is none; export the model with fixed shapes"
+        )
     array = np.empty(value.array.shape, dtype=object)
     for index in np.ndindex(value.array.shape):
         array[index] = Size(int(value.array[index]))

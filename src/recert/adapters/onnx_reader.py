@@ -140,11 +140,15 @@ def _network(signal: Signal, time: int | None) -> tuple[Network, DenseStep]:
     places = [k for k, step in enumerate(piece.steps) if isinstance(step, RecurrentStep)]
     before, layers = piece.steps[: places[0]], piece.steps[places[0] : places[-1] + 1]
     if any(not isinstance(step, RecurrentStep) for step in layers):
-        raise UnsupportedModelError("dense layers between recurrent layers are not covered")
+        raise UnsupportedModelError(
+            "dense layers between recurrent layers are not covered; train without them"
+        )
     *hidden, last = piece.steps[places[-1] + 1 :]
     assert isinstance(last, DenseStep)
     if last.bare:
-        raise UnsupportedModelError("there is no linear head after the recurrent layers")
+        raise UnsupportedModelError(
+            "there is no linear head after the recurrent layers; export the classifier with it"
+        )
     if last.activation not in ("identity", "sigmoid"):
         raise UnsupportedModelError(
             f"the logits go through {last.activation}, which changes margins; export without it"
@@ -214,7 +218,9 @@ def _reading(piece: Piece, signal: Signal, time: int | None) -> Read:
         # The time axis, of size 1, was dropped: the only step is the last.
         return "step"
     if piece.when == "first":
-        raise UnsupportedModelError("the first step's logits are no classification of a sequence")
+        raise UnsupportedModelError(
+            "the logits are read at the first step, which is no sequence; read them at the last"
+        )
     readings: dict[str, Read] = {"mean": "mean", "final": "final"}
     return readings.get(piece.when, "step")
 

@@ -11,7 +11,7 @@ from recert import arrays
 from recert.adapters.torch_running import Group
 from recert.errors import InputError
 from recert.network import Network
-from recert.sample import step_counts, wanted
+from recert.sample import check_lengths, step_counts, wanted
 
 SEQUENCES = 256
 LENGTHS = 8
@@ -154,12 +154,7 @@ def _valid_lengths(x: NDArray[Any], lengths: Any) -> NDArray[np.int64]:
         valid = np.where(padding.any(axis=1), padding.argmax(axis=1), x.shape[1])
     else:
         valid = np.full(len(x), x.shape[1])
-    bad = np.flatnonzero((valid < 1) | (valid > x.shape[1]))
-    if bad.size:
-        raise InputError(
-            f"sequence {int(bad[0])} has length {valid[bad[0]]}; lengths lie in "
-            f"1..{x.shape[1]}: drop empty sequences, pad longer ones"
-        )
+    check_lengths(x, valid, given=lengths is not None)
     return valid.astype(np.int64)
 
 
@@ -169,7 +164,8 @@ def _checked(x: NDArray[Any], kind: str, d_x: int, rows: NDArray[np.int64]) -> N
         what = "holds NaN or infinite inputs; repair or drop it"
     else:
         bad = ((x != np.floor(x)) | (x < 0) | (x >= d_x)).any(axis=1)
-        what = f"holds tokens that are not integers in 0..{d_x - 1}, which the model reads"
+        what = f"holds tokens that are not integers in 0..{d_x - 1}, which the model reads; "
+        what += "pad with -1 on the right, or give lengths"
     if bad.any():
         raise InputError(f"sequence {int(rows[np.argmax(bad)])} {what}")
     return x.astype(np.float64 if kind == "real" else np.int64)

@@ -168,7 +168,7 @@ def find_parts(model: nn.Module, given: Mapping[str, nn.Module | str | None]) ->
         if not found[role]:
             kinds = "nn.RNN, nn.LSTM or nn.GRU" if role == "recurrent" else "nn.Linear"
             raise UnsupportedModelError(
-                f"the model has no {kinds} that could be its {role} part; {BY_HAND}"
+                f"the model has no {kinds} that could be its {role} part; {_with_it(model, role)}"
             )
     if len(found["embedding"]) > 1:
         names = ", ".join(map(repr, found["embedding"]))
@@ -239,6 +239,16 @@ def _name_of(model: nn.Module, part: nn.Module | str, role: str) -> str:
 
 def _all(model: nn.Module, role: str) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if _type(module) in ROLES[role])
+
+
+def _with_it(model: nn.Module, role: str) -> str:
+    """What to do where a part is missing; bare layers lack the head that they were trained with."""
+    if role == "head" and _type(model) in RECURRENT:
+        return (
+            "it gives states and no logits: pass it with its linear head, as (rnn, linear), or as "
+            "a module whose forward is: states, _ = self.rnn(x); return self.linear(states[:, -1])"
+        )
+    return BY_HAND
 
 
 def _refuse_other_layers(model: nn.Module) -> None:

@@ -175,5 +175,7 @@ def load(name: str, /, **options: object) -> SequenceData:
             raise InputError(f"option {option!r} of data {name!r} is {short(value)}; give {wanted}")
     missing = [o for o, default in known.items() if default == "required" and o not in options]
     if missing:
-        raise InputError(f"data {name!r} needs the option {missing[0]!r}")
+        raise InputError(
+            f"data {name!r} needs the option {missing[0]!r}; give it (-o {missing[0]}=…)"
+        )
     return entry.loader(**options)

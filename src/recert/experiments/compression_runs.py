@@ -146,7 +146,8 @@ def recipe_for(
 
     unknown = sorted(set(changes) - set(Recipe.__dataclass_fields__))
     if unknown:
-        raise InputError(f"unknown recipe fields {', '.join(unknown)}")
+        known = ", ".join(Recipe.__dataclass_fields__)
+        raise InputError(f"unknown recipe fields {', '.join(unknown)}; a recipe has {known}")
     rounded = GERMAN_NOUNS_ROUNDED
     if start is None:
         return replace(

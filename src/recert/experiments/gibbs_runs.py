@@ -190,7 +190,8 @@ def recipe_for(changes: Mapping[str, Any]) -> PosteriorRecipe:
     fixed = {name: left.pop(name) for name in Candidate.__dataclass_fields__ if name in left}
     unknown = sorted(set(left) - set(type(recipe.prior).__dataclass_fields__))
     if unknown:
-        raise InputError(f"unknown recipe fields {', '.join(unknown)}")
+        known = ", ".join(type(recipe.prior).__dataclass_fields__)
+        raise InputError(f"unknown recipe fields {', '.join(unknown)}; a recipe has {known}")
     return replace(recipe.fixing(**fixed), prior=replace(recipe.prior, **left), **own)
 
 

@@ -126,7 +126,8 @@ def recipe_for(
     check_cell(cell, changes.get("activation", "tanh"))
     unknown = sorted(set(changes) - set(Recipe.__dataclass_fields__))
     if unknown:
-        raise InputError(f"unknown recipe fields {', '.join(unknown)}")
+        known = ", ".join(Recipe.__dataclass_fields__)
+        raise InputError(f"unknown recipe fields {', '.join(unknown)}; a recipe has {known}")
     if free or (caps is None and name != "german-nouns"):
         return replace(GERMAN_NOUNS_FREE, cell=cell, **changes)
     recipe = GERMAN_NOUNS[cell]

@@ -45,7 +45,10 @@ def _input_bound(status: str, f: Facts) -> Sentences | None:
 def _longer(bound: float, largest: float) -> str:
     """That an input is longer than the bound; where by rounding only, what would hold."""
     if largest > bound * (1.0 + ROUNDED):
-        return f"the sample holds an input of norm {significant_up(largest, 6)}"
+        return (
+            f"the sample holds an input of norm {significant_up(largest, 6)}; a bound that large, "
+            "fixed before looking, holds, and so does Enforced, which scales inputs into the ball"
+        )
     room = significant_up(bound * (1.0 + ROUNDED), 8)
     return (
         f"the sample holds an input of norm {significant_up(largest, 10)}, beyond the bound by no "
