@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scipy.stats import binom
 
 import recert
 from recert.certificate import Bound, Certificate
-from recert.choices import Cost
+from recert.choices import Cost, FiniteChoice
 from recert.compression import CodedBlock, Grid, program_of, save_program
 from recert.data import SequenceData
 from recert.errors import InputError
@@ -424,3 +425,23 @@ def test_a_list_statement_needs_what_its_bound_needs(program: Path) -> None:
     forged = {**learnt, "finite_list": fixed["finite_list"]}
     result = recert.verify({**forged, "seal": seal(forged)})
     assert {check.row for check in result.checks if not check.ok} == {"finite_list.held_out"}
+
+
+@pytest.mark.parametrize("n", [2, 3, 32, 1000, 25_600, 10**9])
+@pytest.mark.parametrize("share", [0.01, 0.01 / 9, 1e-5, 0.3])
+def test_what_is_paid_late_is_paid_whole_and_hardly_more(n: int, share: float) -> None:
+    """One of n costs a statement that did not think of it a factor n of its δ, in exact numbers."""
+    asked: list[float] = []
+
+    class Forgetful:
+        name = "forgetful"
+
+        def bound(self, setting: object, delta: float) -> Bound:
+            asked.append(delta)
+            return Bound("forgetful", "", "certificate", -1.0, "", delta=delta)
+
+    costs = (Cost("items", None, float(n), FiniteChoice(n).cost()),)
+    found = paying(Forgetful(), None, share, costs)
+    assert found.delta == share and found.cost == costs and len(asked) == 2
+    owed = Fraction(share) / n
+    assert (1 - Fraction(1, 10**11)) * owed < Fraction(asked[1]) < owed * (1 - Fraction(1, 10**14))

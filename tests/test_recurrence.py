@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 import recert
 from recert.errors import InputError, ParityError
+from recert.recurrence import evidence
 
 RNG = np.random.default_rng(7)
 X, Y = RNG.standard_normal((200, 4, 2)), RNG.integers(0, 3, 200)
@@ -74,3 +77,12 @@ def test_empty_batches_are_passed_over_and_wrong_objects_named() -> None:
             recert.certify(network(), X, Y, **{**DECLARED, **wrong})
     with pytest.raises(InputError, match="from_torch"):
         recert.sensitivity(object(), steps=3)
+
+
+def test_what_evidence_must_exceed() -> None:
+    """A false alarm in a million for each row, and e√n for each role of n units (theory 6)."""
+    assert evidence.limit() == pytest.approx(math.log(1e6), rel=1e-12)
+    assert evidence.limit(10**4) == pytest.approx(math.log(1e6 * math.e * 100.0), rel=1e-12)
+    both = math.log(1e6 * math.e**2 * math.sqrt(50.0 * 800.0))
+    assert evidence.limit(50, 800) == pytest.approx(both, rel=1e-12)
+    assert evidence.limit(0) == evidence.limit(1)
