@@ -152,7 +152,9 @@ def _compared(
             continue
         if steps_first and runner.usage.steps_first is None:
             _refuse_if_plain_runs(runner, groups, found[0].form)
-        if largest is not None and _runs_at_once(network, ordered, largest, at):
+        most = max(len(group.rows) for group in groups)
+        more = largest is not None and len(largest.rows) > most
+        if largest is not None and more and _runs_at_once(network, ordered, largest, at):
             groups = [*groups, largest]
         longest = max(found, key=lambda one: one.group.steps)
         return Compared(
