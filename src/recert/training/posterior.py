@@ -132,24 +132,62 @@ def train_posterior(
         best = priors.rehearse(pilots, recipe, seed, processes, step)
         whole, pilot = everything[best.view], pilots[best.view]
         nats = _nats(whole, delta, tried, chosen=bool(views))
-        m_0, error = first, best.error
-        if recipe.share is None:
-            curve = priors.curve_of(best, pilot, recipe, seed, step)
-            m_0 = prior_units(
-                curve, data.units, first, nats=nats, closeness=recipe.closeness,
-                disagreement=recipe.disagreement, delta=MONTE_CARLO_SHARE * delta,
-            )  # fmt: skip
-            error = curve.error(m_0)
-        own, rest = whole.split(m_0)
-        scale = priors.bearable_scale(best, pilot, recipe, seed)
-        centre = priors.train_centre(own, recipe, best.candidate, seed, step)
-        start = around(
-            centre, m_0, part_digest(priors.part_of(own)), scale,
-            temperature=recipe.temperature or temperature_for(error, nats, data.units - m_0),
-        )  # fmt: skip
+        stages = _Stages(best, pilot, whole, recipe, seed, step)
+        m_0, error = stages.units(nats, MONTE_CARLO_SHARE * delta)
+        start = stages.prior(m_0, error, nats)
+        rest = whole.split(m_0)[1]
         found = _descend(start, rest, recipe, best.candidate.applied(recipe.prior), seed, step)
     seconds = time.perf_counter() - began
     return TrainedPosterior(found, whole, recipe, seed, best.candidate, error, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stages:
+    """What follows the rehearsal and comes before the descent, found on the first units alone.
+
+    Attributes:
+        best: what the rehearsal chose.
+        pilot: the units that it saw, in the encoding that it chose.
+        whole: all units in that encoding.
+        recipe: how.
+        seed: of initial weights, batches and draws.
+        step: told of epochs that are done.
+    """
+
+    best: priors.Rehearsal
+    pilot: SequenceData
+    whole: SequenceData
+    recipe: PosteriorRecipe
+    seed: int
+    step: Step
+
+    def units(self, nats: float, delta: float) -> tuple[int, float]:
+        """m_0, the units that make the prior, and the error that they tell of its centre.
+
+        Args:
+            nats: that confidence and choices cost.
+            delta: failure probability of the error of draws.
+        """
+        recipe = self.recipe
+        if recipe.share is not None:
+            return self.pilot.units, self.best.error
+        curve = priors.curve_of(self.best, self.pilot, recipe, self.seed, self.step)
+        m_0 = prior_units(
+            curve, self.whole.units, self.pilot.units, nats=nats, closeness=recipe.closeness,
+            disagreement=recipe.disagreement, delta=delta,
+        )  # fmt: skip
+        return m_0, curve.error(m_0)
+
+    def prior(self, m_0: int, error: float, nats: float) -> Posterior:
+        """The posterior that is the prior; its temperature expects this error and these nats."""
+        own = self.whole.split(m_0)[0]
+        scale = priors.bearable_scale(self.best, self.pilot, self.recipe, self.seed)
+        centre = priors.train_centre(own, self.recipe, self.best.candidate, self.seed, self.step)
+        temperature = self.recipe.temperature or temperature_for(
+            error, nats, self.whole.units - m_0
+        )
+        digest = part_digest(priors.part_of(own))
+        return around(centre, m_0, digest, scale, temperature=temperature)
 
 
 def _epochs(recipe: PosteriorRecipe, views: int) -> int:
