@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from recert.logspace import log_S
 from recert.numerals import rounded_down, rounded_up
 from recert.reproduce.study import Claim, Result
-from recert.reproduce.words import ranged
+from recert.reproduce.words import ranged, verdict
 
 SECTION = "Section 6"
 PAPER = {"‖U‖": 2.6801, "‖U‖_F": 13.6823, "M_U": 154.5439}
@@ -29,10 +29,6 @@ def claims(results: Sequence[Result]) -> list[Claim]:
     ]
 
 
-def _over(held: Sequence[bool]) -> str:
-    return "held" if all(held) else "held in part" if any(held) else "not held"
-
-
 def _letters(results: Sequence[Result], name: str) -> list[float]:
     return [r["letters"][name] for r in results]
 
@@ -45,7 +41,7 @@ def _above_one(results: Sequence[Result]) -> Claim:
     spectral = _letters(results, "B_U")
     held = [norm > 1 for norm in spectral]
     return Claim(
-        SECTION, "the trained vanilla RNN takes B_U = 2.6801 > 1", _over(held),
+        SECTION, "the trained vanilla RNN takes B_U = 2.6801 > 1", verdict(held),
         f"{_seeds(held)}; ‖U‖ = {ranged(spectral, '.4g')}",
     )  # fmt: skip
 
@@ -54,7 +50,7 @@ def _ours_below(results: Sequence[Result], bound: str) -> Claim:
     gaps = [r["printed"][bound] - r["printed"].get("Ours", math.inf) for r in results]
     below, much = [gap > 0 for gap in gaps], [gap > 1 for gap in gaps]
     return Claim(
-        SECTION, f"our complexity bound is much smaller than {bound}", _over([*below, *much]),
+        SECTION, f"our complexity bound is much smaller than {bound}", verdict([*below, *much]),
         f"{_seeds(below)}, {sum(much)} by more than a factor ten; {bound} is larger by "
         f"10^({ranged(gaps, '.2f')})",
     )  # fmt: skip
@@ -78,7 +74,7 @@ def _exponential(every: Sequence[Result]) -> list[Claim]:
     text = "; ".join(f"{name} 10^({ranged(values, '.2f')})" for name, values in grown.items())
     quote = "for B_U > 1 only ours is polynomial, Bounds 1 to 3 are exponential in t"
     figure = f"{_seeds(held)} with ‖U‖ > 1; growth from t to 2t: {text}"
-    return [Claim(SECTION, quote, _over(held or [False]), figure)]
+    return [Claim(SECTION, quote, verdict(held), figure)]
 
 
 def _paper_itself() -> Claim:
@@ -110,7 +106,7 @@ def _three_below_two(results: Sequence[Result]) -> Claim:
     gaps = [r["printed"]["Bound 2"] - r["printed"]["Bound 3"] for r in results]
     held = [gap > 0 for gap in gaps]
     return Claim(
-        SECTION, "Bound 3 is smaller than Bound 2", _over(held),
+        SECTION, "Bound 3 is smaller than Bound 2", verdict(held),
         f"{_seeds(held)}; Bound 2 over Bound 3 is 10^({ranged(gaps, '.2f')})",
     )  # fmt: skip
 
@@ -121,7 +117,8 @@ def _stable_rank(results: Sequence[Result]) -> Claim:
     held = [ratio < limit for ratio, limit in zip(found, limits, strict=True)]
     squares = ranged([ratio**2 for ratio in found], ".1f")
     return Claim(
-        SECTION, "the stable rank ‖U‖_F/‖U‖ = 5.1 < √d/2: singular values are uneven", _over(held),
+        SECTION, "the stable rank ‖U‖_F/‖U‖ = 5.1 < √d/2: singular values are uneven",
+        verdict(held),
         f"{_seeds(held)}; {ranged(found, '.2f')} against {limits[0]:.2f}; the usual stable rank, "
         f"its square, is {squares} of {results[0]['letters']['d_h']:g} (the paper's 26.1)",
     )  # fmt: skip
@@ -132,7 +129,7 @@ def _columns(results: Sequence[Result]) -> Claim:
     root = math.sqrt(results[0]["letters"]["d_h"])
     held = [ratio > 0.95 * root for ratio in found]
     return Claim(
-        SECTION, "M_U/‖U‖_F = 11.3 ≈ √d: row norms are approximately equal", _over(held),
+        SECTION, "M_U/‖U‖_F = 11.3 ≈ √d: row norms are approximately equal", verdict(held),
         f"{_seeds(held)} within 5%; {ranged(found, '.2f')} against √d = {root:.2f}; M_U sums "
         "columns, so it is these that are alike (errata 13)",
     )  # fmt: skip
@@ -148,7 +145,7 @@ def _reason(results: Sequence[Result]) -> Claim:
         rests.append(r["printed"]["Bound 2"] - r["printed"]["Bound 3"] - shares[-1])
     held = [share > rest for share, rest in zip(shares, rests, strict=True)]
     return Claim(
-        SECTION, "… because Frobenius norms are small and (2,1) norms large", _over(held),
+        SECTION, "… because Frobenius norms are small and (2,1) norms large", verdict(held),
         f"{_seeds(held)}; ΣM over √(d Σ‖·‖_F²) makes 10^({ranged(shares, '.2f')}) of the gap, and "
         "can't make more than √3 as ‖·‖_{2,1} ≤ √d‖·‖_F, with equal columns making it largest; "
         f"10^({ranged(rests, '.2f')}) is t B_V B_W over min{{√d, …}} B_U + B_W",
