@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 import recert
 from recert.errors import InputError, ParityError
@@ -86,3 +87,12 @@ def test_what_evidence_must_exceed() -> None:
     both = math.log(1e6 * math.e**2 * math.sqrt(50.0 * 800.0))
     assert evidence.limit(50, 800) == pytest.approx(both, rel=1e-12)
     assert evidence.limit(0) == evidence.limit(1)
+
+
+@pytest.mark.parametrize(("k", "width"), [(301, 0), (400, 2), (1000, 10)])
+def test_chances_of_large_counts_are_those_of_the_likeliest_rate(k: int, width: int) -> None:
+    counts, rates = np.arange(k - width, k + width + 1), np.linspace(0.95, 1.05, 401)[:, None] * k
+    near = poisson.pmf(counts, rates).sum(axis=1)
+    largest = float((near / poisson.sf(-(-k // 2) - 1, rates[:, 0])).max())
+    claimed = math.exp(evidence._log_chance(k, width, -(-k // 2)))
+    assert largest <= claimed < 1.1 * largest
