@@ -322,6 +322,14 @@ def test_the_local_ball_s_draws() -> None:
     valued(bound, value)
     rows = failed(verify(sealed(forged), network, *four, lengths=data.lengths))
     assert {"local_ball.value", "local_ball.terms.draws"} <= rows
+    # That all is lost is counted too, unless nothing is said to have been.
+    more = int(bound_of(plain(found), "local_ball")["terms"]["draws"]) + 1
+    for said, stands in (((0.0, 1.0, more, more), False), ((1.0, 0.0, 0, 0), True)):
+        names = ("lost_outright", "undecided", "draws", "draws_lost")
+        terms.update(zip(names, map(float, said), strict=True), posterior_risk=1.0)
+        valued(bound, 1.0)
+        answer = verify(sealed(forged), network, *four, lengths=data.lengths)
+        assert bool(answer) is stands, str(answer)
 
 
 @cache
@@ -414,6 +422,11 @@ GIBBS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "copies of other units": (
         lambda d: row_of(d, "roles")["facts"].update(shared=7), "assumptions.roles.facts.shared",
+    ),
+    "one error of the prior's centre": (
+        lambda d: row_of(d, "prior")["facts"].update(
+            own=row_of(d, "prior")["facts"]["own"] - 0.01),
+        "assumptions.prior.facts.own",
     ),
     "errors of the prior's centre": (
         lambda d: row_of(d, "prior")["facts"].update(own=0.0, rest=0.0),
@@ -622,3 +635,25 @@ def test_ties_are_not_subtracted_from_a_list() -> None:
     assert verify(data)
     rows = {check.row for check in verify(data, net, x, y).failures()}
     assert rows == {f"finite_list.{row['bound']}.threshold" for row in data["finite_list"]}
+
+
+def test_shares_of_estimates_add_up_too() -> None:
+    network = family.random_network(np.random.default_rng(5), "vanilla", d_x=4, K=2, tokens=True)
+    found = plain(recert.certify(network, X, Y, bounds=("margin_ball", "theorem_2")))
+    assert {bound["kind"] for bound in found["bounds"]} <= {"estimate", "order", "not applicable"}
+    assert verify(found, network, X, Y)
+    found["delta"] = max(bound["delta"] or 0.0 for bound in found["bounds"])
+    assert "delta" in failed(verify(sealed(found), network, X, Y))
+
+
+def test_printed_formulas_are_the_producer_s_word() -> None:
+    rng = np.random.default_rng(5)
+    U, W, V = (rng.normal(size=shape) / 4.0 for shape in ((3, 3), (3, 2), (2, 3)))
+    x, y = rng.uniform(-0.5, 0.5, (60, 6, 2)), rng.integers(0, 2, 60)
+    network = recert.network.vanilla(U, W, V, input_kind="real")
+    found = recert.certify(network, x, y, max_length=6, input_bound=1.0)
+    printed = [b for b in found.bounds if b.kind == "order" and b.value is not None]
+    answer = verify(found, network, x, y)
+    said = {check.row: check.how for check in answer.checks}
+    assert answer and printed
+    assert {said[f"{bound.name}.value"] for bound in printed} == {"not checked"}

@@ -117,7 +117,10 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     if kind in ("order", "not applicable"):
         claimed = kind == "order" and name in CHECKERS
         sheet.holds(f"{name}.kind", not claimed, kind, "a printed formula")
-        empty = kind == "order" or (bound["value"] is None and bound["log10"] is None)
+        if kind == "order":
+            _printed(bound, sheet)
+            return
+        empty = bound["value"] is None and bound["log10"] is None
         sheet.holds(f"{name}.value", empty, bound["value"], "nothing is claimed")
         return
     fits = name in CHECKERS and (not record.gibbs or name in GIBBS_NAMES)
@@ -127,6 +130,13 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     ledger.check_needs(record, bound, sheet)
     with sheet.of(record, bound):
         _numbers(record, bound, sheet)
+
+
+def _printed(bound: Mapping[str, Any], sheet: Sheet) -> None:
+    """A printed formula bounds nothing: its numbers are the producer's word."""
+    before, sheet.decisive = sheet.decisive, False
+    sheet.unchecked(f"{bound['name']}.value", bound["value"], "a printed formula, not derived")
+    sheet.decisive = before
 
 
 def _numbers(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
@@ -167,11 +177,14 @@ def _value(bound: Mapping[str, Any], derived: Ball, sheet: Sheet) -> None:
 
 
 def _shares(record: Record, sheet: Sheet) -> None:
-    """All certified statements hold at once: their δ add up to no more than the certificate's."""
+    """All statements hold at once: their δ add up to no more than the certificate's.
+
+    Those of estimates count as well: they would hold together if their hypotheses did.
+    """
     spent = [
         ball(float(bound["delta"]))
         for bound in record.bounds
-        if bound["kind"] == "certificate" and bound["name"] != "majority_vote"
+        if bound["kind"] in ("certificate", "estimate") and bound["name"] != "majority_vote"
     ]
     # One δ' pays for one limit of one set of draws.
     keys = ("monte_carlo_delta", "monte_carlo_draws", "gibbs_error_drawn", "disagreement",
@@ -179,7 +192,7 @@ def _shares(record: Record, sheet: Sheet) -> None:
     limits = {
         tuple(bound["terms"].get(key) for key in keys)
         for bound in record.bounds
-        if bound["name"] in PAC_BAYES and bound["kind"] == "certificate"
+        if bound["name"] in PAC_BAYES and bound["kind"] in ("certificate", "estimate")
     }
     drawn = {limit[0] for limit in limits}
     sheet.holds("delta", len(limits) <= 1, sorted(map(str, limits)), "one limit of the draws")

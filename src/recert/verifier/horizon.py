@@ -33,7 +33,7 @@ class TooLongError(Exception):
 class Budget:
     """What all walks of a certificate may take together, in products of numbers, about."""
 
-    def __init__(self, left: float = 2e7) -> None:
+    def __init__(self, left: float = 6e7) -> None:
         self.left = left
 
     def spend(self, much: float) -> None:

@@ -23,6 +23,9 @@ from recert.verifier.sample import Sample
 
 # Networks for each sequence that are drawn again; more are not confirmed.
 MOST = 1000
+# A ball whose radii promise nothing is not counted: all units are lost.
+COUNTED = ("posterior_risk", "lost_outright", "undecided", "draws", "draws_lost")
+NOTHING_COUNTED = [1.0, 1.0, 0.0, 0.0, 0.0]
 
 
 def check_local_ball(
@@ -49,7 +52,9 @@ def check_local_ball(
     radii = np.where(
         np.array(parts.parameters) > 0, np.exp(bound["choices"]["log_radii"]) * (1.0 + 1e-14), 0.0
     )
-    if terms["posterior_risk"] >= 1.0:
+    counted = [terms[key] for key in COUNTED]
+    if counted == NOTHING_COUNTED:
+        sheet.holds("local_ball.terms.posterior_risk", True, 1.0, "nothing is claimed")
         return
     if terms["draws"]:
         paid = math.fsum(c["nats"] for c in bound["cost"] if c["what"] in (TRIED, ENCODINGS))
