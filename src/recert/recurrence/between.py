@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recert.recurrence.evidence import (
-    ROUNDING,
     Counts,
+    Judged,
+    Weight,
     limit,
-    mean_of,
+    mean_of_groups,
     too_even,
     too_mixed,
     too_often,
 )
 from recert.recurrence.relations import (
     NEAR,
+    NEIGHBOURS,
     OVERLAP,
     REPEATED,
     Relation,
-    a_step_off,
     alike,
     both_counts,
+    changed,
+    cut,
     displaced,
-    nearest,
+    in_other_units,
 )
-from recert.recurrence.traces import Index, Traces, joined
+from recert.recurrence.stretches import Index
+from recert.recurrence.traces import Traces, joined
 from recert.recurrence.within import MANY, MOST, Within, falls, of_reals, within
 
 
 @dataclass(frozen=True)
-class Between:
+class Between(Judged):
     """How units held out recur in the sample.
 
     Attributes:
@@ -48,16 +52,6 @@ class Between:
     held_out: int
     excess: float
     kind: str
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether more is shared than roles kept apart would have."""
-        return self.excess > 0.0
-
-    @property
-    def blatant(self) -> bool:
-        """Whether it is so however numbers are rounded."""
-        return self.excess > ROUNDING
 
 
 def between(
@@ -87,66 +81,81 @@ def between(
     near = of_sample.times if of_sample.kind == NEAR else 1
     own = own if near > 1 else own.once(of_sample.times)
     other = other.once(of_held.times if of_held.kind == REPEATED else 1)
-    found = [*_counted(sample, own, other, near), *_dealt(own, other)]
-    excess = mean_of([log for log, _ in found]) - limit(len(own), len(other))
-    kind = max(found)[1] if excess > 0.0 else ""
+    log, top = mean_of_groups((*_counted(sample, own, other, near), *_dealt(own, other)))
+    excess = log - limit(len(own), len(other))
+    kind = top.kind if excess > 0.0 else ""
     if not kind and _reals_shared(sample, units, held_out, of_sample):
         excess, kind = math.inf, REPEATED
     shared = int(np.isin(held_out.exact, sample.exact).sum())
     return Between(shared, len(held_out), excess, kind)
 
 
-Found = Iterator[tuple[float, str]]
+Groups = Iterator[Iterable[Weight]]
 
 
-def _counted(sample: Traces, own: Traces, other: Traces, near: int) -> Found:
+def _counted(sample: Traces, own: Traces, other: Traces, near: int) -> Groups:
     """Whether codes occur in both roles too often, and too evenly in the second.
 
     ``near``: how often the sample was repeated with small changes.
     """
-    n = len(other)
-    counted = _counts_of(own, other)
-    for relation, first, second in counted:
-        if relation.kind == OVERLAP:
-            yield too_mixed(first, second) - relation.price, OVERLAP
-            continue
-        once = -(-first // (near if relation.kind == NEAR else 1))
-        rate = int(once.sum()) / int(first.sum()) if first.any() else 1.0
-        share = len(relation.second) / (rate * len(relation.first) + len(relation.second))
-        yield too_mixed(once, second, share), relation.kind
-    for relation, first, second in counted if own is sample else _counts_of(sample, other):
-        fallen = second[first > 0]
-        zeros = int((fallen == 0).sum())
-        log, _ = too_even(fallen[fallen > 0], n, zeros=zeros)
-        yield log - relation.price, relation.kind
-    yield falls(sample[:MOST], other[:MOST])[0], NEAR
+    n, counted = len(other), _counts_of(own, other)
+    for group in counted:
+        yield [_in_both(*one, near) for one in group]
+    for group in counted if own is sample else _counts_of(sample, other):
+        yield [_on_codes(*one, n) for one in group]
+    for look in NEIGHBOURS:
+        yield falls(sample[:MOST], other[:MOST], look)
 
 
-def _counts_of(first: Traces, second: Traces) -> list[tuple[Relation, Counts, Counts]]:
+Counted = tuple[Relation, Counts, Counts]
+
+
+def _counts_of(first: Traces, second: Traces) -> list[list[Counted]]:
     few, some = first.some(MANY), second.some(MANY)
     whole = Relation(REPEATED, first.exact, second.exact)
-    related = (*alike(few, some), *displaced(few, some))
-    return [(whole, *both_counts(whole, few=False)), *((r, *both_counts(r)) for r in related)]
+    related = (alike, changed, displaced, in_other_units)
+    found = [[(r, *both_counts(r)) for r in relations(few, some)] for relations in related]
+    return [[(whole, *both_counts(whole, few=False))], *found]
 
 
-def _dealt(own: Traces, other: Traces) -> Found:
+def _in_both(relation: Relation, first: Counts, second: Counts, near: int) -> Weight:
+    if relation.kind == OVERLAP:
+        return Weight(too_mixed(first, second) - relation.price, OVERLAP)
+    once = -(-first // (near if relation.kind == NEAR else 1))
+    rate = int(once.sum()) / int(first.sum()) if first.any() else 1.0
+    share = len(relation.second) / (rate * len(relation.first) + len(relation.second))
+    return Weight(too_mixed(once, second, share), relation.kind)
+
+
+def _on_codes(relation: Relation, first: Counts, second: Counts, n: int) -> Weight:
+    fallen = second[first > 0]
+    log, _ = too_even(fallen[fallen > 0], n, zeros=int((fallen == 0).sum()))
+    return Weight(log - relation.price, relation.kind)
+
+
+def _dealt(own: Traces, other: Traces) -> Groups:
     """Whether held-out units are related to a half of the sample oftener than the other half is."""
     order = np.random.default_rng(len(own)).permutation(len(own))
-    cut = len(own) // 2
-    known, rest = own[order[:cut][:MOST]], own[order[cut:][: MOST // 2]]
+    half = len(own) // 2
+    known, rest = own[order[:half][:MOST]], own[order[half:][: MOST // 2]]
+    known = known[np.unique(known.exact, return_index=True)[1]]
     some = other[np.random.default_rng(len(other)).permutation(len(other))[: MOST // 2]]
     pool = joined([rest, some])
     held = np.arange(len(pool)) >= len(rest)
     share = len(some) / len(pool)
     fresh = ~np.isin(pool.exact, known.exact)
 
-    def weighed(hits: NDArray[np.bool_]) -> float:
-        return too_often(int((hits & held).sum()), int(hits.sum()), share)
+    def weighed(hits: NDArray[np.bool_], kind: str, price: float = 0.0) -> Weight:
+        return Weight(too_often(int((hits & held).sum()), int(hits.sum()), share) - price, kind)
 
-    yield weighed(nearest(known, pool) >= 0), NEAR
-    for relation in (*alike(known, pool), *a_step_off(known, pool), *displaced(known, pool)):
+    def related(relation: Relation) -> Weight:
         hits = fresh & (relation.second != 0) & np.isin(relation.second, relation.first)
-        yield weighed(hits) - relation.price, relation.kind
+        return weighed(hits, relation.kind, relation.price)
+
+    for look in NEIGHBOURS:
+        yield [weighed(look(known, pool)[0] >= 0, NEAR)]
+    for relations in (alike, changed, cut, displaced, in_other_units):
+        yield [related(relation) for relation in relations(known, pool)]
 
 
 def _reals_shared(sample: Traces, units: Index | None, held_out: Traces, of_sample: Within) -> bool:

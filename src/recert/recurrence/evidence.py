@@ -9,8 +9,9 @@ e√m (`limit`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,45 @@ def limit(*sizes: int) -> float:
 def mean_of(logs: Sequence[float] | Array) -> float:
     """The logarithm of the mean e-value; 0 without any."""
     return _log_sum(np.asarray(logs)) - math.log(len(logs)) if len(logs) else 0.0
+
+
+class Judged:
+    """What is judged by its evidence: ``excess`` nats beyond the limit."""
+
+    excess: float
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether independent draws, or roles kept apart, do not explain it."""
+        return self.excess > 0.0
+
+    @property
+    def blatant(self) -> bool:
+        """Whether it is so however numbers are rounded."""
+        return self.excess > ROUNDING
+
+
+class Weight(NamedTuple):
+    """One e-value.
+
+    Attributes:
+        log: its logarithm.
+        kind: what it speaks of (`relations`).
+        times: how often units were repeated, if they were.
+        by: the shift in steps, or 0.
+    """
+
+    log: float
+    kind: str
+    times: int = 1
+    by: int = 0
+
+
+def mean_of_groups(groups: Iterable[Iterable[Weight]]) -> tuple[float, Weight]:
+    """The logarithm of the mean over groups of the mean in each, and the largest of all."""
+    found = [list(group) for group in groups]
+    logs = [mean_of([one.log for one in group]) for group in found]
+    return mean_of(logs), max((one for group in found for one in group), key=lambda one: one.log)
 
 
 def _log_sum(logs: Array) -> float:

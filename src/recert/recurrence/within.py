@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from recert.recurrence.evidence import ROUNDING, limit, mean_of, too_even, too_mixed
+from recert.recurrence.evidence import (
+    Counts,
+    Judged,
+    Weight,
+    limit,
+    mean_of_groups,
+    too_even,
+    too_mixed,
+)
 from recert.recurrence.relations import (
     NEAR,
+    NEIGHBOURS,
     OVERLAP,
     REPEATED,
+    Neighbours,
+    Relation,
     alike,
     both_counts,
+    changed,
     counts,
+    cut,
     displaced,
-    nearest,
+    in_other_units,
 )
-from recert.recurrence.traces import Index, Traces, scrambled
+from recert.recurrence.stretches import Index, scrambled
+from recert.recurrence.traces import Traces
 
 # So many sequences are compared with as many for all that is near.
 MOST = 1 << 15
@@ -29,7 +44,7 @@ _ALONE = 0.9
 
 
 @dataclass(frozen=True)
-class Within:
+class Within(Judged):
     """How units of one role recur.
 
     Attributes:
@@ -48,16 +63,6 @@ class Within:
     times: int = 1
     by: int = 0
 
-    @property
-    def suspicious(self) -> bool:
-        """Whether units recur as independent draws do not."""
-        return self.excess > 0.0
-
-    @property
-    def blatant(self) -> bool:
-        """Whether it is so however numbers are rounded."""
-        return self.excess > ROUNDING
-
 
 def within(traces: Traces, units: Index | None = None) -> Within:
     """Whether units recur more evenly, or at other places, than independent draws would.
@@ -67,37 +72,55 @@ def within(traces: Traces, units: Index | None = None) -> Within:
         units: (n,) the unit of each sequence; None where each is its own.
     """
     own = traces.of_units(units)
-    m, distinct = len(own), len(np.unique(traces.exact))
-    found: list[tuple[float, str, int, int]] = []
-    for codes in (own.exact, own.labelled):
-        log, times = too_even(np.unique(codes, return_counts=True)[1], m)
-        found.append((log, REPEATED, times, 0))
-    some = own.some(MANY)
-    for relation in alike(some, some):
-        log, times = too_even(counts(relation.first), m)
-        found.append((log, NEAR, times, 0))
-    half = scrambled(some.exact) >> np.uint64(63) == 0
-    first, second = some[half], some[~half]
-    log, times = falls(first[:MOST], second[:MOST])
-    found.append((log, NEAR, times + 1, 0))
-    for relation in displaced(first, second):
-        weighed = too_mixed(*both_counts(relation)) - relation.price
-        found.append((weighed, OVERLAP, 1, relation.by))
-    excess = mean_of([one[0] for one in found]) - limit(m)
+    distinct = len(np.unique(traces.exact))
+    log, top = mean_of_groups(_groups(own))
+    excess = log - limit(len(own))
     if excess <= 0.0 and not _reals_recur(own):
         return Within(len(traces), distinct, excess)
     if excess <= 0.0:
         return Within(len(traces), distinct, math.inf, REPEATED)
-    _, kind, times, by = max(found)
-    return Within(len(traces), distinct, excess, kind, times, by)
+    return Within(len(traces), distinct, excess, top.kind, top.times, top.by)
 
 
-def falls(known: Traces, others: Traces) -> tuple[float, int]:
-    """Evidence that units fall too evenly on the neighbourhoods of what is known."""
-    near = nearest(known, others)
-    times = np.unique(near[near >= 0], return_counts=True)[1]
-    zeros = len(np.unique(known.exact)) - len(times)
-    return too_even(times, max(1, len(others)), zeros=zeros)
+def _groups(own: Traces) -> Iterator[Iterable[Weight]]:
+    """Evidence of each sort, of which none is diluted by the number of another."""
+    m, some = len(own), own.some(MANY)
+    all_ = (np.unique(codes, return_counts=True)[1] for codes in (own.exact, own.labelled))
+    yield (_even(found, m, REPEATED) for found in all_)
+    for relations in (alike(some, some), changed(some, some)):
+        yield (_even(counts(relation.first), m, NEAR) for relation in relations)
+    half = scrambled(some.exact) >> np.uint64(63) == 0
+    first, second = some[half], some[~half]
+    for look in NEIGHBOURS:
+        yield falls(first[:MOST], second[:MOST], look)
+    yield (_mixed(relation) for relation in (*displaced(first, second), *cut(first, second)))
+    yield (_mixed(relation) for relation in in_other_units(first, second))
+
+
+def _even(found: Counts, m: int, kind: str) -> Weight:
+    log, times = too_even(found, m)
+    return Weight(log, kind, times)
+
+
+def _mixed(relation: Relation) -> Weight:
+    log = too_mixed(*both_counts(relation)) - relation.price
+    return Weight(log, OVERLAP, 1, relation.by)
+
+
+def falls(known: Traces, others: Traces, look: Neighbours) -> list[Weight]:
+    """Evidence that units fall too evenly on the neighbourhoods of what is known.
+
+    On all of them, and on those of units that have no neighbour among what is known.
+    """
+    known = known[np.unique(known.exact, return_index=True)[1]]
+    near, single = look(known, others)
+    at, times = np.unique(near[near >= 0], return_counts=True)
+    found = []
+    for who in (np.ones(len(known), dtype=np.bool_), single):
+        hits = times[who[at]]
+        log, k = too_even(hits, max(1, len(others)), zeros=int(who.sum()) - len(hits))
+        found.append(Weight(log, NEAR, k + 1))
+    return found
 
 
 def of_reals(own: Traces) -> Traces:
