@@ -34,10 +34,11 @@ simulate: .venv/.installed ## the long simulations of coverage
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/.installed ## lint, format, types, one-way imports, the built wheel
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py
+	$(BIN)/python docs/draw_rooms.py --check
 	$(BIN)/python tests/check_wheel.py
 
 bench: .venv/.installed ## speed, as ratios to a baseline in the same run

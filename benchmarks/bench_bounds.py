@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 
 import recert
-from recert.layers import GATES, Bidirectional, Layer, layer_of, suffix_of
-from recert.network import Block, Head, Network
-from recert.pipeline import evaluate_menu, prepare
+from recert.certification.certify import evaluate_menu, prepare
+from recert.networks.layers import GATES, Bidirectional, Layer, layer_of, suffix_of
+from recert.networks.network import Block, Head, Network
 from recert.theorems import THEOREMS
 
 MENU_SECONDS, SENSITIVITY_SECONDS = 0.5, 2.0

@@ -3,11 +3,11 @@
     python benchmarks/bench_gated_margins.py [--sequences 50000] [--hidden 64] [--quick]
 
 Both in float64, in one run, on the threads that torch takes by itself. Ours is
-``recert.margins.margin_table`` with ``recert.adapters.torch_predictor``: it checks every input,
-sorts out lengths and keeps one margin per sequence. The bare pass runs the user's own module, made
-float64, over the same batches and keeps its logits. Inputs are letters read one-hot, letters
-embedded, or vectors; networks have one layer, or two in both directions that read final states.
-Prints the ratio of throughputs, ours to bare.
+``recert.networks.margins.margin_table`` with ``recert.readers.torch_predictor``: it checks every
+input, sorts out lengths and keeps one margin per sequence. The bare pass runs the user's own
+module, made float64, over the same batches and keeps its logits. Inputs are letters read one-hot,
+letters embedded, or vectors; networks have one layer, or two in both directions that read final
+states. Prints the ratio of throughputs, ours to bare.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import torch
 from torch import nn
 
 import recert
-from recert.margins import margin_table
-from recert.predict import margins_of
-from recert.sample import Reading, Sample
+from recert.networks.forward import margins_of
+from recert.networks.margins import margin_table
+from recert.samples.sample import Reading, Sample
 
 BATCH = 8192
 LETTERS, CLASSES, DIMENSION = 30, 3, 28
@@ -73,18 +73,18 @@ def bare(model: nn.Module, x: np.ndarray) -> np.ndarray:
 
 def ours(network: recert.Network, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     sample = Sample(x, y, Reading(network.input_kind, network.d_x, network.K))
-    return margin_table(sample, recert.adapters.torch_predictor(network)).margins
+    return margin_table(sample, recert.readers.torch_predictor(network)).margins
 
 
 def measure(job: tuple[str, str, int, int, int, bool, int]) -> tuple[float, float]:
     """Best seconds of both, turn by turn, so that whatever else runs disturbs both alike."""
     kind, reads, sequences, steps, hidden, two_way, repeats = job
-    import recert.adapters
+    import recert.readers
 
     torch.manual_seed(0)
     x, y = inputs(reads, sequences, steps)
     model = Classifier(kind, reads, hidden, two_way)
-    network = recert.adapters.from_torch(model, x[:64])
+    network = recert.readers.from_torch(model, x[:64])
     model = model.double().eval()
     ours(network, x[:BATCH], y[:BATCH]), bare(model, x[:BATCH])
     best: dict[Any, float] = {}

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 import recert
-from recert.margins import margin_table
-from recert.sample import Reading, Sample
+from recert.networks.margins import margin_table
+from recert.samples.sample import Reading, Sample
 
 BATCH = 8192
 LETTERS, CLASSES, DIMENSION = 30, 3, 8
@@ -64,7 +64,7 @@ def ours(network: recert.Network, x: np.ndarray, y: np.ndarray, track: bool) -> 
     """Margins, torch being loaded; as certify does it, with digest and fingerprints, if tracked."""
     reading = Reading(network.input_kind, network.d_x, network.K)
     sample = Sample(x, y, reading, track=track)
-    return margin_table(sample, recert.adapters.torch_predictor(network)).margins
+    return margin_table(sample, recert.readers.torch_predictor(network)).margins
 
 
 def peak_mib() -> float:
@@ -81,12 +81,12 @@ def inputs(kind: str, sequences: int, steps: int) -> tuple[np.ndarray, np.ndarra
 
 def measure(job: tuple[str, str, int, int, int, int]) -> tuple[float, float, np.ndarray]:
     """Best seconds, MiB added at the peak, and the first margins or logits, of one method."""
-    import recert.adapters
+    import recert.readers
 
     method, kind, sequences, steps, hidden, repeats = job
     x, y = inputs(kind, sequences, steps)
     rnn, head = trained(hidden, LETTERS if kind == "tokens" else DIMENSION)
-    network = recert.adapters.from_torch((rnn, head), x[:64])
+    network = recert.readers.from_torch((rnn, head), x[:64])
     run = {
         "ours": lambda n: ours(network, x[:n], y[:n], False),
         "identified": lambda n: ours(network, x[:n], y[:n], True),
@@ -100,7 +100,7 @@ def measure(job: tuple[str, str, int, int, int, int]) -> tuple[float, float, np.
         out = run(sequences)
         best = min(best, time.perf_counter() - began)
     if method in ("bare", "looked up"):
-        from recert.predict import margins_of
+        from recert.networks.forward import margins_of
 
         out = margins_of(out[:100], y[:100])
     return best, peak_mib() - before, out[:100]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from recert.norms import spectral_norm_bound
+from recert.numerics.norms import spectral_norm_bound
 
 
 def matrices(n: int) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
     python benchmarks/bench_work.py [--quick]
 
 * The local ball: seconds to follow sequences with enclosures and to first order, over the estimate
-  (`recert.local.work`), and the memory that a batch holds over what was counted.
+  (`recert.perturbation.work`), and the memory that a batch holds over what was counted.
 * The menu of an LSTM of 32 units: seconds at T = 1,000 over those at T = 100.
 * ONNX: seconds to read 4n nodes, and n outputs behind n nodes, over those of a quarter.
 * Short token sequences: peak memory of a certificate, over the memory of its margins.
@@ -20,14 +20,14 @@ from collections.abc import Callable
 import numpy as np
 
 import recert
+from recert.certification.certify import evaluate_menu, menu, prepare
 from recert.errors import UnsupportedModelError
-from recert.layers import Layer, layer_of
-from recert.local.parts import parts_of
-from recert.local.passes import pieces, walked
-from recert.local.sequences import Sequences
-from recert.local.work import A_SECOND, MEMORY, NUMBER, Work, work_of
-from recert.network import Block, Head, Network, vanilla
-from recert.pipeline import evaluate_menu, menu, prepare
+from recert.networks.layers import Layer, layer_of
+from recert.networks.network import Block, Head, Network, vanilla
+from recert.perturbation.adjoint import pieces, walked
+from recert.perturbation.ball import parts_of
+from recert.perturbation.posterior_risk import Sequences
+from recert.perturbation.work import A_SECOND, MEMORY, NUMBER, Work, work_of
 
 
 def lstm(units: int, reads: int, classes: int) -> Network:
@@ -106,7 +106,7 @@ def walks() -> None:
 def onnx_files(quick: bool) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
-    from recert.adapters import onnx_reader
+    from recert.readers.onnx import read as onnx_reader
 
     def model(kind: str, n: int) -> bytes:
         weights = {"W": (1, 4, 3), "R": (1, 4, 4), "V": (4, 2)}

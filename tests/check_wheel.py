@@ -47,7 +47,7 @@ assert found.kind == "certificate" and not found.vacuous, found.statement()
 path = found.save(sys.argv[3])
 assert recert.load_certificate(path).risk_bound == found.risk_bound
 
-from recert.schemas import certificate_schema
+from recert.certificates.schema import certificate_schema
 
 assert certificate_schema()["title"] == "recert certificate"
 try:
@@ -80,16 +80,18 @@ def build(folder: Path) -> Path:
 def check_contents(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for needed in ("recert/py.typed", "recert/schemas/certificate.json", "recert/__init__.py"):
+    for needed in ("recert/py.typed", "recert/certificates/certificate.json", "recert/__init__.py"):
         assert needed in names, f"the wheel lacks {needed}"
-    for path in (ROOT / "src" / "recert").rglob("*.py"):
+    for path in (ROOT / "src").rglob("*.py"):
         name = path.relative_to(ROOT / "src").as_posix()
         assert name in names, f"the wheel lacks {name}"
-    stray = [n for n in names if not n.startswith(("recert/", f"recert-{project['version']}"))]
+    ours = ("recert/", "recert_studies/", f"recert-{project['version']}")
+    stray = [n for n in names if not n.startswith(ours)]
     assert not stray, f"the wheel holds {stray}"
     assert not [n for n in names if "__pycache__" in n]
     scripts = [n for n in names if n.endswith("entry_points.txt")]
-    assert scripts and b"recert = recert.cli:main" in wheel.read(scripts[0])
+    entries = wheel.read(scripts[0]) if scripts else b""
+    assert b"recert = recert.cli:main" in entries and b"recert_studies.command" in entries
     assert [n for n in names if n.endswith("licenses/LICENSE")], "the wheel lacks the licence"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recert.layers import EXTRA, Bidirectional, Dense, Layer, layer_of, suffix_of
-from recert.network import Block, Head, Network
+from recert.networks.layers import EXTRA, Bidirectional, Dense, Layer, layer_of, suffix_of
+from recert.networks.network import Block, Head, Network
 
 CELLS = ("vanilla", "mgu", "gru", "gru_original", "lstm", "conv", "conv_averaged")
 SIMPLE = ("vanilla", "mgu", "gru", "gru_original", "lstm")
@@ -26,7 +26,7 @@ def random_layer(
     width: int = 3,
 ) -> Layer:
     """A layer with normal weights; "conv" has 2 channels of d_h/2 positions, which d_in fills."""
-    from recert.layers import GATES
+    from recert.networks.layers import GATES
 
     def draw(*shape: int) -> np.ndarray:
         return scale * rng.standard_normal(shape) / np.sqrt(max(1, shape[-1]))

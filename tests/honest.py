@@ -12,13 +12,13 @@ import numpy as np
 import family
 import recert
 from recert import compression
-from recert.caps import Cap
 from recert.compression import CodedBlock, Grid, program_of, save_program
-from recert.gibbs import assign_roles, certify_posterior, part_digest
-from recert.network import Block, Network
-from recert.posterior import around
-from recert.predict import network_predictor
-from recert.sample import Reading
+from recert.networks.forward import network_predictor
+from recert.networks.network import Block, Network
+from recert.networks.norm_class import Cap
+from recert.pac_bayes import assign_roles, certify_posterior, part_digest
+from recert.pac_bayes.posterior import around
+from recert.samples.sample import Reading
 from recert.theorems import THEOREMS
 from recert.verifier import Verification, verify
 

@@ -277,7 +277,7 @@ def damaged_lines(raw: bytes, rng: random.Random) -> bytes:
 
 def _sealed_anew(path: Path) -> None:
     """Put the seal in order where the file is JSON at all, as whoever forges one would."""
-    from recert.schemas import seal
+    from recert.certificates.schema import seal
 
     if not path.is_file():
         return
@@ -291,10 +291,10 @@ def _sealed_anew(path: Path) -> None:
 
 def read_certificate(folder: Path) -> object:
     """Read, print and draw nothing: what `recert compare` does with a file."""
-    from recert.certificate import load_certificate
-    from recert.consoles import results
-    from recert.experiments.comparison import show
-    from recert.plots import value_text
+    from recert.certificates.certificate import load_certificate
+    from recert.report import value_text
+    from recert.utils.consoles import results
+    from recert.workflows.compare import show
 
     path = folder / "certificate.json"
     _sealed_anew(path)
@@ -311,8 +311,8 @@ def read_certificate(folder: Path) -> object:
 
 def _network(name: str) -> Callable[[Path], object]:
     def read(folder: Path) -> object:
-        from recert.adapters import load_network
-        from recert.experiments.training_runs import meta_of
+        from recert.readers import load_network
+        from recert.workflows.networks import meta_of
 
         network = load_network(folder / name)
         if not name.endswith(".onnx"):
@@ -323,7 +323,7 @@ def _network(name: str) -> Callable[[Path], object]:
 
 
 def _posterior(folder: Path) -> object:
-    from recert.posterior import load_posterior
+    from recert.pac_bayes.posterior import load_posterior
 
     found = load_posterior(folder)
     return found.divergence
@@ -331,21 +331,21 @@ def _posterior(folder: Path) -> object:
 
 def _record(folder: Path) -> object:
     """A posterior's record, with the posterior and the data that it speaks of."""
-    from recert.experiments import gibbs_runs
+    from recert.workflows import posteriors
 
-    return gibbs_runs.sample_of(folder)
+    return posteriors.sample_of(folder)
 
 
 def _meta(folder: Path) -> object:
-    from recert.experiments import training_runs
+    from recert.workflows import networks
 
-    return training_runs.roles_of(folder / "network.safetensors", "synthetic")
+    return networks.roles_of(folder / "network.safetensors", "synthetic")
 
 
 def _program_record(folder: Path) -> object:
-    from recert.experiments import training_runs
+    from recert.workflows import networks
 
-    return training_runs.roles_of(folder / "program.rcz", "synthetic")
+    return networks.roles_of(folder / "program.rcz", "synthetic")
 
 
 def _data(name: str, **paths: str) -> Callable[[Path], object]:
@@ -371,7 +371,7 @@ def targets() -> dict[str, Target]:
 
 def small_network(seed: int = 0) -> Any:
     """Vanilla, 3 units, 4 letters, 2 classes, with a bias: of the synthetic data's sizes."""
-    from recert.network import vanilla
+    from recert.networks.network import vanilla
 
     rng = np.random.default_rng(seed)
     U, W, V = rng.normal(size=(3, 3)) / 4, rng.normal(size=(3, 4)), rng.normal(size=(2, 3))
@@ -389,19 +389,19 @@ DATA = {"name": "synthetic", "options": {"m": 60, "seed": 0}}
 
 def _synthetic_meta() -> dict[str, Any]:
     from recert import data
-    from recert.experiments import roles
+    from recert.workflows import split
 
     loaded = data.load("synthetic", **DATA["options"])
-    divided = roles.for_training(loaded, units=None, usual=None, holdout=10, seed=3)
+    divided = split.for_training(loaded, units=None, usual=None, holdout=10, seed=3)
     return {
-        "data": DATA, **roles.recorded(divided, 3), "max_length": loaded.max_length
+        "data": DATA, **split.recorded(divided, 3), "max_length": loaded.max_length
     }  # fmt: skip
 
 
 def _json_targets() -> list[Target]:
     import recert
-    from recert.adapters import save_network
-    from recert.posterior import around, save_posterior
+    from recert.pac_bayes.posterior import around, save_posterior
+    from recert.readers import save_network
 
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 4, (80, 3)), rng.integers(0, 2, 80)
@@ -426,8 +426,8 @@ def _json_targets() -> list[Target]:
 
 
 def _weight_targets() -> list[Target]:
-    from recert.adapters import save_network
-    from recert.posterior import around, save_posterior
+    from recert.pac_bayes.posterior import around, save_posterior
+    from recert.readers import save_network
 
     saved = _folder_of(lambda f: save_network(small_network(), f))
     posterior = _folder_of(lambda f: save_posterior(around(small_network(), 20, "a" * 64, 0.1), f))

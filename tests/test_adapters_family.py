@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 import recert
 from family import random_network
-from recert.adapters import as_network, from_torch, torch_predictor
-from recert.blocks import Block
 from recert.errors import InputError, ParityError, UnsupportedModelError
-from recert.layers import Bidirectional
-from recert.network import Network
-from recert.predict import network_predictor
-from recert.sensitivities import sensitivity
+from recert.networks.blocks import Block
+from recert.networks.forward import network_predictor
+from recert.networks.layers import Bidirectional
+from recert.networks.network import Network
+from recert.readers import as_network, from_torch, torch_predictor
+from recert.sensitivities.sensitivity import sensitivity
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -209,13 +209,13 @@ def test_torch_predictor_is_network_predictor(chosen, embedded, at, seed):
 
 
 def test_torch_predictor_takes_filter_banks_and_long_tables(monkeypatch):
-    from recert.adapters import torch_prediction
+    from recert.readers.torch import predictor
 
     rng = np.random.default_rng(0)
     for options in ({"cell": "conv"}, {"cell": "lstm", "tokens": True, "embedding": 3}):
         network = random_network(rng, **options)
-        monkeypatch.setattr(torch_prediction, "MOST_TABLE", 0)
-        monkeypatch.setattr(torch_prediction, "BLOCK", 1)
+        monkeypatch.setattr(predictor, "MOST_TABLE", 0)
+        monkeypatch.setattr(predictor, "BLOCK", 1)
         x = rng.integers(0, 4, (600, 5)) if "tokens" in options else rng.normal(size=(600, 5, 4))
         lengths = rng.integers(1, 6, 600)
         want = network_predictor(network)(x, lengths, "last")
@@ -761,7 +761,7 @@ class Described(nn.Module):
         self.drawn = [drawn]
 
     def recert_network(self):
-        from recert.adapters.torch_parity import with_blocks
+        from recert.readers.torch.parity import with_blocks
 
         values = [w.detach().double().numpy() for w in self.weights]
         named = dict(zip((b.name for b in self.drawn[0].blocks()), values, strict=True))

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 import recert
 from family import CELLS, random_network
-from recert.activations import ACTIVATIONS
-from recert.adapters import as_network, from_torch, load_description, load_network, save_network
 from recert.errors import FileError, InputError, RecertError, UnsupportedModelError
-from recert.layers import Bidirectional, Dense, Layer, group_average
-from recert.network import Block, Head, vanilla
-from recert.predict import network_predictor
+from recert.networks.activations import ACTIVATIONS
+from recert.networks.forward import network_predictor
+from recert.networks.layers import Bidirectional, Dense, Layer, group_average
+from recert.networks.network import Block, Head, vanilla
+from recert.readers import as_network, from_torch, load_description, load_network, save_network
 
 DESCRIPTION = {
     "format": "recert-network",
@@ -568,7 +568,7 @@ def test_an_interrupted_save_keeps_the_old_network(saved, monkeypatch):
 
 def test_safetensors_are_read_without_torch(saved):
     code = (
-        "import sys; from recert.adapters import load_network\n"
+        "import sys; from recert.readers import load_network\n"
         f"load_network({str(saved)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

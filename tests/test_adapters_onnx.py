@@ -14,8 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from family import random_network
-from recert.adapters import as_network, load_network
-from recert.adapters.onnx_parity import _recurrent_ops
 from recert.errors import (
     FileError,
     InputError,
@@ -24,9 +22,11 @@ from recert.errors import (
     RecertError,
     UnsupportedModelError,
 )
-from recert.layers import Bidirectional, Dense
-from recert.network import Block
-from recert.predict import network_predictor
+from recert.networks.forward import network_predictor
+from recert.networks.layers import Bidirectional, Dense
+from recert.networks.network import Block
+from recert.readers import as_network, load_network
+from recert.readers.onnx.parity import _recurrent_ops
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -431,11 +431,11 @@ def test_the_written_operators_agree_with_onnxs_own(op, gates, two_way, reset):
 
 
 def test_a_reader_that_is_wrong_is_noticed(tmp_path, monkeypatch):
-    from recert.adapters import onnx_cells
+    from recert.readers.onnx import operators
 
     network = random_network(np.random.default_rng(0), "lstm")
     path = save(exported(network), tmp_path / "m.onnx")
-    monkeypatch.setitem(onnx_cells._CELLS, "LSTM", ("lstm", (0, 1, 2, 3)))
+    monkeypatch.setitem(operators._CELLS, "LSTM", ("lstm", (0, 1, 2, 3)))
     with pytest.raises(ParityError, match=r"m\.onnx: .*logits differ by") as caught:
         load_network(path)
     assert "\n" not in str(caught.value)
@@ -705,7 +705,7 @@ def test_damaged_bytes_raise_typed_errors_only(tmp_path, damage):
 def test_missing_and_oversized_files(tmp_path, good, monkeypatch):
     with pytest.raises(FileError, match="does not exist"):
         load_network(tmp_path / "no.onnx")
-    monkeypatch.setattr("recert.adapters.files.MOST_ONNX_BYTES", 10)
+    monkeypatch.setattr("recert.readers.load.MOST_ONNX_BYTES", 10)
     with pytest.raises(FileError, match="larger than 10 bytes"):
         load_network(good)
 
@@ -719,7 +719,7 @@ def test_without_onnx_the_extra_is_named(good, monkeypatch):
 def test_reading_needs_no_torch_and_importing_no_onnx(good):
     code = (
         "import sys, recert; recert.load_network, recert.certify\n"
-        "import recert.adapters.onnx_reader\n"
+        "import recert.readers.onnx.read\n"
         "assert 'onnx' not in sys.modules\n"
         f"recert.load_network({str(good)!r}); assert 'torch' not in sys.modules"
     )
@@ -773,7 +773,8 @@ class Visits:
 
 @pytest.mark.parametrize("kind", ["outputs", "copies"])
 def test_nodes_are_looked_at_a_few_times_however_many_outputs_there_are(kind, monkeypatch):
-    from recert.adapters import onnx_file, onnx_reader
+    from recert.readers.onnx import model as onnx_file
+    from recert.readers.onnx import read as onnx_reader
 
     parse, graphs = onnx_file.parse, []
 
@@ -782,7 +783,7 @@ def test_nodes_are_looked_at_a_few_times_however_many_outputs_there_are(kind, mo
         graphs.append(dataclasses.replace(graph, nodes=Visits(graph.nodes)))
         return graphs[-1]
 
-    monkeypatch.setattr(onnx_reader.onnx_file, "parse", watched)
+    monkeypatch.setattr(onnx_file, "parse", watched)
     found = onnx_reader.read(many(kind, 3000), "here")
     assert (found.output is None) == (kind == "copies")  # of several outputs the first counts
     assert graphs[0].nodes.seen <= 4 * 3004

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recert.adapters import as_network, from_torch, torch_predictor
 from recert.errors import InputError, ParityError, UnsupportedModelError
-from recert.network import Network
-from recert.predict import margins_of, network_predictor
+from recert.networks.forward import margins_of, network_predictor
+from recert.networks.network import Network
+from recert.readers import as_network, from_torch, torch_predictor
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -469,7 +469,7 @@ def test_contradictory_input_kinds():
 
 def test_importing_adapters_does_not_import_torch():
     code = (
-        "import sys, recert.adapters as a\n"
+        "import sys, recert.readers as a\n"
         "try: a.as_network(3)\n"
         "except ValueError: pass\n"
         "assert 'torch' not in sys.modules and 'safetensors' not in sys.modules"

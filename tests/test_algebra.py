@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recert.affine import affine_last, affine_orbit, log_matmul
-from recert.algebra.bounds import ROUNDING, Bound, BoundsAlgebra
-from recert.algebra.numbers import NumbersAlgebra
-from recert.caps import Cap
-from recert.network import Block, Head, Layer, Network, vanilla
-from recert.predict import network_predictor
-from recert.sensitivities import sensitivity
+from recert.networks.forward import NumbersAlgebra, network_predictor
+from recert.networks.network import Block, Head, Layer, Network, vanilla
+from recert.networks.norm_class import Cap
+from recert.numerics.logspace import affine_last, affine_orbit, log_matmul
+from recert.sensitivities.norm_domain import ROUNDING, Bound, BoundsAlgebra
+from recert.sensitivities.sensitivity import sensitivity
 
 SAFE = 1.0 - 1e-12  # keeps a rescaled matrix inside its cap in spite of rounding
 

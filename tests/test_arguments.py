@@ -16,8 +16,8 @@ import pytest
 
 import recert
 from recert.errors import RecertError, an
-from recert.network import vanilla
-from recert.posterior import around
+from recert.networks.network import vanilla
+from recert.pac_bayes.posterior import around
 
 torch = pytest.importorskip("torch")
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.utils import rnn as rnn_tools
 
 import recert
-from recert.adapters import torch_groups
-from recert.adapters.torch_parity import BatchError, CallError
 from recert.errors import InputError, ParityError
+from recert.readers.torch import inputs
+from recert.readers.torch.parity import BatchError, CallError
 
 T, D, H, K = 6, 3, 5, 3
 HOW = {"max_length": T, "input_bound": 4.0, "bounds": "margin_ball"}
@@ -237,7 +237,7 @@ def test_how_a_module_was_compared_is_in_the_row():
 
 
 def test_large_batches_stay_within_a_number_of_values(monkeypatch):
-    monkeypatch.setattr(torch_groups, "MOST_NUMBERS", 50 * T * 4 * H)
+    monkeypatch.setattr(inputs, "MOST_NUMBERS", 50 * T * 4 * H)
     found = recert.certify(Last(), *full(300)[:2], **HOW)
     assert facts(found)["batch"] == 256  # as many as are compared anyway
 

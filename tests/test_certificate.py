@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import recert
-from recert.certificate import SCHEMA, Assumption, Bound, Certificate, load_certificate
+from recert.certificates.certificate import SCHEMA, Assumption, Bound, Certificate, load_certificate
+from recert.certificates.schema import certificate_schema
 from recert.errors import FileError, InputError
-from recert.schemas import certificate_schema
 
 VALIDATOR = jsonschema.Draft202012Validator(certificate_schema())
 CAPS = {"U": 0.9, "W": 4.0, "V": 4.0}

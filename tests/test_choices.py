@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recert import choices
-from recert.choices import Cost, FiniteChoice, GeometricGrid
 from recert.errors import InputError
+from recert.numerics import union_bound
+from recert.numerics.union_bound import Cost, FiniteChoice, GeometricGrid
 
 grids = st.builds(GeometricGrid, st.floats(1e-6, 1e6), st.floats(1.01, 10.0))
 positive = st.floats(-30, 30).map(lambda e: 10.0**e)
@@ -30,7 +30,7 @@ def test_indices_bracket_any_number(grid, x):
 
 @settings(max_examples=200, deadline=None)
 @given(grids, st.integers(-500, 500), st.integers(-1, 1))
-@example(choices.CAP_GRID, 7, 1)
+@example(union_bound.CAP_GRID, 7, 1)
 def test_indices_are_exact_at_and_beside_grid_points(grid, j, side):
     if not 1e-200 < grid.base * grid.ratio ** min(j, 200) < 1e200 or abs(j) > 200:
         return
@@ -40,7 +40,9 @@ def test_indices_are_exact_at_and_beside_grid_points(grid, j, side):
     assert grid.index_at_most(x) == j - (side < 0)
 
 
-@pytest.mark.parametrize("grid", [choices.MARGIN_GRID, choices.CAP_GRID, choices.SCALE_GRID])
+@pytest.mark.parametrize(
+    "grid", [union_bound.MARGIN_GRID, union_bound.CAP_GRID, union_bound.SCALE_GRID]
+)
 def test_package_grids(grid):
     assert grid.value(0) == 1.0 and grid.index_at_least(1.0) == grid.index_at_most(1.0) == 0
     indices = grid.values_between(0.5, 2.0)
@@ -81,11 +83,11 @@ def test_finite_choice():
 
 def test_total_nats_rounds_up():
     rows = [Cost(f"choice {i}", i, 1.0, 0.1 * (i + 1)) for i in range(50)]
-    total = choices.total_nats(rows)
+    total = union_bound.total_nats(rows)
     assert total >= sum((Fraction(r.nats) for r in rows), Fraction(0))
     assert total == pytest.approx(127.5)
-    assert choices.total_nats([]) == 0.0
-    assert choices.total_nats([Cost("step", None, 3.0, 0.5)] * 4) == 2.0
+    assert union_bound.total_nats([]) == 0.0
+    assert union_bound.total_nats([Cost("step", None, 3.0, 0.5)] * 4) == 2.0
     for bad in (-1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="nats"):
             Cost("margin", 0, 1.0, bad)
@@ -100,7 +102,7 @@ def test_total_nats_rounds_up():
 def test_split_delta_never_exceeds_delta(delta, weights, mapping):
     names = [f"method {i}" for i in range(len(weights))]
     given_weights = dict(zip(names, weights, strict=True)) if mapping else weights
-    shares = choices.split_delta(delta, names, given_weights)
+    shares = union_bound.split_delta(delta, names, given_weights)
     assert list(shares) == names
     assert sum(map(Fraction, shares.values())) <= Fraction(delta)
     for name, w in zip(names, weights, strict=True):
@@ -108,8 +110,8 @@ def test_split_delta_never_exceeds_delta(delta, weights, mapping):
 
 
 def test_split_delta_equal_shares():
-    assert choices.split_delta(0.05, ["a", "b"]) == {"a": 0.025, "b": 0.025}
-    assert choices.split_delta(0.05, ("only",)) == {"only": 0.05}
+    assert union_bound.split_delta(0.05, ["a", "b"]) == {"a": 0.025, "b": 0.025}
+    assert union_bound.split_delta(0.05, ("only",)) == {"only": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_split_delta_equal_shares():
 )
 def test_split_delta_bad_input(delta, names, weights):
     with pytest.raises(InputError):
-        choices.split_delta(delta, names, weights)
+        union_bound.split_delta(delta, names, weights)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import recert
-from recert.verifier.ledger import NEEDS, POSSIBLE
+from recert.verifier.hypotheses import NEEDS, POSSIBLE
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "choices.md"
 ANSWERS = ("paid", "declared", "estimate", "free", "below", "as in ", "as `")
@@ -39,9 +39,8 @@ def sections() -> dict[str, dict[str, str]]:
 def recipes() -> dict[str, set[str]]:
     """Title → fields, of what says how to train."""
     pytest.importorskip("torch")
-    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
-    from recert.training.recipes import Recipe
-    from recert.training.rounding import RoundedRecipe
+    from recert.training.quantized import RoundedRecipe
+    from recert.training.recipes import Candidate, PosteriorRecipe, Recipe
 
     known: tuple[Any, ...] = (Recipe, RoundedRecipe, PosteriorRecipe, Candidate)
     return {
@@ -102,9 +101,9 @@ def test_a_new_argument_would_be_missed(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def certificates() -> list[Any]:
-    from recert.gibbs import assign_roles, part_digest
-    from recert.posterior import around
-    from recert.sample import Reading
+    from recert.pac_bayes import assign_roles, part_digest
+    from recert.pac_bayes.posterior import around
+    from recert.samples.sample import Reading
 
     rng = np.random.default_rng(0)
     net = recert.vanilla(
@@ -134,14 +133,14 @@ def test_every_statement_needs_the_row_on_settings() -> None:
 
 @pytest.mark.parametrize("which", range(3))
 def test_a_certificate_without_it_is_refused(which: int) -> None:
-    from recert.schemas import seal
+    from recert.certificates.schema import seal
 
     plain = certificates()[which].to_json()
     assert recert.verify(plain)
     plain["assumptions"] = [row for row in plain["assumptions"] if row["id"] != "settings"]
     for bound in plain["bounds"]:
         bound["needs"] = [id for id in bound["needs"] if id != "settings"]
-    from recert.certificate import Certificate
+    from recert.certificates.certificate import Certificate
 
     plain["seal"] = seal(plain)
     plain["statement"] = Certificate.from_json(plain).statement()

@@ -135,15 +135,15 @@ compare --data synthetic --out FILE              | cannot write
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    from recert import adapters
-    from recert.network import vanilla
+    from recert import readers
+    from recert.networks.network import vanilla
 
     folder = tmp_path_factory.mktemp("options")
     (folder / "FILE").write_text("x")
     (folder / "FOLDER").mkdir()
     (folder / "BAD").write_text("{")
     network = vanilla(0.5 * np.eye(2), np.full((2, 3), 0.1), np.eye(3)[:, :2])
-    adapters.save_network(network, folder / "NET")
+    readers.save_network(network, folder / "NET")
     return {name: str(folder / name) for name in ("FILE", "FOLDER", "BAD", "NET", "NOWHERE")}
 
 

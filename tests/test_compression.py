@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from family import CELLS, random_network
-from recert.blocks import Block
 from recert.compression import (
     CodedBlock,
     Grid,
@@ -37,15 +36,15 @@ from recert.compression import (
 )
 from recert.compression import file as files
 from recert.compression.architecture import ArchitectureCode
-from recert.compression.coder import SCALE, Meter, Reader, Writer
+from recert.compression.coder import SCALE, Meter, Reader, Writer, natural, signed
 from recert.compression.integers import IntegerCode
 from recert.compression.parts import Part, notched
 from recert.compression.search import certified
-from recert.compression.symbols import natural, signed
 from recert.errors import FileError, InputError, MissingDependencyError, RecertError
-from recert.layers import Dense, FixedMap, group_average, layer_of
-from recert.network import Head, Network
-from recert.predict import network_predictor
+from recert.networks.blocks import Block
+from recert.networks.forward import network_predictor
+from recert.networks.layers import Dense, FixedMap, group_average, layer_of
+from recert.networks.network import Head, Network
 
 pytest.importorskip("constriction")
 
@@ -475,7 +474,7 @@ FRESH = """
 import hashlib, sys
 import numpy as np
 from recert.compression import load_program
-from recert.predict import network_predictor
+from recert.networks.forward import network_predictor
 network = load_program(sys.argv[1]).network()
 x = np.random.default_rng(0).integers(0, network.d_x, size=(500, 7))
 y = network_predictor(network)(x, np.full(500, 7), "last")

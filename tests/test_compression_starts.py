@@ -15,10 +15,10 @@ from torch import nn
 
 import recert
 from recert.data import SequenceData, SyntheticLanguage
-from recert.experiments import compression_runs
-from recert.experiments.compression_starts import start_of
-from recert.network import Network
+from recert.networks.network import Network
 from recert.training import Recipe, train
+from recert.workflows import compress
+from recert.workflows.compress import start_of
 
 SAMPLE = SyntheticLanguage(letters=3, max_length=5, rule="last", noise=0.05).sample(300, 3)
 
@@ -100,9 +100,9 @@ def test_compressing_goes_on_from_them(kind: str, tmp_path: Path) -> None:
     ).sample(2000, 4)
     start = start_of(network, whole)
     assert start is not None
-    recipe = compression_runs.recipe_for(whole, {"epochs": 12, "learning_rate": 0.05}, start)
+    recipe = compress.recipe_for(whole, {"epochs": 12, "learning_rate": 0.05}, start)
     assert recipe.recipe.cell == start.shape["cell"] and recipe.begin == 0.0
-    contents = compression_runs.trained_file(whole, recipe, start.weights, 0, 0.01)
+    contents = compress.trained_file(whole, recipe, start.weights, 0, 0.01)
     path = tmp_path / "program.rcz"
     path.write_bytes(contents)
     found = recert.certify(

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recert import concentration as con
 from recert.errors import InputError
+from recert.numerics import concentration as con
 
 unit = st.one_of(
     st.floats(0, 1),

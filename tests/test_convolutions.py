@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp
 
-from recert.convolutions import (
+from recert.errors import InputError
+from recert.numerics.norms import (
     DENSE_SIDE,
     circulant_norm_bound,
     convolution_matrix,
     convolution_norm_bound,
+    frobenius_norm_bound,
 )
-from recert.errors import InputError
-from recert.norms import frobenius_norm_bound
 
 BANKS = st.tuples(
     st.integers(1, 4),

@@ -22,16 +22,16 @@ import pytest
 from scipy.stats import binom, hypergeom
 
 import recert
-from recert.choices import FiniteChoice, GeometricGrid
-from recert.concentration import (
+from recert.certification.certify import prepare
+from recert.data import SyntheticLanguage
+from recert.networks.network import Network
+from recert.numerics.concentration import (
     binomial_upper_limit,
     hypergeometric_upper_limit,
     kl_inverse_upper,
     maurer_log_term,
 )
-from recert.data import SyntheticLanguage
-from recert.network import Network
-from recert.pipeline import prepare
+from recert.numerics.union_bound import FiniteChoice, GeometricGrid
 from recert.theorems import THEOREMS
 
 DELTA = 0.2

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import family
-from recert.layers import Bidirectional, Layer
-from recert.network import Block, Head, Network
-from recert.predict import network_predictor
+from recert.networks.forward import network_predictor
+from recert.networks.layers import Bidirectional, Layer
+from recert.networks.network import Block, Head, Network
 from test_coverage import CLASS_WIDE, DELTA, LANGUAGE, World, allowed, count_failures
 
 POOL = 400

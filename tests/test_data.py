@@ -17,10 +17,10 @@ from recert.data import (
     SyntheticLanguage,
     cmudict,
     german_nouns,
-    idx,
     packages,
     text,
 )
+from recert.data import images as idx
 from recert.errors import FileError, InputError, MissingDependencyError
 
 HEADER = "lemma,pos,genus,genus 1,genus 2,genus 3,genus 4,nominativ singular"

@@ -24,11 +24,7 @@ import recert  # noqa: E402
 from elsewhere import NAME, Elsewhere, OtherDevice  # noqa: E402
 from recert.data import SyntheticLanguage  # noqa: E402
 from recert.errors import InputError  # noqa: E402
-from recert.experiments import compression_runs  # noqa: E402
-from recert.network import Network  # noqa: E402
-from recert.reproduce import run as running  # noqa: E402
-from recert.reproduce.menu import STUDIES, study  # noqa: E402
-from recert.reproduce.study import Cell, Conclusion, Study  # noqa: E402
+from recert.networks.network import Network  # noqa: E402
 from recert.training import (  # noqa: E402
     Recipe,
     RecurrentClassifier,
@@ -38,16 +34,20 @@ from recert.training import (  # noqa: E402
     devices,
     error_rate,
     penalty,
-    posterior_recipe,
     prior,
+    recipes,
     release,
     settle,
     train,
 )
-from recert.training.descent import CONSTRAINTS, Descent, descend  # noqa: E402
 from recert.training.posterior import train_posterior  # noqa: E402
-from recert.training.posterior_recipe import Candidate, PosteriorRecipe  # noqa: E402
-from recert.training.rounding import RoundedRecipe, train_rounded  # noqa: E402
+from recert.training.quantized import RoundedRecipe, train_rounded  # noqa: E402
+from recert.training.recipes import Candidate, PosteriorRecipe  # noqa: E402
+from recert.training.sgd import CONSTRAINTS, Descent, descend  # noqa: E402
+from recert.workflows import compress  # noqa: E402
+from recert_studies import framework as running  # noqa: E402
+from recert_studies.framework import Cell, Conclusion, Study  # noqa: E402
+from recert_studies.menu import STUDIES, study  # noqa: E402
 
 Run = Callable[..., tuple[int, str, str]]
 Weights = Mapping[str, np.ndarray]
@@ -339,9 +339,9 @@ def test_studies_train_on_the_device_and_conclude_the_same(
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few epochs where a study has no option for them."""
     rounded = RoundedRecipe(Recipe(d_h=3, bias=True, epochs=2, batch=64))
-    monkeypatch.setattr(compression_runs, "recipe_for", lambda sample, changes: rounded)
+    monkeypatch.setattr(compress, "recipe_for", lambda sample, changes: rounded)
     for kind in (Candidate, PosteriorRecipe):
-        monkeypatch.setattr(posterior_recipe, kind.__name__, partial(kind, epochs=2))
+        monkeypatch.setattr(recipes, kind.__name__, partial(kind, epochs=2))
 
 
 def assert_near(here: Any, there: Any) -> None:
@@ -370,7 +370,7 @@ def seeing(log: list[str]) -> Study:
     return Study(
         "seeing", "device", {}, lambda request: [Cell("one", {"a": 1}, work)],
         lambda request, results: Conclusion(
-            [{"a": 1}], lambda path: recert.files.write_text(path, "picture") or path
+            [{"a": 1}], lambda path: recert.utils.files.write_text(path, "picture") or path
         ),
     )  # fmt: skip
 
@@ -387,7 +387,7 @@ def test_a_run_takes_the_fastest_device_and_keeps_its_cells_apart(
     running.run(one, one.request(tmp_path), console=quiet)
     running.run(one, one.request(tmp_path), console=quiet)
     assert log == ["cpu", NAME] and devices.current() == "cpu"
-    found = recert.files.read_json(tmp_path / "results.json")
+    found = recert.utils.files.read_json(tmp_path / "results.json")
     assert found["machine"]["device"] == NAME
     assert found["cells"][0]["parameters"] == {"a": 1, "device": NAME}
     running.run(one, one.request(tmp_path, device="cpu"), console=quiet)

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 import family
-from recert.algebra import deviations, enclosures
-from recert.local import passes
-from recert.local.parts import parts_of
-from recert.local.passes import forward, losses
-from recert.network import Network, vanilla
+from recert.networks.network import Network, vanilla
+from recert.perturbation import adjoint, ellipsoids, enclosure_domain
+from recert.perturbation.adjoint import forward, losses
+from recert.perturbation.ball import parts_of
 from test_enclosures import DIGITS, Shadow, check_margins, check_nodes, moves
 
 
@@ -57,7 +56,7 @@ def test_roundings_of_long_sequences(cell: str) -> None:
 
 
 def test_without_roundings_enclosures_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (deviations, enclosures, passes):
+    for module in (ellipsoids, enclosure_domain, adjoint):
         monkeypatch.setattr(module, "ROUND", 0.0)
     net = family.random_network(np.random.default_rng(0), "vanilla", d_h=2, tokens=True)
     with pytest.raises(AssertionError):

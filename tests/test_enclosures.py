@@ -17,18 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import family
-from recert.activations import ACTIVATIONS
-from recert.algebra import ellipsoids
-from recert.algebra.deviations import Node
-from recert.algebra.ellipsoids import Frame, box, merged, side_by_side
-from recert.algebra.enclosures import EnclosureAlgebra, step_frame
-from recert.blocks import Block
-from recert.convolutions import convolution_matrix, convolution_norm_bound
-from recert.layers import FixedMap
-from recert.local.draws import can_draw, draw
-from recert.local.parts import Parts, parts_of
-from recert.local.passes import backward, forward
-from recert.network import Network, margin_basis
+from recert.networks.activations import ACTIVATIONS
+from recert.networks.blocks import Block
+from recert.networks.layers import FixedMap
+from recert.networks.network import Network, margin_basis
+from recert.numerics.norms import convolution_matrix, convolution_norm_bound
+from recert.perturbation import ellipsoids
+from recert.perturbation.adjoint import backward, forward
+from recert.perturbation.ball import Parts, can_draw, draw, parts_of
+from recert.perturbation.ellipsoids import Frame, Node, box, merged, side_by_side
+from recert.perturbation.enclosure_domain import EnclosureAlgebra, step_frame
 
 DIGITS = 60
 Exact = Callable[[Any], Any]

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binom
 
-from recert import cells, printed
-from recert.algebra.numbers import NumbersAlgebra
-from recert.convolutions import convolution_matrix, convolution_norm_bound
-from recert.gates import classwide_gates
-from recert.layers import channel_average, layer_of
-from recert.logspace import log_S
-from recert.network import Block, Head, Network
-from recert.orders import orthogonality
-from recert.rates import rates
-from recert.sensitivities import sensitivity
+from recert import printed
+from recert.networks import cells
+from recert.networks.forward import NumbersAlgebra
+from recert.networks.layers import channel_average, layer_of
+from recert.networks.network import Block, Head, Network
+from recert.numerics.logspace import log_S
+from recert.numerics.norms import convolution_matrix, convolution_norm_bound
+from recert.printed.evaluate import orthogonality
+from recert.sensitivities.gate_ranges import classwide_gates
+from recert.sensitivities.growth_rates import rates
+from recert.sensitivities.sensitivity import sensitivity
 
 FLOATS = st.floats(-1e3, 1e3).map(lambda v: round(v, 6))
 

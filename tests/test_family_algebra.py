@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 
-from recert.activations import ACTIVATIONS
-from recert.affine import affine_last, affine_power
-from recert.algebra.bounds import ROUNDING, Bound, BoundsAlgebra
-from recert.algebra.numbers import NumbersAlgebra
-from recert.growth import below
-from recert.layers import FixedMap, channel_average, group_average, over_positions
-from recert.network import Block, vanilla
+from recert.networks.activations import ACTIVATIONS
+from recert.networks.forward import NumbersAlgebra
+from recert.networks.layers import FixedMap, channel_average, group_average, over_positions
+from recert.networks.network import Block, vanilla
+from recert.numerics.logspace import affine_last, affine_power
+from recert.sensitivities.norm_domain import ROUNDING, Bound, BoundsAlgebra
+from recert.sensitivities.recursions import below
 
 TAGS = ("A", "B", ROUNDING)
 # Logs as they come: zero, below and above what float64 holds, everything between.

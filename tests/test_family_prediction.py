@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from family import random_network
-from recert import cells
-from recert.layers import FixedMap, layer_of
-from recert.ledger import rounding_slack
-from recert.network import Bidirectional, Block, Head, Network
-from recert.predict import margins_of, network_predictor
+from recert.certification.ledger import rounding_slack
+from recert.networks import cells
+from recert.networks.forward import margins_of, network_predictor
+from recert.networks.layers import FixedMap, layer_of
+from recert.networks.network import Bidirectional, Block, Head, Network
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from family import random_layer, random_network
-from recert import cells, walk
-from recert.caps import Cap
-from recert.network import Bidirectional, Block, Head, Network
-from recert.predict import network_predictor
-from recert.sensitivities import sensitivities, sensitivity
+from recert.networks import cells
+from recert.networks.forward import network_predictor
+from recert.networks.network import Bidirectional, Block, Head, Network
+from recert.networks.norm_class import Cap
+from recert.sensitivities import unroll
+from recert.sensitivities.sensitivity import sensitivities, sensitivity
 
 SAFE = 1.0 - 1e-12
 ONE_WAY = ("vanilla", "mgu", "gru", "gru_original", "lstm", "conv", "conv_averaged")
@@ -95,7 +96,7 @@ def every_step_walked():
     names = ("AFFINE_AFTER", "STRETCHES_AFTER", "EXACT_STEPS")
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
-            patch.setattr(walk, name, 1 << 60)
+            patch.setattr(unroll, name, 1 << 60)
         yield
 
 
@@ -351,13 +352,13 @@ def test_systems_side_by_side_are_never_below_the_systems_forced():
 @pytest.mark.parametrize("computed", [False, True])
 def test_long_horizons_take_few_steps(name, computed, monkeypatch):
     """A million steps, and roundings over a million steps, in a few thousand of a step's work."""
-    taken, step = itertools.count(1), walk.Walk.step
+    taken, step = itertools.count(1), unroll.Walk.step
 
     def counted(*arguments):
         assert next(taken) < 12_000, "a walk as long as its horizon"
         return step(*arguments)
 
-    monkeypatch.setattr(walk.Walk, "step", counted)
+    monkeypatch.setattr(unroll.Walk, "step", counted)
     net = stack(*STACKS[name])
     caps = dict.fromkeys((b.name for b in net.blocks()), 0.7)
     found = sensitivity(net, steps=10**6, caps=caps, computed=computed)

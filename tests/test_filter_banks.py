@@ -9,12 +9,12 @@ import pytest
 
 import family
 import recert
-from recert.caps import Cap
-from recert.convolutions import convolution_matrix
+from recert.certification.certify import prepare
 from recert.errors import InputError
-from recert.layers import FixedMap
-from recert.network import Block, Head, Network
-from recert.pipeline import prepare
+from recert.networks.layers import FixedMap
+from recert.networks.network import Block, Head, Network
+from recert.networks.norm_class import Cap
+from recert.numerics.norms import convolution_matrix
 from recert.theorems.gaussian import _spread
 from recert.theorems.l1_cover import log_cover
 

@@ -14,16 +14,23 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from family import random_network
-from recert import cells, gates, plots
-from recert.algebra.numbers import NumbersAlgebra
+from recert import report as plots
 from recert.errors import InputError
-from recert.gates import SIGMOIDS, classwide_gates, measured_gates, printed_gates
-from recert.layers import GATES, Bidirectional, layer_of
-from recert.network import Block, Head, Network
-from recert.numerals import rounded_up, significant_up
-from recert.rates import SLOPE, rates
+from recert.networks import cells
+from recert.networks.forward import NumbersAlgebra
+from recert.networks.layers import GATES, Bidirectional, layer_of
+from recert.networks.network import Block, Head, Network
+from recert.numerics.rounding import rounded_up, significant_up
 from recert.report.gates import curves, gate_report, table
-from recert.sample import Reading, Sample
+from recert.samples.sample import Reading, Sample
+from recert.sensitivities import gate_ranges
+from recert.sensitivities.gate_ranges import (
+    SIGMOIDS,
+    classwide_gates,
+    measured_gates,
+    printed_gates,
+)
+from recert.sensitivities.growth_rates import SLOPE, rates
 
 GATED = tuple(SIGMOIDS)
 CLOSE = {"rel": 1e-12, "abs": 1e-15}
@@ -243,7 +250,7 @@ def test_class_wide_bounds_at_a_horizon_of_a_million():
 
 
 def test_bounds_that_do_not_come_to_rest_are_refused(monkeypatch):
-    monkeypatch.setattr(gates, "MOST_STEPS", 5)
+    monkeypatch.setattr(gate_ranges, "MOST_STEPS", 5)
     network = paper_network(np.random.default_rng(8), "lstm")
     with pytest.raises(InputError, match="still move after 5 steps"):
         classwide_gates(network, steps=10**6)

@@ -14,13 +14,19 @@ import pytest
 
 import family
 import recert
-from recert.algebra.numbers import NumbersAlgebra
-from recert.algebra.sampled import SampledAlgebra
-from recert.certificate import Certificate
+from recert.certificates.certificate import Certificate
 from recert.compression.program import with_values
 from recert.data import SequenceData, SyntheticLanguage
 from recert.errors import FileError, InputError
-from recert.gibbs import (
+from recert.networks.forward import (
+    NumbersAlgebra,
+    SampledAlgebra,
+    margins_of,
+    network_predictor,
+    sorted_logits,
+)
+from recert.networks.network import Block, Network
+from recert.pac_bayes import (
     assign_roles,
     certify_posterior,
     draw_weights,
@@ -32,17 +38,9 @@ from recert.gibbs import (
     tally,
     unit_losses,
 )
-from recert.gibbs import draws as draws_module
-from recert.network import Block, Network
-from recert.posterior import (
-    Posterior,
-    Prior,
-    around,
-    load_posterior,
-    save_posterior,
-)
-from recert.predict import margins_of, network_predictor, sorted_logits
-from recert.sample import Batch, Reading
+from recert.pac_bayes import sampling as draws_module
+from recert.pac_bayes.posterior import Posterior, Prior, around, load_posterior, save_posterior
+from recert.samples.sample import Batch, Reading
 
 DIGEST = "0" * 64
 LANGUAGE = SyntheticLanguage(letters=3, max_length=6, min_length=2, rule="majority", noise=0.2)
@@ -654,9 +652,9 @@ def test_groups_are_units() -> None:
 
 def test_gibbs_runs_from_training_to_certificate(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from recert.experiments import gibbs_runs
+    from recert.workflows import posteriors
 
-    done = gibbs_runs.train_and_save(
+    done = posteriors.train_and_save(
         "synthetic", tmp_path / "q", options={"m": 3000, "rule": "last", "noise": 0.1}, seed=1,
         holdout=0.2, processes=1, changes={
             "d_h": 6, "bidirectional": False, "epochs": 6, "batch": 64, "learning_rate": 0.1,
@@ -665,49 +663,49 @@ def test_gibbs_runs_from_training_to_certificate(tmp_path: Path) -> None:
         },
     )  # fmt: skip
     assert done.prior_units == 720 and done.bound_units == 1680
-    found = gibbs_runs.certify_saved(tmp_path / "q", repetitions=4)
+    found = posteriors.certify_saved(tmp_path / "q", repetitions=4)
     assert found.kind == "certificate" and found["held_out"].kind == "certificate"
     assert found["pac_bayes_temperature"].value < 0.2 < found["pac_bayes_kl"].value + 0.1
     assert found.sample["holdout"]["error"] < found["pac_bayes_temperature"].value
     assert 0.0 < done.posterior.divergence < 20.0
-    sample, held = gibbs_runs.sample_of(tmp_path / "q")
+    sample, held = posteriors.sample_of(tmp_path / "q")
     assert (sample.units, held.units) == (2400, 600)
     record = tmp_path / "q" / "data.json"
     entry = json.loads(record.read_text())
     for changes in ({"units": 2000}, {"digest": "0" * 64}, {"data": {}}, {"more": 1}):
         record.write_text(json.dumps({**entry, **changes}))
         with pytest.raises((InputError, FileError)):
-            gibbs_runs.certify_saved(tmp_path / "q")
+            posteriors.certify_saved(tmp_path / "q")
     with pytest.raises(InputError, match="unknown recipe fields"):
-        gibbs_runs.recipe_for({"wings": 2})
+        posteriors.recipe_for({"wings": 2})
 
 
 def test_recipes_that_were_declared_in_training_are_paid_for_later(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from recert.experiments import gibbs_runs
+    from recert.workflows import posteriors
 
     quick = {
         "d_h": 2, "bidirectional": False, "epochs": 1, "cell": "vanilla", "learning_rate": 0.1,
         "weight_decay": 0.0, "label_smoothing": 0.0, "batch": 16, "posterior_epochs": 0,
     }  # fmt: skip
-    gibbs_runs.train_and_save(
+    posteriors.train_and_save(
         "synthetic", tmp_path / "q", options={"m": 300}, changes=quick, processes=1, tried=12
     )
-    found = gibbs_runs.certify_saved(tmp_path / "q", repetitions=2)
+    found = posteriors.certify_saved(tmp_path / "q", repetitions=2)
     assert [cost.value for cost in found["pac_bayes_kl"].cost] == [12]
     assert "one of 12" in found.assumption("architecture").evidence
     record = tmp_path / "q" / "data.json"
     entry = json.loads(record.read_text())
     record.write_text(json.dumps({key: entry[key] for key in entry if key != "tried"}))
     with pytest.raises(FileError, match="tried"):
-        gibbs_runs.certify_saved(tmp_path / "q")
+        posteriors.certify_saved(tmp_path / "q")
 
 
 def test_posterior_recipes_refuse_bad_values() -> None:
     pytest.importorskip("torch")
-    from recert.experiments import gibbs_runs
     from recert.training.posterior import train_posterior
-    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.workflows import posteriors
 
     for field, value in (
         ("share", 1.0), ("share", 0.0), ("candidates", ()), ("epochs", -1), ("batch", 0),
@@ -724,9 +722,9 @@ def test_posterior_recipes_refuse_bad_values() -> None:
     assert len(PosteriorRecipe().fixing(d_h=5, bidirectional=False).candidates) == 10
     # By default the smallest limit is sought; nearness to the error is a wish, and above 0.
     assert PosteriorRecipe().closeness is None
-    assert gibbs_runs.recipe_for({"closeness": 0.06}).closeness == 0.06
+    assert posteriors.recipe_for({"closeness": 0.06}).closeness == 0.06
     with pytest.raises(InputError, match="closeness"):
-        gibbs_runs.recipe_for({"closeness": -0.1})
+        posteriors.recipe_for({"closeness": -0.1})
     with pytest.raises(InputError, match="at least 8"):
         train_posterior(LANGUAGE.sample(20), PosteriorRecipe(share=0.2))
 
@@ -736,7 +734,7 @@ def test_training_a_posterior_lowers_what_it_descends_on() -> None:
     pytest.importorskip("torch")
     from recert.training import Recipe
     from recert.training.posterior import train_posterior
-    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+    from recert.training.recipes import Candidate, PosteriorRecipe
 
     language = SyntheticLanguage(letters=3, max_length=4, rule="last", noise=0.05)
     data = language.sample(4000, 3)
@@ -769,7 +767,7 @@ def test_the_rehearsal_chooses_the_encoding_on_the_priors_part_alone() -> None:
     pytest.importorskip("torch")
     from recert.training import Recipe
     from recert.training.posterior import train_posterior
-    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+    from recert.training.recipes import Candidate, PosteriorRecipe
 
     whole = SyntheticLanguage(letters=3, max_length=4, min_length=4, rule="last", noise=0.0).sample(
         600, 3
@@ -802,7 +800,7 @@ def test_choices_raise_the_temperature() -> None:
     pytest.importorskip("torch")
     from recert.training import Recipe
     from recert.training.posterior import train_posterior
-    from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+    from recert.training.recipes import Candidate, PosteriorRecipe
 
     data = LANGUAGE.sample(400, 3)
     quick = (Candidate(0.1, 0.0, 0.0, d_h=2, bidirectional=False, epochs=1, batch=32),)
@@ -824,35 +822,35 @@ def test_lengths_are_rehearsed_and_need_no_payment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch")
-    from recert.experiments import gibbs_runs
+    from recert.workflows import posteriors
 
-    monkeypatch.setattr(gibbs_runs, "LENGTHS", {"german-nouns": (2, 3)})
+    monkeypatch.setattr(posteriors, "LENGTHS", {"german-nouns": (2, 3)})
     changes = {
         "d_h": 2, "bidirectional": False, "epochs": 1, "cell": "vanilla", "learning_rate": 0.1,
         "weight_decay": 0.0, "label_smoothing": 0.0, "batch": 16, "posterior_epochs": 0,
     }  # fmt: skip
     quick = {"units": 400, "changes": changes, "processes": 1}
-    gibbs_runs.train_and_save("german-nouns", tmp_path / "q", **quick)
+    posteriors.train_and_save("german-nouns", tmp_path / "q", **quick)
     record = json.loads((tmp_path / "q" / "data.json").read_text())
     assert record["max_length"] == record["data"]["options"]["max_length"]
     assert record["max_length"] in (3, 2)
     assert record["encoding"] == "fixed"
-    found = gibbs_runs.certify_saved(tmp_path / "q", repetitions=2)
+    found = posteriors.certify_saved(tmp_path / "q", repetitions=2)
     assert [cost.what for cost in found["pac_bayes_kl"].cost] == ["recipes tried on this sample"]
     row = found.assumption("encoding")
     assert row.statement.endswith("before looking at the units that the bound counts")
     assert "on the units that made the prior" in row.evidence
     # Who says how long nouns are to be has chosen with all of them in view.
-    gibbs_runs.train_and_save("german-nouns", tmp_path / "r", options={"max_length": 3}, **quick)
-    told = gibbs_runs.certify_saved(tmp_path / "r", repetitions=2)
+    posteriors.train_and_save("german-nouns", tmp_path / "r", options={"max_length": 3}, **quick)
+    told = posteriors.certify_saved(tmp_path / "r", repetitions=2)
     costs = told["pac_bayes_kl"].cost
     assert [cost.value for cost in costs] == [300, 32]
     assert [cost.nats for cost in costs] == pytest.approx([math.log(300), math.log(32)])
     assert found["pac_bayes_kl"].value < told["pac_bayes_kl"].value
     # What training recorded is paid for whatever is declared later.
-    less = gibbs_runs.certify_saved(tmp_path / "r", repetitions=2, tried=1, encoding="fixed")
+    less = posteriors.certify_saved(tmp_path / "r", repetitions=2, tried=1, encoding="fixed")
     assert less["pac_bayes_kl"] == told["pac_bayes_kl"]
-    more = gibbs_runs.certify_saved(tmp_path / "r", repetitions=2, tried=301, encoding=33)
+    more = posteriors.certify_saved(tmp_path / "r", repetitions=2, tried=301, encoding=33)
     assert more["pac_bayes_kl"].value > told["pac_bayes_kl"].value
 
 
@@ -860,6 +858,6 @@ def test_the_whole_house_imports_gibbs_without_torch() -> None:
     import subprocess
     import sys
 
-    code = "import recert.gibbs, sys; print('torch' in sys.modules)"
+    code = "import recert.pac_bayes, sys; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"

@@ -26,15 +26,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hostile
-from recert import data, files, plots
-from recert.adapters import load_network, pickles, save_network, state_files
-from recert.certificate import load_certificate
-from recert.consoles import results
+from recert import data, report
+from recert.certificates.certificate import load_certificate
+from recert.certificates.schema import seal
 from recert.errors import FileError, InputError, RecertError
-from recert.experiments import comparison, training_runs
-from recert.numerals import rounded_up
-from recert.posterior import load_posterior
-from recert.schemas import seal
+from recert.numerics.rounding import rounded_up
+from recert.pac_bayes.posterior import load_posterior
+from recert.readers import load_network, save_network
+from recert.readers.weights import pickled as pickles
+from recert.readers.weights import pickled as state_files
+from recert.utils import files
+from recert.utils.consoles import results
+from recert.workflows import compare, networks
 
 NAMES = sorted(hostile.targets())
 SLOW = 2.0  # seconds for one small file
@@ -185,10 +188,10 @@ def test_texts_of_certificates_are_shown_as_they_are(tmp_path: Path) -> None:
     path = certificate_with(tmp_path, change)
     console = results()
     console.file = io.StringIO()
-    comparison.show([path, path], console=console, picture=tmp_path / "ladder.png")
-    plots.ladder([(load_certificate(path), " ".join(TITLES))], tmp_path / "other.svg")
+    compare.show([path, path], console=console, picture=tmp_path / "ladder.png")
+    report.ladder([(load_certificate(path), " ".join(TITLES))], tmp_path / "other.svg")
     assert all(title in console.file.getvalue() for title in TITLES)
-    plots.cells([(TITLES[2], load_certificate(path))], tmp_path / "cells.png")
+    report.cells([(TITLES[2], load_certificate(path))], tmp_path / "cells.png")
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "\x9b", "a\nb", "\x7f", "\x00"])
@@ -212,7 +215,7 @@ def test_many_certificates_are_no_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     certificate = load_certificate(certificate_with(tmp_path, lambda entry: None))
     with pytest.raises(InputError, match="too many"):
-        plots.ladder([(certificate, "a")] * 61, tmp_path / "a.png")
+        report.ladder([(certificate, "a")] * 61, tmp_path / "a.png")
 
 
 def test_numbers_of_any_size_are_rounded_up() -> None:
@@ -254,7 +257,7 @@ def test_options_of_records_are_checked(options: object, tmp_path: Path) -> None
     save_network(hostile.small_network(), tmp_path, meta=meta)
     start = time.process_time()
     with pytest.raises(InputError):
-        training_runs.roles_of(tmp_path, "synthetic")
+        networks.roles_of(tmp_path, "synthetic")
     assert time.process_time() - start < SLOW
 
 
@@ -432,8 +435,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from recert import data
-from recert.adapters import load_network
-from recert.certificate import load_certificate
+from recert.readers import load_network
+from recert.certificates.certificate import load_certificate
 from recert.errors import RecertError
 import recert.compression.file, scipy.special, safetensors, safetensors.numpy
 try:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import recert
-from recert.certificate import Certificate
+from recert.certificates.certificate import Certificate
+from recert.certification.certify import JointCertificate, certify_all
 from recert.errors import InputError
-from recert.joint import JointCertificate, certify_all
-from recert.numerals import rounded_up, written_up
+from recert.numerics.rounding import rounded_up, written_up
 from recert.report import tables
 
 CAPS = {"U": 0.9, "W": 4.0, "V": 4.0}
@@ -283,12 +283,12 @@ def test_the_best_statement_for_a_list_is_told() -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     pytest.importorskip("torch")
-    from recert.experiments import training_runs
+    from recert.workflows import networks
 
     base = tmp_path_factory.mktemp("joint")
     found = []
     for place, cell in (("one/net", "vanilla"), ("two/net", "gru")):
-        training_runs.train_and_save(
+        networks.train_and_save(
             "synthetic", base / place, options={"m": 2000}, caps=None, free=True, units=None,
             seed=1, changes={"d_h": 2, "epochs": 4}, cell=cell, progress=False, holdout="300",
         )  # fmt: skip

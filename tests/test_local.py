@@ -19,16 +19,22 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import family
-from recert import cells
-from recert.blocks import Block
-from recert.cells import Stage
-from recert.convolutions import convolution_matrix, convolution_norm_bound
-from recert.layers import FixedMap
-from recert.local.draws import draw, euclidean_ball, spectral_ball
-from recert.local.parts import Parts, parts_of, whole
-from recert.local.passes import Losses, by_length, losses
-from recert.local.radii import CAP_LEVELS, RADIUS_GRID, RADIUS_LEVELS, Radii, column_caps, on_grid
-from recert.network import Network, margin_basis
+from recert.networks import cells
+from recert.networks.blocks import Block
+from recert.networks.cells import Stage
+from recert.networks.layers import FixedMap
+from recert.networks.network import Network, margin_basis
+from recert.numerics.norms import convolution_matrix, convolution_norm_bound
+from recert.perturbation.adjoint import Losses, by_length, losses
+from recert.perturbation.ball import Parts, draw, euclidean_ball, parts_of, spectral_ball, whole
+from recert.perturbation.radius_search import (
+    CAP_LEVELS,
+    RADIUS_GRID,
+    RADIUS_LEVELS,
+    Radii,
+    column_caps,
+    on_grid,
+)
 from test_enclosures import kinds, moves
 
 Array = np.ndarray

@@ -15,20 +15,20 @@ import pytest
 
 import family
 import recert
-from recert import sample as sample_module
-from recert.blocks import Block
-from recert.choices import total_nats
-from recert.concentration import kl_inverse_lower, kl_inverse_upper, maurer_log_term
-from recert.layers import group_average
-from recert.local import radii as radii_module
-from recert.local import risk
-from recert.local.parts import Parts, parts_of
-from recert.local.radii import on_grid
-from recert.local.sequences import Sequences
-from recert.network import Head, Network, vanilla
-from recert.pipeline import prepare
-from recert.theorems.base import Setting
+from recert.certification.certify import prepare
+from recert.networks.blocks import Block
+from recert.networks.layers import group_average
+from recert.networks.network import Head, Network, vanilla
+from recert.numerics.concentration import kl_inverse_lower, kl_inverse_upper, maurer_log_term
+from recert.numerics.union_bound import total_nats
+from recert.perturbation import posterior_risk
+from recert.perturbation import radius_search as radii_module
+from recert.perturbation.ball import Parts, parts_of
+from recert.perturbation.posterior_risk import Sequences
+from recert.perturbation.radius_search import on_grid
+from recert.samples import sample as sample_module
 from recert.theorems.local_ball import LocalBall
+from recert.theorems.setting import Setting
 from test_coverage import CAPS, DELTA, LANGUAGE, PURE_NOISE, adversary, allowed, world
 
 Array = np.ndarray
@@ -42,8 +42,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def few_draws(monkeypatch: pytest.MonkeyPatch, draws: int) -> None:
-    monkeypatch.setattr(risk, "FEWEST", draws)
-    monkeypatch.setattr(risk, "MOST", draws)
+    monkeypatch.setattr(posterior_risk, "FEWEST", draws)
+    monkeypatch.setattr(posterior_risk, "MOST", draws)
 
 
 def bound(setting: Setting, delta: float = DELTA) -> recert.Bound:
@@ -58,7 +58,7 @@ def parts_in(setting: Setting, columns: bool) -> Parts:
 
 def labels_of(net: Network, x: Array, rng: np.random.Generator, **reading: Any) -> Array:
     """What the network answers itself, and now and then something else."""
-    from recert.predict import network_predictor
+    from recert.networks.forward import network_predictor
 
     lengths = reading.get("lengths", np.full(len(x), x.shape[1]))
     y = network_predictor(net)(x, np.asarray(lengths), reading.get("at", "last")).argmax(axis=1)
@@ -188,7 +188,7 @@ def test_what_is_counted_is_what_is_lost_unit_by_unit() -> None:
         parts_in(setting, False),
     )
     far = np.array([0.002 * setting.caps[b.name].norm for b in parts.blocks])
-    found = risk.reached(setting.network, data, setting.table, parts, far)
+    found = posterior_risk.reached(setting.network, data, setting.table, parts, far)
     alone = [data.left(setting.network, parts, 2 * far, np.array([i]))[0] <= 0 for i in data.all()]
     expected = float(setting.table.weights @ np.array(alone))
     assert found.bound == pytest.approx(expected, abs=1e-9) and 0 < expected < 1
@@ -205,7 +205,9 @@ def test_every_draw_reaches_the_trained_network(name: str) -> None:
     norms = [np.full(np.ptp(parts.starts[n]), cap.norm) for n, cap in setting.caps.items()]
     for share in (1e-4, 1e-2, 0.3):
         far = share * np.concatenate(norms)
-        left = data.left_of_draws(setting.network, parts, far, risk.REACH * far, every, rng)
+        left = data.left_of_draws(
+            setting.network, parts, far, posterior_risk.REACH * far, every, rng
+        )
         assert (left <= setting.table.margins[every] + 1e-9).all()
         # A loss that reaches less far does not hold the trained network.
         short = data.left_of_draws(setting.network, parts, far, 0.2 * far, every, rng)
@@ -219,10 +221,10 @@ def test_the_limit_of_draws_fails_as_rarely_as_it_says(monkeypatch: pytest.Monke
     parts = parts_in(setting, True)
     far = np.full(parts.count, 0.04)
 
-    def draw(seed: int, draws: int) -> risk.Risk:
+    def draw(seed: int, draws: int) -> posterior_risk.Risk:
         few_draws(monkeypatch, draws)
-        monkeypatch.setattr(risk, "SEED", seed)
-        return risk.drawn(network, data, setting.table, parts, far, 0.2)
+        monkeypatch.setattr(posterior_risk, "SEED", seed)
+        return posterior_risk.drawn(network, data, setting.table, parts, far, 0.2)
 
     many = draw(1, 1500)
     truth = many.outright + many.undecided * many.lost / many.draws

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recert.errors import InputError
-from recert.logspace import ln, log_geometric_sum, log_S, log_sum, to_log10
+from recert.numerics.logspace import ln, log_geometric_sum, log_S, log_sum, to_log10
 
 BETAS = [
     1e-300,

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recert.errors import InputError
-from recert.margins import MarginTable, margin_table
-from recert.network import vanilla
-from recert.predict import margins_of, network_predictor
-from recert.sample import BATCH, Reading, Sample
+from recert.networks.forward import margins_of, network_predictor
+from recert.networks.margins import MarginTable, margin_table
+from recert.networks.network import vanilla
+from recert.samples.sample import BATCH, Reading, Sample
 
 numbers = st.one_of(
     st.floats(-4, 4), st.sampled_from([0.0, -0.0, 0.5, 1.0, -1.0, 1e-300, 2.0**-40, 3.0, 1e9])

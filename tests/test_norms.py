@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recert import norms
 from recert.errors import InputError
+from recert.numerics import norms
 
 FUNCTIONS = {
     "spectral": norms.spectral_norm_bound,

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recert
-from recert import arrays
 from recert.errors import RecertError
-from recert.network import vanilla
-from recert.posterior import around
-from recert.vectors import largest_norm
+from recert.networks.network import vanilla
+from recert.pac_bayes.posterior import around
+from recert.samples import arrays
+from recert.samples.vectors import largest_norm
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

@@ -19,14 +19,14 @@ from mpmath import mp, mpf
 from scipy.stats import binom
 
 import recert
-from recert.caps import Cap
-from recert.choices import Cost
 from recert.compression import CodedBlock, Grid, decode, encode, file_bytes, program_of
-from recert.concentration import kl_inverse_upper
 from recert.data import SyntheticLanguage
-from recert.margins import MarginTable
-from recert.theorems.base import Setting
+from recert.networks.margins import MarginTable
+from recert.networks.norm_class import Cap
+from recert.numerics.concentration import kl_inverse_upper
+from recert.numerics.union_bound import Cost
 from recert.theorems.occam import Occam, code_nats, rounded_up_error
+from recert.theorems.setting import Setting
 from test_coverage import LANGUAGE, PURE_NOISE, World, allowed, outputs
 
 DELTA = 0.2

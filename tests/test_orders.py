@@ -10,12 +10,12 @@ import pytest
 
 from family import random_network
 from recert import printed
-from recert.gates import measured_gates
-from recert.layers import group_average, layer_of
-from recert.margins import MarginTable
-from recert.network import Block, Head, Network
-from recert.orders import ORDERS, VARIANTS, order_bounds, orthogonality
-from recert.sample import Reading, Sample
+from recert.networks.layers import group_average, layer_of
+from recert.networks.margins import MarginTable
+from recert.networks.network import Block, Head, Network
+from recert.printed.evaluate import ORDERS, VARIANTS, order_bounds, orthogonality
+from recert.samples.sample import Reading, Sample
+from recert.sensitivities.gate_ranges import measured_gates
 
 SETTING = {"steps": 7, "input_bound": 1.0, "gamma": 0.5, "delta": 0.01}
 VANILLA = [order.name for order in ORDERS]

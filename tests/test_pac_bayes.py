@@ -22,15 +22,13 @@ from scipy.stats import binom
 
 import family
 import recert
-from recert.choices import SCALE_GRID, Cost
 from recert.compression.program import with_values
-from recert.concentration import kl_inverse_lower
 from recert.errors import InputError
-from recert.gibbs import assign_roles, certify_posterior, gibbs_losses, part_digest
-from recert.network import Block, Network
-from recert.posterior import Posterior, Prior, around
-from recert.sample import Batch, Reading
-from recert.theorems.pac_bayes import (
+from recert.networks.network import Block, Network
+from recert.numerics.concentration import kl_inverse_lower
+from recert.numerics.union_bound import SCALE_GRID, Cost
+from recert.pac_bayes import assign_roles, certify_posterior, gibbs_losses, part_digest
+from recert.pac_bayes.bounds import (
     GIBBS_THEOREMS,
     GibbsHeldOut,
     GibbsSetting,
@@ -44,6 +42,8 @@ from recert.theorems.pac_bayes import (
     paired_limit,
     temperature_for,
 )
+from recert.pac_bayes.posterior import Posterior, Prior, around
+from recert.samples.sample import Batch, Reading
 
 mpmath.mp.dps = 40
 DELTA = 0.2

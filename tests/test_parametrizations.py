@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize  # noqa: E402
 
 import recert  # noqa: E402
 from recert.errors import InputError, UnsupportedModelError  # noqa: E402
-from recert.norms import norm_bounds, spectral_norm_bound  # noqa: E402
+from recert.numerics.norms import norm_bounds, spectral_norm_bound  # noqa: E402
 from recert.training import (  # noqa: E402
     KINDS,
     RecurrentClassifier,
@@ -31,7 +31,7 @@ from recert.training import (  # noqa: E402
     settle,
 )
 from recert.training.parametrizations import Constrained  # noqa: E402
-from recert.training.places import layout_of  # noqa: E402
+from recert.training.tensor_layout import layout_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 D, H, K, T = 3, 4, 3, 5

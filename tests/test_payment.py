@@ -20,16 +20,24 @@ import pytest
 from scipy.stats import binom
 
 import recert
-from recert.certificate import Bound, Certificate
-from recert.choices import Cost, FiniteChoice
+from recert.certificates.certificate import Bound, Certificate
 from recert.compression import CodedBlock, Grid, program_of, save_program
 from recert.data import SequenceData
 from recert.errors import InputError
-from recert.gibbs import assign_roles, part_digest
-from recert.payment import ENCODINGS, RECIPES, dearest, most_tried, owed, paying, shared_costs
-from recert.posterior import around
-from recert.sample import Reading
+from recert.numerics.union_bound import Cost, FiniteChoice
+from recert.pac_bayes import assign_roles, part_digest
+from recert.pac_bayes.posterior import around
+from recert.samples.sample import Reading
 from recert.theorems import THEOREMS
+from recert.theorems.setting import (
+    ENCODINGS,
+    RECIPES,
+    dearest,
+    most_tried,
+    owed,
+    paying,
+    shared_costs,
+)
 
 TRIED, ENCODED = (1, 2, 500), ("fixed", 1, 2, 32, "learnt")
 NAMES = tuple(theorem.name for theorem in THEOREMS)
@@ -254,7 +262,7 @@ def test_posteriors_pay_as_well(listed: dict[str, Any]) -> None:
 
 def runs_on(monkeypatch: pytest.MonkeyPatch, loaded: SequenceData) -> Any:
     pytest.importorskip("torch")
-    from recert.experiments import training_runs
+    from recert.workflows import networks as training_runs
 
     monkeypatch.setattr(training_runs.data, "load", lambda name, **options: loaded)
     return training_runs
@@ -265,12 +273,12 @@ def test_records_and_data_are_never_undercut(
 ) -> None:
     coded = replace(recert.data.load("synthetic", m=3000, letters=2, max_length=1), encoding=32)
     runs = runs_on(monkeypatch, coded)
-    from recert import adapters
+    from recert import readers
 
-    held = runs.roles.for_training(coded, units=None, usual=None, holdout=400, seed=0)
+    held = runs.split.for_training(coded, units=None, usual=None, holdout=400, seed=0)
     meta = {"data": {"name": "synthetic", "options": {}}, "tried": 12, "max_length": 1}
-    meta |= runs.roles.recorded(held, 0)
-    adapters.save_network(NETWORK, tmp_path, meta=meta)
+    meta |= runs.split.recorded(held, 0)
+    readers.save_network(NETWORK, tmp_path, meta=meta)
     options = {"bounds": ("margin_ball", "held_out"), "holdout_role": "certificate"}
 
     def found(tried: Any, encoding: Any) -> Certificate:
@@ -343,9 +351,9 @@ def test_packaged_data_say_what_was_chosen_with_them_in_view() -> None:
     from recert.data import cmudict, german_nouns
 
     pytest.importorskip("torch")
-    from recert.experiments import gibbs_runs, roles
-    from recert.experiments.training_runs import recipes_tried
     from recert.training.recipes import GERMAN_NOUNS
+    from recert.workflows import posteriors, split
+    from recert.workflows.networks import recipes_tried
 
     for module in (german_nouns, cmudict):
         assert module.LENGTHS == 32 and 1 <= module.MAX_LENGTH <= module.LENGTHS
@@ -353,7 +361,7 @@ def test_packaged_data_say_what_was_chosen_with_them_in_view() -> None:
             module.load(max_length=33)
     for cell in GERMAN_NOUNS:
         assert recipes_tried("german-nouns", cell) >= 32 and recipes_tried("cmudict", cell) == 1
-    assert set(gibbs_runs.TRIED) == set(gibbs_runs.LOOKED_AT) > set(roles.LOOKED_AT)
+    assert set(posteriors.TRIED) == set(posteriors.LOOKED_AT) > set(split.LOOKED_AT)
 
 
 # It is needed: a simulation, and a variant without payment that it catches.
@@ -397,9 +405,9 @@ def test_other_statements_on_a_file_pay_for_its_recipe(
 ) -> None:
     nouns = recert.data.load("german-nouns").take(slice(0, 1500))
     runs = runs_on(monkeypatch, nouns)
-    from recert.experiments import compression_runs
+    from recert.workflows import compress
 
-    found = compression_runs.compress_and_save(
+    found = compress.compress_and_save(
         "german-nouns", tmp_path, prices=(3.0,), units=1000, processes=1,
         changes={"epochs": 2, "d_h": 2, "batch": 500},
     )  # fmt: skip
@@ -412,7 +420,7 @@ def test_other_statements_on_a_file_pay_for_its_recipe(
 
 
 def test_a_list_statement_needs_what_its_bound_needs(program: Path) -> None:
-    from recert.schemas import seal
+    from recert.certificates.schema import seal
 
     x, y = draw(3000, 1)
     common: dict[str, Any] = {

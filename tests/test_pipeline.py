@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import recert
-from recert.certificate import Bound, Certificate
+from recert.certificates.certificate import Bound, Certificate
 from recert.errors import InputError
-from recert.sensitivities import Cap
+from recert.sensitivities.sensitivity import Cap
 from recert.theorems import THEOREMS
 
 CAPS = {"U": 0.9, "W": 4.0, "V": 4.0}
@@ -163,7 +163,7 @@ def test_an_enforced_bound_scales_inputs() -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_an_enforced_bound_holds_in_every_dtype(dtype: type) -> None:
     x, y = reals(2000)
-    from recert.sample import Reading, Sample
+    from recert.samples.sample import Reading, Sample
 
     sample = Sample((3 * x).astype(dtype), y, Reading("real", 2, 3, enforce=1.0))
     largest = max(float(np.linalg.norm(b.x.astype(np.float64), axis=-1).max()) for b in sample)

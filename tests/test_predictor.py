@@ -15,13 +15,13 @@ from torch.nn.utils import rnn as rnn_tools
 
 import recert
 from recert import Enforced
-from recert.adapters.torch_answers import NoAnswerError
-from recert.adapters.torch_parity import CallError
+from recert.certificates.schema import seal
 from recert.errors import InputError, ParityError, RecertError
-from recert.predict import network_predictor
-from recert.schemas import seal
+from recert.networks.forward import network_predictor
+from recert.pac_bayes.bounds import GIBBS_THEOREMS
+from recert.readers.torch.calls import NoAnswerError
+from recert.readers.torch.parity import CallError
 from recert.theorems import THEOREMS
-from recert.theorems.pac_bayes import GIBBS_THEOREMS
 
 T, D, H, K = 6, 3, 5, 3
 HOW = {"max_length": T, "input_bound": 4.0, "bounds": "margin_ball"}
@@ -530,9 +530,9 @@ def test_the_first_logits_of_a_module_are_those_of_its_network():
 
 
 def test_posteriors_say_it_too():
-    from recert.gibbs.roles import assign_roles, part_digest
-    from recert.posterior import around
-    from recert.sample import Reading
+    from recert.pac_bayes.posterior import around
+    from recert.pac_bayes.split import assign_roles, part_digest
+    from recert.samples.sample import Reading
 
     x, y, n = padded(200)
     network = recert.from_torch(Model(), x)

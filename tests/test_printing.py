@@ -1,7 +1,8 @@
 """What is printed and drawn of a bound is never below it, and commands answer whoever reads.
 
-Numbers: every bound goes through `recert.numerals`. Streams: any encoding, a closed pipe, a full
-disk change neither the exit status nor the files of a command. Values at a prompt are one line.
+Numbers: every bound goes through `recert.numerics.rounding`. Streams: any encoding, a closed pipe,
+a full disk change neither the exit status nor the files of a command. Values at a prompt are one
+line.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recert import consoles, numerals
-from recert.brief import Brief
-from recert.cli.streams import Stream, sturdy
+from recert.cli.common import Stream, sturdy
+from recert.numerics import rounding
+from recert.utils import consoles
+from recert.utils.validation import Brief
 
-SOURCE = Path(numerals.__file__).resolve().parent
+SOURCE = Path(rounding.__file__).resolve().parents[2]
 NUMBERS = st.floats(0.0, allow_nan=False, allow_infinity=False)
 SHARES = st.one_of(st.floats(0.0, 1.0), st.integers(0, 10**4).map(lambda k: k / 10**4))
 
@@ -44,7 +46,7 @@ def exact(text: str) -> Fraction:
 
 @given(NUMBERS, st.integers(0, 6))
 def test_decimals_are_rounded_outwards_and_no_further(value: float, digits: int) -> None:
-    up, down = numerals.rounded_up(value, digits), numerals.rounded_down(value, digits)
+    up, down = rounding.rounded_up(value, digits), rounding.rounded_down(value, digits)
     assert exact(down) <= Fraction(value) <= exact(up)
     assert exact(up) - exact(down) <= Fraction(1, 10**digits)
 
@@ -52,14 +54,14 @@ def test_decimals_are_rounded_outwards_and_no_further(value: float, digits: int)
 @given(SHARES, st.integers(0, 4))
 def test_percentages_are_rounded_outwards(value: float, digits: int) -> None:
     """Multiplied by 100 in floats, 0.29 would be 28.999999999999996."""
-    up, down = numerals.percent_up(value, digits), numerals.percent_down(value, digits)
+    up, down = rounding.percent_up(value, digits), rounding.percent_down(value, digits)
     assert up.endswith("%") and down.endswith("%")
     assert exact(down[:-1]) <= 100 * Fraction(value) <= exact(up[:-1])
 
 
 @given(NUMBERS, st.integers(1, 6))
 def test_significant_digits_are_rounded_outwards(value: float, digits: int) -> None:
-    up, down = numerals.significant_up(value, digits), numerals.significant_down(value, digits)
+    up, down = rounding.significant_up(value, digits), rounding.significant_down(value, digits)
     assert exact(down) <= Fraction(value) <= exact(up)
     assert exact(up) - exact(down) <= Fraction(value) / 10 ** (digits - 1)
     assert len(re.sub(r"e.*|[.]", "", up).strip("0")) <= digits
@@ -67,45 +69,45 @@ def test_significant_digits_are_rounded_outwards(value: float, digits: int) -> N
 
 @given(st.floats(1e-300, 0.9999999), st.integers(1, 6))
 def test_what_somebody_wrote_is_not_below_it(delta: float, digits: int) -> None:
-    assert float(numerals.written_up(delta, digits)) >= delta
-    assert exact(numerals.confidence(delta)) <= 100 * (1 - Fraction(repr(delta)))
+    assert float(rounding.written_up(delta, digits)) >= delta
+    assert exact(rounding.confidence(delta)) <= 100 * (1 - Fraction(repr(delta)))
 
 
 def test_what_somebody_wrote_is_as_it_is_written() -> None:
-    assert [numerals.written_up(d, 3) for d in (0.01, 0.05, 1e-7, 0.9)] == [
+    assert [rounding.written_up(d, 3) for d in (0.01, 0.05, 1e-7, 0.9)] == [
         "0.01", "0.05", "1e-07", "0.9"
     ]  # fmt: skip
-    assert numerals.confidence(1e-7) == "99.99999" and numerals.confidence(0.05) == "95"
+    assert rounding.confidence(1e-7) == "99.99999" and rounding.confidence(0.05) == "95"
 
 
 @given(st.floats(1e-12, 1e300))
 def test_the_text_of_a_bound_is_not_below_it(value: float) -> None:
-    text = numerals.bound_text(value, math.log10(value))
+    text = rounding.bound_text(value, math.log10(value))
     shown = 10 ** exact(text[3:]) if text.startswith("10^") else exact(text)
     assert float(shown) >= value * (1 - 1e-12) if text.startswith("10^") else shown >= value
 
 
 @given(st.floats(3.0, 1e12))
 def test_the_power_of_ten_of_a_large_bound_is_not_below_it(log10: float) -> None:
-    text = numerals.bound_text(math.inf, log10)
+    text = rounding.bound_text(math.inf, log10)
     assert text.startswith("10^") and exact(text[3:]) >= Fraction(log10)
 
 
-@pytest.mark.parametrize("rounded", [numerals.rounded_up, numerals.significant_up])
+@pytest.mark.parametrize("rounded", [rounding.rounded_up, rounding.significant_up])
 def test_what_is_no_number_is_said(rounded: Any) -> None:
     assert [rounded(x, 3) for x in (math.inf, -math.inf, math.nan)] == ["∞", "−∞", "NaN"]
-    assert numerals.bound_text(math.nan, None) == "—"
+    assert rounding.bound_text(math.nan, None) == "—"
     assert exact(rounded(np.float32(0.5), 3)) == exact(rounded(Fraction(1, 2), 3)) == Fraction(1, 2)
-    assert numerals.rounded_up(-0.00001, 2) == "0.00"
+    assert rounding.rounded_up(-0.00001, 2) == "0.00"
 
 
 def test_a_frontier_shows_its_best_point_rounded_up(tmp_path: Path) -> None:
     """The picture said 0.2186 of 0.21864."""
     pytest.importorskip("matplotlib")
-    from recert import plots
+    from recert import report
 
-    points = [plots.CodePoint(100, 0.2, 0.21864, 0.2), plots.CodePoint(200, 0.1, 0.3)]
-    drawn = plots.frontier(points, "title", tmp_path / "frontier.svg").read_text()
+    points = [report.CodePoint(100, 0.2, 0.21864, 0.2), report.CodePoint(200, 0.1, 0.3)]
+    drawn = report.frontier(points, "title", tmp_path / "frontier.svg").read_text()
     assert "0.2187 at 100 bytes" in drawn and "0.2186 " not in drawn
 
 
@@ -155,25 +157,23 @@ BOUNDS = {
 }  # fmt: skip
 # What has such a name and is none: parameters, measurements, fits, places on an axis.
 MEASURED = {
-    "claims_gates": {"beta", "theta", "beta + 0.03"},  # what the paper prints at one point
+    "gate_claims": {"beta", "theta", "beta + 0.03"},  # what the paper prints at one point
     "curves": {"value"},  # ticks of an axis
-    "figure4_claims": {"limits[0]"},  # of a quotient of norms
-    "gates_claims": {"mean(cost)"},  # means over seeds of nats, with mean(gain)
+    "claims": {"limits[0]", "mean(cost)"},  # of a quotient of norms
     "arrays": {"limit"},  # what a number type holds
-    "open2_fits": {"value[0]", "value[1]"},  # shares of a variance
-    "orders": {"value"},  # letters of the printed formulas
-    "run": {"value"},  # columns of a study that are no limits
-    "table1": {"beta"},
+    "fits": {"value[0]", "value[1]"},  # shares of a variance
+    "evaluate": {"value"},  # letters of the printed formulas
+    "framework": {"value"},  # columns of a study that are no limits
+    "study": {"beta"},
     "tables": {"same[0].value"},  # of a choice, such as γ
-    "trends": {"np.mean(values)", "np.std(values, ddof=1)"},
-    "words": {"value"},
+    "statistics": {"np.mean(values)", "np.std(values, ddof=1)", "value"},
 }
 
 
 def test_no_bound_is_written_to_nearest() -> None:
     wrong, used = [], set()
     for path in sorted(SOURCE.rglob("*.py")):
-        if path.stem == "numerals":
+        if path == Path(rounding.__file__).resolve():
             continue
         for text, words in formatted(path):
             if not words & BOUNDS:
@@ -216,7 +216,7 @@ def test_letters_that_are_lacking_are_named(text: str, shown: str) -> None:
 
 
 def test_every_letter_of_the_package_is_readable() -> None:
-    sources = [path for path in SOURCE.rglob("*.py") if path.stem != "arguments"]  # reads quotes
+    sources = [path for path in SOURCE.rglob("*.py") if path.stem != "validation"]  # reads quotes
     letters = {c for path in sources for c in path.read_text(encoding="utf-8")}
     lost = {c for c in letters if "\\" in consoles.readable(c) and c != "\\"}
     assert not lost
@@ -267,12 +267,12 @@ def test_streams_are_as_before_afterwards(capsys: pytest.CaptureFixture[str]) ->
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small vanilla network that fits its data not at all."""
-    from recert import adapters
-    from recert.network import vanilla
+    from recert import readers
+    from recert.networks.network import vanilla
 
     found = vanilla(0.5 * np.eye(2), np.full((2, 4), 0.1), np.array([[1.0, 0.0], [0.0, 1.0]] * 3))
     folder = tmp_path_factory.mktemp("printing") / "network"
-    adapters.save_network(found, folder)
+    readers.save_network(found, folder)
     return folder
 
 
@@ -389,10 +389,10 @@ def one_line(value: object) -> None:
 
 def test_values_are_one_line(network: Path) -> None:
     import recert
-    from recert.case import Declared
+    from recert.certification.certify import prepare
+    from recert.certification.prepare import Declared
     from recert.compression import compress
-    from recert.pipeline import prepare
-    from recert.posterior import around
+    from recert.pac_bayes.posterior import around
 
     found = recert.load_network(network)
     units = recert.data.load("synthetic", m=300)
@@ -445,9 +445,11 @@ def test_a_network_says_what_it_is() -> None:
 def test_whatever_holds_arrays_says_them_by_shape() -> None:
     """No dataclass of the public rooms writes an array at a prompt."""
     rooms = (
-        "blocks", "layers", "network", "sample", "posterior", "case", "margins", "joint", "gates",
-        "rates", "certificate", "sensitivities", "data.dataset", "compression.program",
-        "theorems.base", "training.loop",
+        "networks.blocks", "networks.layers", "networks.network", "networks.margins",
+        "samples.sample", "sensitivities.sensitivity", "sensitivities.gate_ranges",
+        "sensitivities.growth_rates", "certificates.certificate", "certification.prepare",
+        "certification.certify", "pac_bayes.posterior", "data.dataset", "compression.program",
+        "theorems.setting", "training.loop",
     )  # fmt: skip
     plain = []
     for room in rooms:

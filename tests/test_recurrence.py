@@ -10,7 +10,7 @@ from scipy.stats import poisson
 
 import recert
 from recert.errors import InputError, ParityError
-from recert.recurrence import evidence
+from recert.samples.leakage import evidence
 
 RNG = np.random.default_rng(7)
 X, Y = RNG.standard_normal((200, 4, 2)), RNG.integers(0, 3, 200)

@@ -26,14 +26,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from recert import files, printed
-from recert.data import packages, text, vocabulary, wikipedia
+from recert import printed
+from recert.data import packages, text, wikipedia
+from recert.data import text as vocabulary
 from recert.errors import FileError, InputError, MissingDependencyError
-from recert.reproduce import claims_growth, classes, figure4, figure4_claims, menu, table1
-from recert.reproduce import run as running
-from recert.reproduce.slopes import fit, spread
-from recert.reproduce.study import Cell, Claim, Conclusion, Option, Request, Study
-from recert.reproduce.words import ranged, verdict
+from recert.utils import files
+from recert_studies import framework as running
+from recert_studies import menu
+from recert_studies.figure4 import claims as figure4_claims
+from recert_studies.figure4 import study as figure4
+from recert_studies.framework import Cell, Claim, Conclusion, Option, Request, Study
+from recert_studies.statistics import fit, ranged, spread, verdict
+from recert_studies.table1 import claims, classes
+from recert_studies.table1 import study as table1
 
 Run = Callable[..., tuple[int, str, str]]
 QUIET = Console(quiet=True)
@@ -121,8 +126,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from recert.reproduce.run import run
-from recert.reproduce.study import Cell, Conclusion, Study
+from recert_studies.framework import run
+from recert_studies.framework import Cell, Conclusion, Study
 
 def work(seed):
     time.sleep(0 if seed == 0 or "fast" in sys.argv else 60)
@@ -292,7 +297,7 @@ def test_table_1_quickly(quick: tuple[Path, float]) -> None:
 
 
 def test_claims_name_a_place_and_a_figure() -> None:
-    found = claims_growth.claims(3)
+    found = claims.claims(3)
     assert len(found) > 20
     for claim in found:
         assert claim.place and claim.figure and any(c.isdigit() for c in claim.figure)
@@ -443,12 +448,12 @@ def test_much_smaller_is_a_factor_of_ten() -> None:
 
 def test_bars_of_two_seeds_end_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
-    from recert.plots import studies
+    from recert_studies import charts
 
     kept: list[Any] = []
-    monkeypatch.setattr(studies, "save", lambda figure, path: kept.append(figure) or path)
+    monkeypatch.setattr(charts, "save", lambda figure, path: kept.append(figure) or path)
     groups = [("log10", [("one", "red", [1.0, 2.0]), ("other", "blue", [-0.001, -0.003])])]
-    studies.bars(groups, tmp_path / "bars.png", title="bars")
+    charts.bars(groups, tmp_path / "bars.png", title="bars")
     axis = kept[0].axes[0]
     assert [bar.get_height() for bar in axis.patches] == [1.5, -0.002]
     assert [note.get_text() for note in axis.texts] == ["1.50", "0.00"]
@@ -644,7 +649,7 @@ def test_what_is_said_of_the_papers_network_could_not_be_more() -> None:
 
 def test_theorem_1_against_zhang_at_small_t() -> None:
     """By how much it is larger at t = 1, and from where on it is smaller, from the formulas."""
-    figure = claims_growth._always_tighter().figure
+    figure = claims._always_tighter().figure
     larger = re.findall(r"10\^(-?[\d.]+)", figure)
     firsts = re.findall(r"from t = (\d+), (\d+), (\d+) on", figure)[0]
     n = 128

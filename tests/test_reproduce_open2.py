@@ -14,14 +14,15 @@ import scipy.stats
 from rich.console import Console
 
 from recert import data
-from recert.concentration import kl_inverse_upper
 from recert.data import SequenceData, synthetic
 from recert.errors import InputError
-from recert.network import vanilla
-from recert.plots import margin_study as study
-from recert.reproduce import open2, open2_answers, open2_watch
-from recert.reproduce import run as running
-from recert.reproduce.open2 import OPEN_2
+from recert.networks.network import vanilla
+from recert.numerics.concentration import kl_inverse_upper
+from recert_studies import framework as running
+from recert_studies.open2_margins import answers, watch
+from recert_studies.open2_margins import figure as study
+from recert_studies.open2_margins import study as open2
+from recert_studies.open2_margins.study import OPEN_2
 
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
@@ -45,8 +46,8 @@ def row(**known: Any) -> dict[str, Any]:
     """A row as the watch keeps it."""
     usual = {
         "epoch": 1, "training error": 0.1, "test error": 0.2, "clean test error": 0.2,
-        **dict.fromkeys(open2_watch.QUANTILES, 1.0), "gamma": 0.5, "hard risk": 0.2, "beta": 0.5,
-        **{f"log10 {name}": -0.5 for name in open2_watch.BOUNDS}, "range": 4.0,
+        **dict.fromkeys(watch.QUANTILES, 1.0), "gamma": 0.5, "hard risk": 0.2, "beta": 0.5,
+        **{f"log10 {name}": -0.5 for name in watch.BOUNDS}, "range": 4.0,
         "sensitivity": 40.0,
     }  # fmt: skip
     return usual | known
@@ -61,25 +62,25 @@ def row(**known: Any) -> dict[str, Any]:
 )
 def test_rank_correlation_is_spearmans(x: Sequence[float], y: Sequence[float]) -> None:
     exact = scipy.stats.spearmanr(x, y).statistic
-    assert open2_answers.rank_correlation(x, y) == pytest.approx(exact, abs=1e-12)
+    assert answers.rank_correlation(x, y) == pytest.approx(exact, abs=1e-12)
 
 
 def test_rank_correlation_says_when_it_is_not_defined() -> None:
-    assert open2_answers.rank_correlation([1, 2], [1, 2]) is None
-    assert open2_answers.rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert answers.rank_correlation([1, 2], [1, 2]) is None
+    assert answers.rank_correlation([1, 1, 1], [1, 2, 3]) is None
 
 
 def test_noise_draws_labels_afresh() -> None:
     clean = synthetic.load(6000, seed=0)
     K = clean.K
     for share in (0.25, 1.0):
-        made = open2_watch.noisy(clean, share, seed=3, stream=0)
+        made = watch.noisy(clean, share, seed=3, stream=0)
         changed = float((made.labels != clean.labels).mean())
         assert changed == pytest.approx(share * (K - 1) / K, abs=0.03)
-    assert open2_watch.noisy(clean, 0.0, seed=3, stream=0) is clean
-    again = open2_watch.noisy(clean, 0.25, seed=3, stream=0)
-    assert (again.labels == open2_watch.noisy(clean, 0.25, seed=3, stream=0).labels).all()
-    assert (again.labels != open2_watch.noisy(clean, 0.25, seed=3, stream=1).labels).any()
+    assert watch.noisy(clean, 0.0, seed=3, stream=0) is clean
+    again = watch.noisy(clean, 0.25, seed=3, stream=0)
+    assert (again.labels == watch.noisy(clean, 0.25, seed=3, stream=0).labels).all()
+    assert (again.labels != watch.noisy(clean, 0.25, seed=3, stream=1).labels).any()
 
 
 def test_normalisers_are_those_of_the_closed_form() -> None:
@@ -91,21 +92,18 @@ def test_normalisers_are_those_of_the_closed_form() -> None:
         by_u = u * by_u + state
         state = u * state + w
     head = math.sqrt(2.0) * v
-    found = open2_watch.normalisers(network, T, 1.0)
+    found = watch.normalisers(network, T, 1.0)
     assert found["range"] == pytest.approx(math.sqrt(2.0) * head * state, rel=0.06)
     moved = head * (state + state + u * by_u)
     assert found["sensitivity"] == pytest.approx(math.sqrt(2.0) * moved, rel=0.06)
 
 
 def test_a_saturated_ball_has_no_best_margin() -> None:
-    found = open2_answers.readable(row(**{"log10 margin_ball": -0.001}))
+    found = answers.readable(row(**{"log10 margin_ball": -0.001}))
     assert found["gamma"] is None and found["hard risk"] is None
-    kept = open2_answers.readable(row())
+    kept = answers.readable(row())
     assert kept["gamma"] == 0.5 and kept["margin_ball"] == pytest.approx(10**-0.5)
-    assert (
-        open2_answers.readable(row(**{"log10 theorem_2_clipped": 400.0}))["theorem_2_clipped"]
-        is None
-    )
+    assert answers.readable(row(**{"log10 theorem_2_clipped": 400.0}))["theorem_2_clipped"] is None
 
 
 def test_a_best_margin_that_follows_a_quantile_is_found() -> None:
@@ -115,15 +113,15 @@ def test_a_best_margin_that_follows_a_quantile_is_found() -> None:
         row(median=x, gamma=0.1 * x, q75=y, q95=10.0)
         for x, y in zip(medians, (5.0, 1.0, 7.0, 2.0), strict=True)
     ]
-    share, octaves = open2_answers.explained(rows, "median") or (0.0, 1.0)
+    share, octaves = answers.explained(rows, "median") or (0.0, 1.0)
     assert share == pytest.approx(1.0) and octaves == pytest.approx(0.0, abs=1e-12)
-    other, _ = open2_answers.explained(rows, "q75") or (1.0, 0.0)
+    other, _ = answers.explained(rows, "q75") or (1.0, 0.0)
     assert other < 0.5
-    assert open2_answers.explained([row(gamma=None)] * 4, "median") is None
+    assert answers.explained([row(gamma=None)] * 4, "median") is None
     found = {(4, 0.0): [[row(), *rows]]}
-    assert "follows a quantile" in open2_answers._quantile(found)
+    assert "follows a quantile" in answers._quantile(found)
     scattered = [row(median=x, q75=x, q95=x, gamma=8 / x**2) for x in medians]
-    assert "does not follow" in open2_answers._quantile({(4, 0.0): [[row(), *scattered]]})
+    assert "does not follow" in answers._quantile({(4, 0.0): [[row(), *scattered]]})
 
 
 def test_the_balanced_share_is_where_the_ball_is_smallest() -> None:
@@ -134,12 +132,12 @@ def test_the_balanced_share_is_where_the_ball_is_smallest() -> None:
     nats = c_0 - P * np.log(gammas)
     balls = kl_inverse_upper(error + f * gammas, nats / m)
     best, ball = float(gammas[np.argmin(balls)]), float(balls.min())
-    even = open2_answers.balanced_share(error + f * best, ball, P, m)
+    even = answers.balanced_share(error + f * best, ball, P, m)
     assert f * best == pytest.approx(even, rel=0.01)
     log10 = math.log10(ball)
     rows = [row(**{"log10 margin_ball": log10, "training error": error,
                    "hard risk": error + f * best})] * 3  # fmt: skip
-    found = open2_answers.balance({(4, 0.0): [rows]}, {(4, 0.0): P}, m)
+    found = answers.balance({(4, 0.0): [rows]}, {(4, 0.0): P}, m)
     assert found[4, 0.0][2] == pytest.approx(1.0, abs=0.01)
 
 
@@ -151,7 +149,7 @@ def test_the_papers_sentence_is_decided_by_ranks(sign: int, verdict: str) -> Non
 
     widths = {(d_h, 0.0): [[row(), *map(last, (k, k + 1, k + 2))]] for k, d_h in
               enumerate((2, 4, 8))}  # fmt: skip
-    made = open2_answers.claims(widths, (4, 0.0))
+    made = answers.claims(widths, (4, 0.0))
     assert len(made) == 2 and {claim.verdict for claim in made} == {verdict}
 
 
@@ -194,7 +192,7 @@ def test_a_row_is_what_the_tracker_and_the_margins_say() -> None:
     loaded = synthetic.load(800, seed=0)
     sample, held = loaded.take(slice(0, 300)), loaded.take(slice(600, None))
     options = {"epochs": 2, "batch": 50, "learning_rate": 0.01, "delta": 0.01}
-    rows = open2_watch.watched(sample, held, d_h=3, noise=0.0, seed=0, options=options)["rows"]
+    rows = watch.watched(sample, held, d_h=3, noise=0.0, seed=0, options=options)["rows"]
     assert [r["epoch"] for r in rows] == [0, 1, 2]
     for r in rows:
         assert r["min"] <= r["q05"] <= r["median"] <= r["q95"] <= r["range"]

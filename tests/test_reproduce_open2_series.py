@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from recert import data
-from recert.concentration import kl, kl_inverse_upper
 from recert.data import synthetic
-from recert.network import vanilla
-from recert.reproduce import open2_answers, open2_ball, open2_fits, open2_gated, open2_runs
-from recert.reproduce.gates_measures import case_of
-from recert.reproduce.open2 import OPEN_2
-from recert.reproduce.open2_runs import Run
+from recert.networks.network import vanilla
+from recert.numerics.concentration import kl, kl_inverse_upper
 from recert.theorems.margin_ball import MarginBall
 from recert.training import Recipe, train
+from recert_studies.gates.measures import case_of
+from recert_studies.open2_margins import answers, fits, gated, watch
+from recert_studies.open2_margins import runs as open2_runs
+from recert_studies.open2_margins.runs import Run
+from recert_studies.open2_margins.study import OPEN_2
 from test_reproduce_open2 import TINY, row
 
 
@@ -39,12 +40,12 @@ def seen(**known: Any) -> dict[str, Any]:
 def test_the_shortfall_is_that_of_the_inverse_where_doubles_hold_it() -> None:
     risks, nats = np.meshgrid([0.0, 0.01, 0.3, 0.9], [1e-3, 0.2, 0.7])
     exact = -np.log1p(-kl_inverse_upper(risks, nats))
-    assert open2_ball.shortfall(risks, nats) == pytest.approx(exact, rel=1e-7)
+    assert watch.shortfall(risks, nats) == pytest.approx(exact, rel=1e-7)
 
 
 @pytest.mark.parametrize(("q", "c"), [(0.0, 900.0), (0.05, 200.0), (0.5, 40.0), (0.98, 3000.0)])
 def test_the_shortfall_inverts_kl_beyond_doubles(q: float, c: float) -> None:
-    found = float(open2_ball.shortfall(q, c))
+    found = float(watch.shortfall(q, c))
     with mpmath.workdps(60 + int(found)):
         missing = mpmath.exp(-mpmath.mpf(found))
         rest = (1 - mpmath.mpf(q)) * mpmath.log((1 - mpmath.mpf(q)) / missing)
@@ -55,7 +56,7 @@ def test_the_shortfall_inverts_kl_beyond_doubles(q: float, c: float) -> None:
 
 
 def test_the_shortfall_of_nothing_right_is_infinite() -> None:
-    assert open2_ball.shortfall([1.0, 0.0], [3.0, 3.0]).tolist() == [math.inf, 3.0]
+    assert watch.shortfall([1.0, 0.0], [3.0, 3.0]).tolist() == [math.inf, 3.0]
 
 
 def test_best_is_the_margin_ball_where_that_says_something() -> None:
@@ -63,7 +64,7 @@ def test_best_is_the_margin_ball_where_that_says_something() -> None:
     recipe = Recipe(cell="gru", d_h=2, epochs=4, batch=100, learning_rate=0.03)
     network = train(sample, recipe, seed=0).model.recert_network()
     bound = MarginBall().bound(case_of(network, sample, {}, 1, 0.01).setting, 0.01)
-    found = open2_ball.best(network, sample, 0.01)
+    found = watch.best(network, sample, 0.01)
     assert bound.value < 0.98
     assert -math.expm1(-found["ball shortfall"]) == pytest.approx(bound.value, rel=1e-6)
     assert found["ball gamma"] == bound.choices["gamma"]
@@ -77,12 +78,12 @@ def test_best_says_so_where_no_unit_is_right() -> None:
     tied = vanilla(
         [[0.5]], [[0.1] * sample.input_dim], [[1.0]] * sample.K, activation="tanh"
     )  # every output the same: each margin is 0, an error
-    found = open2_ball.best(tied, sample, 0.01)
+    found = watch.best(tied, sample, 0.01)
     assert found["ball risk"] == 1.0 and found["ball shortfall"] is None
     run = Run("gated", "gru", 60, 2)
     lost = seen(**found)
-    assert open2_gated.balance({run: [[lost, lost]]}, 30, 3) == {}
-    assert "L none" in open2_gated.described([lost])
+    assert gated.balance({run: [[lost, lost]]}, 30, 3) == {}
+    assert "L none" in gated.described([lost])
 
 
 def test_the_balance_holds_where_the_ball_is_1() -> None:
@@ -90,16 +91,16 @@ def test_the_balance_holds_where_the_ball_is_1() -> None:
     error, f, P, m, c_0 = 0.01, 0.02, 1_000, 1_000, 60_000.0
     gammas = np.exp(np.linspace(math.log(0.01), math.log(40.0), 8001))
     risks = error + f * gammas
-    missing = open2_ball.shortfall(risks, (c_0 - P * np.log(gammas)) / m)
+    missing = watch.shortfall(risks, (c_0 - P * np.log(gammas)) / m)
     i = int(np.argmin(missing))
     assert -math.expm1(-missing[i]) == 1.0
-    even = open2_ball.balanced_share(float(risks[i]), float(missing[i]), P, m)
+    even = watch.balanced_share(float(risks[i]), float(missing[i]), P, m)
     assert f * gammas[i] == pytest.approx(even, rel=0.01)
     run = Run("fitting", "vanilla", m, 2, 0.5)
     there = seen(**{"ball risk": float(risks[i]), "ball shortfall": float(missing[i]),
                     "ball density": f * float(gammas[i]), "training error": error})  # fmt: skip
     # 2·(2 + d_x) + 2·(K − 1) weights are 1,000.
-    density, within, balanced, quotient = open2_gated.balance({run: [[seen(), there]]}, 496, 3)[run]
+    density, within, balanced, quotient = gated.balance({run: [[seen(), there]]}, 496, 3)[run]
     assert density == pytest.approx(within) and balanced == pytest.approx(even)
     assert quotient == pytest.approx(1.0, abs=0.01)
 
@@ -107,11 +108,11 @@ def test_the_balance_holds_where_the_ball_is_1() -> None:
 def test_a_trackers_row_is_completed_by_its_own_ball() -> None:
     q, c = 0.2, 0.7
     p = kl_inverse_upper(q, c)
-    found = open2_gated.completed(row(**{"log10 margin_ball": math.log10(p), "hard risk": q}))
+    found = gated.completed(row(**{"log10 margin_ball": math.log10(p), "hard risk": q}))
     assert found["ball nats"] == pytest.approx(c) == pytest.approx(kl(q, p))
     assert found["ball shortfall"] == pytest.approx(-math.log(1 - p))
     assert found["ball gamma"] == 0.5 and found["ball risk"] == q
-    assert open2_gated.completed(row(**{"log10 margin_ball": 0.0}))["ball nats"] is None
+    assert gated.completed(row(**{"log10 margin_ball": 0.0}))["ball nats"] is None
 
 
 # The runs.
@@ -173,7 +174,7 @@ def by_noise(*seeds: Sequence[float]) -> list[list[dict[str, Any]]]:
     ],
 )
 def test_moves_are_decided_by_ranks_at_every_seed(seeds: Any, word: str) -> None:
-    found, ratios, _ = open2_fits.moves(by_noise(*seeds), lambda r: r["median"])
+    found, ratios, _ = fits.moves(by_noise(*seeds), lambda r: r["median"])
     assert found == word
     assert ratios == [seed[-1] / seed[0] for seed in seeds]
 
@@ -196,31 +197,31 @@ def fitting(medians: Sequence[float], error: float = 0.0) -> dict[Run, list[list
 def test_the_first_fitted_look() -> None:
     found = fitting((3.0, 2.0, 1.0))
     runs = sorted(found)
-    first = open2_fits.first_fitted(found[runs[0]][0])
+    first = fits.first_fitted(found[runs[0]][0])
     assert first is not None and first["median"] == 3.0
-    starts = open2_fits.starts(found, runs)
+    starts = fits.starts(found, runs)
     assert starts is not None and [rows[0]["median"] for rows in starts] == [3.0, 2.0, 1.0]
-    assert [rows[0]["median"] for rows in open2_fits.ends(found, runs)] == [6.0, 4.0, 2.0]
-    assert open2_fits.starts(fitting((3.0, 2.0, 1.0), 0.1), runs) is None
+    assert [rows[0]["median"] for rows in fits.ends(found, runs)] == [6.0, 4.0, 2.0]
+    assert fits.starts(fitting((3.0, 2.0, 1.0), 0.1), runs) is None
 
 
 def test_the_classical_claim_is_decided_where_noise_is_fitted() -> None:
-    assert "median/√2 N_y held: falls" in open2_fits.classical(fitting((3.0, 2.0, 1.0)))
-    assert "median/√2 N_y not held: rises" in open2_fits.classical(fitting((1.0, 2.0, 3.0)))
-    assert open2_fits.classical(fitting((3.0, 2.0, 1.0), 0.1)) == ""
-    said = open2_fits.answers(fitting((3.0, 2.0, 1.0)), 30, 3)
+    assert "median/√2 N_y held: falls" in fits.classical(fitting((3.0, 2.0, 1.0)))
+    assert "median/√2 N_y not held: rises" in fits.classical(fitting((1.0, 2.0, 3.0)))
+    assert fits.classical(fitting((3.0, 2.0, 1.0), 0.1)) == ""
+    said = fits.answers(fitting((3.0, 2.0, 1.0)), 30, 3)
     assert "(fits)" in said["fitting moves GRU, d_h = 32, 400 units"]
     assert "median falls (×0.333 ± 0" in said["fitting moves GRU, d_h = 32, 400 units"]
 
 
 def test_a_best_margin_at_a_quantile_and_void_roundings_are_told() -> None:
     found = fitting((3.0, 2.0, 1.0))
-    assert "the q05 1.00" in open2_fits.quantile(found)
-    assert open2_fits.quantile(fitting((3.0, 2.0, 1.0), 0.1)) == ""
-    assert "0 of 3 networks" in open2_gated.roundings(found)
+    assert "the q05 1.00" in fits.quantile(found)
+    assert fits.quantile(fitting((3.0, 2.0, 1.0), 0.1)) == ""
+    assert "0 of 3 networks" in gated.roundings(found)
     for seeds in found.values():
         seeds[0][-1]["slack"] = None
-    assert "3 of 3 networks" in open2_gated.roundings(found)
+    assert "3 of 3 networks" in gated.roundings(found)
 
 
 def test_the_papers_sentence_is_asked_of_gated_cells() -> None:
@@ -231,9 +232,9 @@ def test_the_papers_sentence_is_asked_of_gated_cells() -> None:
         ]
         for cell in ("gru", "lstm") for place, d_h in enumerate((2, 4, 8))
     }  # fmt: skip
-    made = open2_gated.claims("gated cells", open2_gated.series_of(found))
+    made = gated.claims("gated cells", gated.series_of(found))
     assert len(made) == 2 and {claim.verdict for claim in made} == {"held"}
     assert "over sizes -1.00" in made[0].figure
-    said = open2_gated.answers(found, {(4, 0.0): [[row()]]}, 30, 3)
+    said = gated.answers(found, {(4, 0.0): [[row()]]}, 30, 3)
     assert "GRU, d_h = 2" in said["gated"] and "vanilla, d_h = 4" in said["gated"]
-    assert open2_answers.normalised(seen(median=2.0)) == 0.5
+    assert answers.normalised(seen(median=2.0)) == 0.5

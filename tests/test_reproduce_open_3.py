@@ -20,13 +20,20 @@ import torch
 from recert import cli
 from recert.data.synthetic import load
 from recert.errors import InputError
-from recert.reproduce import implicit_bias
-from recert.reproduce.implicit_bias import FREE, Setting, looks, norm_at, settings, spectra
-from recert.reproduce.implicit_bias_claims import Run, claims
-from recert.reproduce.trends import kendall, mean_and_spread, trend
 from recert.training import Recipe, RecurrentClassifier, penalty
-from recert.training.descent import MOMENTUM, Descent, descend
 from recert.training.loop import draw, model_of
+from recert.training.sgd import MOMENTUM, Descent, descend
+from recert_studies.open3_implicit_bias import study
+from recert_studies.open3_implicit_bias.claims import Run, claims
+from recert_studies.open3_implicit_bias.study import (
+    FREE,
+    Setting,
+    looks,
+    norm_at,
+    settings,
+    spectra,
+)
+from recert_studies.statistics import kendall, mean_and_spread, trend
 
 needs_nouns = pytest.mark.skipif(find_spec("german_nouns") is None, reason="no german-nouns")
 STEPS = np.geomspace(100, 1000, 20)
@@ -232,7 +239,7 @@ def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         Setting("vanilla", "sgd", 0.3), Setting("vanilla", "adam", 0.01, "cap"),
         Setting("gru", "adam", 0.01),
     ]  # fmt: skip
-    monkeypatch.setattr(implicit_bias, "settings", lambda: few)
+    monkeypatch.setattr(study, "settings", lambda: few)
     a = tmp_path / "a"
     assert call(monkeypatch, *TINY, "--out", a) == 0
     first = json.loads((a / "results.json").read_text())

@@ -15,17 +15,28 @@ import pytest
 pytest.importorskip("torch")
 
 from recert import cli
-from recert.blocks import Block
 from recert.data import SequenceData, german_nouns
 from recert.data.synthetic import SyntheticLanguage
 from recert.errors import InputError
-from recert.layers import Layer
-from recert.margins import MarginTable
-from recert.network import Head, Network
-from recert.reproduce import adaptivity, adaptivity_claims, adaptivity_posterior_claims
-from recert.reproduce.adaptivity_bounds import BY_CLASS, largest_margin
-from recert.reproduce.adaptivity_claims import Series, claims, judged
-from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, K, Task, blurred, material
+from recert.networks.blocks import Block
+from recert.networks.layers import Layer
+from recert.networks.margins import MarginTable
+from recert.networks.network import Head, Network
+from recert_studies.open4_adaptivity import claims as adaptivity_claims
+from recert_studies.open4_adaptivity import posteriors as adaptivity_posterior_claims
+from recert_studies.open4_adaptivity import study
+from recert_studies.open4_adaptivity.claims import Series, claims, judged
+from recert_studies.open4_adaptivity.tasks import (
+    BY_CLASS,
+    RANDOM,
+    TASKS,
+    TRUE,
+    K,
+    Task,
+    blurred,
+    largest_margin,
+    material,
+)
 
 needs_nouns = pytest.mark.skipif(find_spec("german_nouns") is None, reason="no german-nouns")
 T = 4
@@ -190,7 +201,7 @@ TINY = [
 @needs_nouns
 def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     few = tuple(task(name) for name in ("last letter", TRUE, RANDOM))
-    monkeypatch.setattr(adaptivity, "TASKS", few)
+    monkeypatch.setattr(study, "TASKS", few)
     monkeypatch.setattr(adaptivity_claims, "TASKS", few)
     monkeypatch.setattr(adaptivity_posterior_claims, "TASKS", few)
     out = tmp_path / "a"
@@ -248,10 +259,10 @@ def test_bad_input_is_one_line(
 def test_cells_of_networks_know_nothing_of_posteriors(tmp_path: Path) -> None:
     """Results that were kept before there were posteriors stay valid."""
     before, after = (
-        adaptivity.OPEN_4.request(tmp_path, seeds=(0,), given=given)
+        study.OPEN_4.request(tmp_path, seeds=(0,), given=given)
         for given in ({}, {"price": 7.0, "cell": "lstm", "share": 0.4, "passes": 1, "steps": 9})
     )
-    cells, others = adaptivity.OPEN_4.cells(before), adaptivity.OPEN_4.cells(after)
+    cells, others = study.OPEN_4.cells(before), study.OPEN_4.cells(after)
     assert [c.digest for c in cells[:7]] == [c.digest for c in others[:7]]
     assert set(cells[0].parameters) == {
         "study", "revision", "seed", "task", "digest", "units", "few", "held", "hidden", "horizon",

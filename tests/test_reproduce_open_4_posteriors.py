@@ -11,20 +11,20 @@ import pytest
 
 pytest.importorskip("torch")
 
-from recert.blocks import Block
 from recert.compression.program import with_values
 from recert.data import SequenceData, german_nouns
 from recert.errors import InputError
-from recert.layers import Layer
-from recert.network import Head, Network
-from recert.posterior import Posterior, around
-from recert.reproduce import adaptivity_posterior_claims as said
-from recert.reproduce import adaptivity_posteriors as made
-from recert.reproduce.adaptivity_posterior_claims import Posteriors
-from recert.reproduce.adaptivity_tasks import RANDOM, TASKS, TRUE, K, Material, material
+from recert.networks.blocks import Block
+from recert.networks.layers import Layer
+from recert.networks.network import Head, Network
+from recert.pac_bayes.posterior import Posterior, around
 from recert.training import Recipe
 from recert.training.posterior import train_posterior
-from recert.training.posterior_recipe import Candidate, PosteriorRecipe
+from recert.training.recipes import Candidate, PosteriorRecipe
+from recert_studies.open4_adaptivity import posteriors as made
+from recert_studies.open4_adaptivity import posteriors as said
+from recert_studies.open4_adaptivity.posteriors import Posteriors
+from recert_studies.open4_adaptivity.tasks import RANDOM, TASKS, TRUE, K, Material, material
 
 OPTIONS = {
     "share": 0.5, "price": 50.0, "cell": "vanilla", "hidden": 4, "passes": 3, "steps": 16,

@@ -14,20 +14,21 @@ from rich.console import Console
 from recert import data
 from recert.data import recall
 from recert.errors import InputError
-from recert.margins import margin_table
-from recert.network import Network, vanilla
-from recert.predict import network_predictor
-from recert.reproduce import run as running
-from recert.reproduce import tradeoff, tradeoff_claims
-from recert.reproduce.tradeoff_training import (
+from recert.networks.forward import network_predictor
+from recert.networks.margins import margin_table
+from recert.networks.network import Network, vanilla
+from recert.samples.sample import Reading, Sample
+from recert_studies import framework as running
+from recert_studies.tradeoff import claims
+from recert_studies.tradeoff import study as tradeoff
+from recert_studies.tradeoff.training import (  # fmt: skip
     CONSTRAINTS,
     FREE,
     ORTHOGONAL,
     Constraint,
     largest_margin,
     trained,
-)  # fmt: skip
-from recert.sample import Reading, Sample
+)
 
 QUIET = Console(quiet=True)
 TINY = {"units": 200, "epochs": 1, "batch": 64, "hidden": 3, "length": 4, "local": "yes"}
@@ -124,16 +125,16 @@ def test_verdicts_follow_the_figures() -> None:
         "‖U‖ ≤ 1.5": (0.1, 0.02, 0.5), "‖U‖ ≤ 2": (0.1, 0.03, 0.6), "‖U‖ ≤ 3": (0.1, 0.04, 0.7),
         ORTHOGONAL: (0.1, 0.01, 0.3), FREE: (0.1, 0.05, 0.8),
     }  # fmt: skip
-    found = tradeoff_claims.claims(keyed(paper))
+    found = claims.claims(keyed(paper))
     assert {claim.verdict for claim in found} == {"held"} and len(found) == 9
     turned = {
         "‖U‖ ≤ 0.5": (0.1, 0.05, 0.5), "‖U‖ ≤ 0.8": (0.1, 0.05, 0.4), "‖U‖ ≤ 1": (0.1, 0.05, 0.5),
         "‖U‖ ≤ 1.5": (0.2, 0.02, 0.2), "‖U‖ ≤ 2": (0.2, 0.03, 0.3), "‖U‖ ≤ 3": (0.2, 0.04, 0.4),
         ORTHOGONAL: (0.3, 0.01, 0.6), FREE: (0.2, 0.05, 0.8),
     }  # fmt: skip
-    found = tradeoff_claims.claims(keyed(turned))
+    found = claims.claims(keyed(turned))
     assert {claim.verdict for claim in found} == {"not held"}
-    assert "ball 0.2001 at ‖U‖ ≤ 1.5" in tradeoff_claims.best(keyed(turned), "recall")
+    assert "ball 0.2001 at ‖U‖ ≤ 1.5" in claims.best(keyed(turned), "recall")
 
 
 # From end to end.
@@ -143,9 +144,7 @@ def test_tradeoff_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     pytest.importorskip("torch")
     monkeypatch.setattr(tradeoff, "HELD", 100)
     monkeypatch.setattr(tradeoff, "TASKS", ("recall",))
-    monkeypatch.setattr(
-        tradeoff_claims, "claims", lambda found: [tradeoff_claims._limited(found, "recall")]
-    )
+    monkeypatch.setattr(claims, "claims", lambda found: [claims._limited(found, "recall")])
     out = tmp_path / "out"
     study = tradeoff.TRADEOFF
     running.run(study, study.request(out, seeds=[0, 4], given=TINY), console=QUIET)

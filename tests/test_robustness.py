@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 
 import hostile
-from recert import files
-from recert.adapters import load_network, save_network
-from recert.certificate import load_certificate
+from recert.certificates.certificate import load_certificate
 from recert.errors import FileError, RecertError
-from recert.posterior import around, load_posterior, save_posterior
+from recert.pac_bayes.posterior import around, load_posterior, save_posterior
+from recert.readers import load_network, save_network
+from recert.utils import files
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 DATA = ["synthetic", "-o", "m=1500"]
@@ -352,7 +352,7 @@ def _killed(number: int) -> int:
 
 @POSIX
 def test_a_killed_process_is_one_line_not_a_wait() -> None:
-    from recert.workers import in_processes
+    from recert.utils.processes import in_processes
 
     assert list(in_processes(_killed, [(0,), (2,)], 2)) == [0, 2]
     with pytest.raises(RecertError, match="ended from outside"):

@@ -20,8 +20,8 @@ import recert
 from recert import data
 from recert.data import SequenceData, text
 from recert.errors import InputError
-from recert.experiments import roles
-from recert.recurrence import traces, within
+from recert.samples.leakage import traces, within
+from recert.workflows import split
 
 RNG = np.random.default_rng(5)
 PROSE = Path(__file__).parent.parent / "docs" / "theory.md"
@@ -268,17 +268,17 @@ def test_what_holdout_may_say() -> None:
     loaded = toy(50)
     said = {None: 0, "10": 10, "0.2": 10, 0.001: 1, "1": 1, "1e1": 10, 0.99: 49}
     for value, count in said.items():
-        assert roles.held_out_units(loaded, value) == count
+        assert split.held_out_units(loaded, value) == count
     for value in ("0", "-1", "1.5", "nan", "inf", "many", "", 50, "60", "1e300"):
         with pytest.raises(InputError, match=r"hold.?out"):
-            roles.held_out_units(loaded, value)
+            split.held_out_units(loaded, value)
 
 
 def test_units_and_holdout_together() -> None:
     loaded = toy(50)
 
     def divided(units: int | None, usual: int | None, holdout: int) -> tuple[int, int, int]:
-        found = roles.for_training(loaded, units=units, usual=usual, holdout=holdout, seed=3)
+        found = split.for_training(loaded, units=units, usual=usual, holdout=holdout, seed=3)
         spare, held = found.spare, found.held
         return found.sample.units, 0 if spare is None else spare.units, held.units if held else 0
 
@@ -293,24 +293,24 @@ def test_units_and_holdout_together() -> None:
 
 
 def record(loaded: SequenceData, *, units: int | None = None, holdout: int = 10) -> dict[str, Any]:
-    divided = roles.for_training(loaded, units=units, usual=None, holdout=holdout, seed=3)
-    return roles.recorded(divided, 3)
+    divided = split.for_training(loaded, units=units, usual=None, holdout=holdout, seed=3)
+    return split.recorded(divided, 3)
 
 
 def test_recorded_units_are_found_again() -> None:
     loaded = toy(50)
-    found = roles.for_certifying(loaded, record(loaded), units=None)
-    trained = roles.for_training(loaded, units=None, usual=None, holdout=10, seed=3)
+    found = split.for_certifying(loaded, record(loaded), units=None)
+    trained = split.for_training(loaded, units=None, usual=None, holdout=10, seed=3)
     assert found.role == "certificate" and found.held is not None and trained.held is not None
     assert found.sample.digest == trained.sample.digest
     assert found.held.digest == trained.held.digest
-    fewer = roles.for_certifying(loaded, record(loaded), units=20)
+    fewer = split.for_certifying(loaded, record(loaded), units=20)
     assert fewer.sample.units == 20 and fewer.held is not None and fewer.held.units == 10
     assert fewer.role == "certificate"
-    checking = roles.for_certifying(loaded, record(loaded), units=None, asked="checking")
+    checking = split.for_certifying(loaded, record(loaded), units=None, asked="checking")
     assert checking.role == "checking"
     with pytest.raises(InputError, match="ask for fewer"):
-        roles.for_certifying(loaded, record(loaded), units=41)
+        split.for_certifying(loaded, record(loaded), units=41)
 
 
 def test_other_data_than_were_recorded_are_refused() -> None:
@@ -326,12 +326,12 @@ def test_other_data_than_were_recorded_are_refused() -> None:
         {"units": None},
     ):
         with pytest.raises(InputError, match="not what the network was trained on"):
-            roles.for_certifying(loaded, {**good, **change}, units=None)
+            split.for_certifying(loaded, {**good, **change}, units=None)
     for damaged in ("many", [1], {"units": 3}, {"units": -1, "seed": 0, "digest": ""}, {**good}):
         with pytest.raises(InputError, match=r"damaged|recorded"):
-            roles.for_certifying(loaded, {**good, "holdout": damaged}, units=None)
+            split.for_certifying(loaded, {**good, "holdout": damaged}, units=None)
     with pytest.raises(InputError, match="not what the network"):
-        roles.for_certifying(toy(51), good, units=None)
+        split.for_certifying(toy(51), good, units=None)
 
 
 def test_a_record_that_was_added_later_is_refused() -> None:
@@ -341,29 +341,29 @@ def test_a_record_that_was_added_later_is_refused() -> None:
     forged = {**honest, "holdout": record(loaded)["holdout"]}
     for units in (50, 40):
         with pytest.raises(InputError, match="not what the network was trained on"):
-            roles.for_certifying(loaded, {**forged, "units": units}, units=None)
+            split.for_certifying(loaded, {**forged, "units": units}, units=None)
 
 
 def test_units_that_were_trained_on_cannot_be_held_out() -> None:
     loaded = toy(50)
     trained = record(loaded, holdout=0)
     with pytest.raises(InputError, match="cannot be held out"):
-        roles.for_certifying(loaded, trained, units=30, asked="certificate")
-    found = roles.for_certifying(loaded, trained, units=30)
+        split.for_certifying(loaded, trained, units=30, asked="certificate")
+    found = split.for_certifying(loaded, trained, units=30)
     assert found.role == "checking" and "trained on" in found.why
     apart = record(loaded, units=30, holdout=0)
-    assert roles.for_certifying(loaded, apart, units=None).role == "checking"
-    declared = roles.for_certifying(loaded, apart, units=None, asked="certificate")
+    assert split.for_certifying(loaded, apart, units=None).role == "checking"
+    declared = split.for_certifying(loaded, apart, units=None, asked="certificate")
     assert declared.role == "certificate" and "declared by the user" in declared.why
 
 
 def test_data_that_were_looked_at_are_for_checking_only() -> None:
     nouns = toy(50, name="german-nouns")
-    found = roles.for_certifying(nouns, record(nouns), units=None)
+    found = split.for_certifying(nouns, record(nouns), units=None)
     assert found.role == "checking" and "with these nouns in view" in found.why
-    declared = roles.for_certifying(nouns, record(nouns), units=None, asked="certificate")
+    declared = split.for_certifying(nouns, record(nouns), units=None, asked="certificate")
     assert declared.role == "certificate" and "although" in declared.why
-    back = roles.for_certifying(nouns, record(nouns, units=30, holdout=0), units=None)
+    back = split.for_certifying(nouns, record(nouns, units=30, holdout=0), units=None)
     assert back.role == "checking" and "with these nouns in view" in back.why
 
 
@@ -394,9 +394,9 @@ CERTIFY: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def runs() -> Any:
     pytest.importorskip("torch")
-    from recert.experiments import training_runs
+    from recert.workflows import networks
 
-    return training_runs
+    return networks
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,9 @@ from recert import compression, data
 from recert.cli.entry import app
 from recert.compression import decode, encode, load_program
 from recert.errors import InputError
-from recert.experiments import compression_runs, training_runs
 from recert.training import Recipe, train
-from recert.training.code_slopes import slope_at, slopes
-from recert.training.rounding import RoundedRecipe, train_rounded
+from recert.training.quantized import RoundedRecipe, slope_at, slopes, train_rounded
+from recert.workflows import compress, networks
 
 SAMPLE = data.load("synthetic", m=600, seed=3)
 
@@ -31,7 +30,7 @@ def rounded(cell: str = "vanilla", **more: object) -> RoundedRecipe:
 
 
 def error(program: compression.Program) -> float:
-    return training_runs.error_of(program.network(), SAMPLE)
+    return networks.error_of(program.network(), SAMPLE)
 
 
 @pytest.mark.parametrize("cell", ["vanilla", "mgu", "gru", "lstm", "conv"])
@@ -67,7 +66,7 @@ def test_going_on_from_a_trained_network() -> None:
     start = {block.name: block.value for block in network.blocks()}
     short = replace(rounded(), begin=0.0, full=0.3)
     found = train_rounded(SAMPLE, short, start=start)
-    assert error(found) <= training_runs.error_of(network, SAMPLE) + 0.1
+    assert error(found) <= networks.error_of(network, SAMPLE) + 0.1
     with pytest.raises(InputError, match="other blocks"):
         train_rounded(SAMPLE, rounded("gru"), start=start)
 
@@ -96,7 +95,7 @@ def run(*arguments: str) -> Any:
 
 def test_compress_and_certify_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = compression_runs.compress_and_save(
+    found = compress.compress_and_save(
         "synthetic", out, options={"m": 600}, prices=(2.0, 20.0), processes=1,
         changes={"d_h": 3, "epochs": 4, "batch": 100},
     )  # fmt: skip

@@ -13,10 +13,10 @@ from recert.compression import Grid, Program
 from recert.compression.program import CodedBlock
 from recert.data import SequenceData
 from recert.errors import InputError
-from recert.experiments.training_runs import error_of
 from recert.training import Recipe
-from recert.training.rounding import RoundedRecipe, train_rounded
-from recert.training.rounding_search import Refinement, _Search, refine, weights_of
+from recert.training.quantized import RoundedRecipe, train_rounded
+from recert.training.quantized_search import Refinement, _Search, refine, weights_of
+from recert.workflows.networks import error_of
 
 SAMPLE = data.load("synthetic", m=300, seed=3)
 SHORT = Refinement(rounds=3, tries=10, near=200)

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import recert
-from recert.digests import SampleDigest
 from recert.errors import FileError, InputError, RecertError, UnsupportedModelError
-from recert.sample import Enforced, Reading, Sample
-from recert.vectors import scale_into_ball
+from recert.samples.sample import Enforced, Reading, Sample, SampleDigest
+from recert.samples.vectors import scale_into_ball
 
 rng = np.random.default_rng(0)
 X = rng.integers(0, 4, (20, 4))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from recert import printed
-from recert.caps import Cap
 from recert.errors import InputError
-from recert.network import Block, Head, Layer, Network, vanilla
-from recert.predict import margins_of, network_predictor
-from recert.sensitivities import sensitivities, sensitivity
+from recert.networks.forward import margins_of, network_predictor
+from recert.networks.network import Block, Head, Layer, Network, vanilla
+from recert.networks.norm_class import Cap
+from recert.sensitivities.sensitivity import sensitivities, sensitivity
 
 CLOSE = mpf("1e-9")
 
@@ -544,7 +544,7 @@ def test_margin_form_has_the_same_margins_and_no_larger_norms(K, d, biased, seed
         labels = np.full(20, z)
         want = margins_of(full, labels)
         # The margin is a minimum of linear forms in the coordinates: e_z − e_j, centred already.
-        from recert.network import margin_basis
+        from recert.networks.network import margin_basis
 
         B = margin_basis(K)
         np.testing.assert_allclose(margins_of(coordinates @ B.T, labels), want, atol=1e-12)

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recert.concentration import kl_inverse_upper
 from recert.data import SyntheticLanguage
 from recert.errors import InputError
+from recert.numerics.concentration import kl_inverse_upper
 
 pytest.importorskip("torch")
 
 from recert.training import Recipe, prior
 from recert.training.posterior import train_posterior
-from recert.training.posterior_recipe import Candidate, PosteriorRecipe
-from recert.training.shares import LearningCurve, learning_curve, prior_units
+from recert.training.prior import LearningCurve, learning_curve, prior_units
+from recert.training.recipes import Candidate, PosteriorRecipe
 
 RULE = {"nats": 7.0, "closeness": 0.05, "disagreement": 0.003, "delta": 2e-4}
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf
 
-from recert.caps import Cap
-from recert.choices import Cost
-from recert.margins import MarginTable
-from recert.network import Block, Head, Layer, Network, vanilla
+from recert.networks.margins import MarginTable
+from recert.networks.network import Block, Head, Layer, Network, vanilla
+from recert.networks.norm_class import Cap
+from recert.numerics.union_bound import Cost
 from recert.theorems import THEOREMS, Setting
 from recert.theorems.gaussian import GaussianBall
 from recert.theorems.held_out import HeldOut

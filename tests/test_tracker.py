@@ -20,20 +20,13 @@ from torch import nn  # noqa: E402
 import recert  # noqa: E402
 from recert.data.dataset import SequenceData  # noqa: E402
 from recert.errors import FileError, InputError, MissingDependencyError  # noqa: E402
-from recert.gates import measured_gates  # noqa: E402
-from recert.margins import margin_table  # noqa: E402
-from recert.norms import norm_bounds  # noqa: E402
-from recert.predict import network_predictor  # noqa: E402
-from recert.rates import rates  # noqa: E402
-from recert.sample import Reading, Sample  # noqa: E402
-from recert.training import (  # noqa: E402
-    Recipe,
-    RecurrentClassifier,
-    Tracker,
-    constrain,
-    read_csv,
-    train,
-)
+from recert.networks.forward import network_predictor  # noqa: E402
+from recert.networks.margins import margin_table  # noqa: E402
+from recert.numerics.norms import norm_bounds  # noqa: E402
+from recert.samples.sample import Reading, Sample  # noqa: E402
+from recert.sensitivities.gate_ranges import measured_gates  # noqa: E402
+from recert.sensitivities.growth_rates import rates  # noqa: E402
+from recert.training import Recipe, RecurrentClassifier, Tracker, constrain, read_csv, train  # noqa: E402
 from recert.training.monitoring import CHEAP, PRINTED, QUANTILES  # noqa: E402
 
 D, H, K, T, M = 3, 4, 3, 6, 60

@@ -11,23 +11,23 @@ from hypothesis.extra import numpy as hnp
 
 torch = pytest.importorskip("torch")
 
-from recert.convolutions import convolution_matrix  # noqa: E402
 from recert.data import SequenceData, SyntheticLanguage  # noqa: E402
 from recert.errors import InputError  # noqa: E402
-from recert.predict import network_predictor  # noqa: E402
+from recert.networks.forward import network_predictor  # noqa: E402
+from recert.numerics.norms import convolution_matrix  # noqa: E402
 from recert.training import (  # noqa: E402
     CELLS,
     Architecture,
     Recipe,
     RecurrentClassifier,
-    constraints,
     error_rate,
     loop,
     outputs,
+    projections,
     recipes,
-    steps,
     train,
 )
+from recert.training import model as steps  # noqa: E402
 
 SENTENCES = SyntheticLanguage(3, 6, 2, "last", 0.1).sample(600, seed=5)
 SMALL = Recipe(
@@ -72,8 +72,8 @@ MATRIX = hnp.arrays(
 @settings(max_examples=60, deadline=None)
 @given(MATRIX, CAP)
 def test_projections_land_inside_and_leave_the_inside_alone(A, cap):
-    spectral = constraints.project_spectral(torch.from_numpy(A), cap).numpy()
-    columns = constraints.project_columns(torch.from_numpy(A), cap).numpy()
+    spectral = projections.project_spectral(torch.from_numpy(A), cap).numpy()
+    columns = projections.project_columns(torch.from_numpy(A), cap).numpy()
     assert np.linalg.norm(spectral.astype(float), 2) <= cap * (1 + 1e-5)
     assert np.linalg.norm(columns.astype(float), axis=0).max() <= cap * (1 + 1e-5)
     if np.linalg.norm(A, 2) <= cap:
@@ -84,7 +84,7 @@ def test_projections_land_inside_and_leave_the_inside_alone(A, cap):
 @settings(max_examples=60, deadline=None)
 @given(MATRIX, CAP)
 def test_the_spectral_projection_is_the_nearest_point(A, cap):
-    near = constraints.project_spectral(torch.from_numpy(A).double(), cap).numpy()
+    near = projections.project_spectral(torch.from_numpy(A).double(), cap).numpy()
     scaled = A * min(1.0, cap / max(np.linalg.norm(A.astype(float), 2), 1e-30))
     assert np.linalg.norm(A - near) <= np.linalg.norm(A - scaled) + 1e-6
 
@@ -97,7 +97,7 @@ BANK = hnp.arrays(
 @settings(max_examples=60, deadline=None)
 @given(BANK, CAP, st.sampled_from([1, 3, 40]))
 def test_filter_banks_are_scaled_inside(bank, cap, positions):
-    scaled = constraints.scale_bank(torch.from_numpy(bank), cap, positions).numpy()
+    scaled = projections.scale_bank(torch.from_numpy(bank), cap, positions).numpy()
     exact = np.linalg.norm(convolution_matrix(scaled.astype(float), positions), 2)
     assert exact <= cap * (1 + 1e-5)
     if positions < 40:  # there the norm is the matrix's own, so nothing inside is moved
@@ -116,11 +116,11 @@ def test_final_weights_are_strictly_inside(cell, cap, tokens, seed):
     plan = Architecture(4, 4, 5, cell=cell, tokens=tokens, bias=True, bidirectional=True, layers=2)
     parts = list(plan.parts())
     weights = {part.name: 10 ** rng.uniform(-2, 2) * rng.random(part.shape) for part in parts}
-    inside = constraints.enforce(weights, parts, {part.name: cap for part in parts})
+    inside = projections.enforce(weights, parts, {part.name: cap for part in parts})
     for part in parts:
         value = inside[part.name]
         assert value.dtype == np.float64
-        assert constraints.capped_norm(part, value) <= cap * (1 - 0.99e-9)
+        assert projections.capped_norm(part, value) <= cap * (1 - 0.99e-9)
 
 
 def test_enforce_without_caps_changes_nothing():
@@ -128,18 +128,18 @@ def test_enforce_without_caps_changes_nothing():
     parts = list(Architecture(2, 2, 2).parts())
     weights = dict.fromkeys("UWV", A)
     for caps in ({}, {"U": 9.0}):
-        for value in constraints.enforce(weights, parts, caps).values():
+        for value in projections.enforce(weights, parts, caps).values():
             np.testing.assert_array_equal(value, A)
 
 
 def test_caps_by_letter_by_role_and_by_block():
     parts = list(architecture("mgu", bias=True, bidirectional=True).parts())
     caps = {"U": 1.0, "U_r": 0.5, "U_r_reverse": 0.25, "b": 2.0, "b_V": 3.0}
-    assert constraints.resolve(caps, parts) == {
+    assert projections.resolve(caps, parts) == {
         "U_r": 0.5, "U_h": 1.0, "U_r_reverse": 0.25, "U_h_reverse": 1.0, "b_V": 3.0,
         "b_r": 2.0, "b_h": 2.0, "b_r_reverse": 2.0, "b_h_reverse": 2.0,
     }  # fmt: skip
-    assert constraints.resolve(None, parts) == {}
+    assert projections.resolve(None, parts) == {}
 
 
 @pytest.mark.parametrize("name", ["b", "U_g", "E", "W0", ""])
@@ -235,7 +235,7 @@ def test_training_learns_and_stays_inside(trained):
     assert error_rate(trained.model, SENTENCES) < 0.2
     assert trained.caps == SMALL.caps
     for part in trained.model.architecture.parts():
-        assert constraints.capped_norm(part, trained.weights[part.name]) < trained.caps[part.name]
+        assert projections.capped_norm(part, trained.weights[part.name]) < trained.caps[part.name]
     assert np.abs(trained.weights["V"].mean(axis=0)).max() < 1e-12
 
 
@@ -376,4 +376,4 @@ def test_the_recipes_for_the_default_data_are_declared():
         for bias in (False, True):
             plan = Architecture(30, recipe.d_h, 3, **{**options, "bias": bias})
             caps = {**recipe.caps, **(recipes.WITH_BIASES if bias else {})}
-            assert set(constraints.resolve(caps, plan.parts())) == {p.name for p in plan.parts()}
+            assert set(projections.resolve(caps, plan.parts())) == {p.name for p in plan.parts()}

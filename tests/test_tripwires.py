@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import recert
 from recert import data
-from recert.recurrence import (
+from recert.samples.leakage import (
     NEAR,
     OVERLAP,
     REPEATED,
@@ -495,9 +495,9 @@ def test_chances_are_the_largest_of_all_rates() -> None:
 
 
 def test_the_verifier_has_the_same_room_for_rounding() -> None:
-    from recert.verifier import doubts
+    from recert.verifier import contradictions
 
-    assert doubts.ROUNDING == evidence.ROUNDING
+    assert contradictions.ROUNDING == evidence.ROUNDING
 
 
 # Traces.

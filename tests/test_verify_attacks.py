@@ -20,15 +20,16 @@ from flint import ctx
 
 import family
 import recert
-from recert import compression, margins
-from recert.certificate import Certificate, seal
-from recert.concentration import kl_inverse_upper
+from recert import compression
+from recert.certificates.certificate import Certificate, seal
 from recert.errors import InputError
-from recert.gibbs import assign_roles, certify_posterior, part_digest
-from recert.layers import layer_of
-from recert.network import Block, Head, Network
-from recert.posterior import Posterior, around
-from recert.sample import Reading
+from recert.networks import margins
+from recert.networks.layers import layer_of
+from recert.networks.network import Block, Head, Network
+from recert.numerics.concentration import kl_inverse_upper
+from recert.pac_bayes import assign_roles, certify_posterior, part_digest
+from recert.pac_bayes.posterior import Posterior, around
+from recert.samples.sample import Reading
 from recert.verifier import balls, verify
 
 RNG = np.random.default_rng(0)
@@ -650,7 +651,7 @@ def test_printed_formulas_are_the_producer_s_word() -> None:
     rng = np.random.default_rng(5)
     U, W, V = (rng.normal(size=shape) / 4.0 for shape in ((3, 3), (3, 2), (2, 3)))
     x, y = rng.uniform(-0.5, 0.5, (60, 6, 2)), rng.integers(0, 2, 60)
-    network = recert.network.vanilla(U, W, V, input_kind="real")
+    network = recert.networks.network.vanilla(U, W, V, input_kind="real")
     found = recert.certify(network, x, y, max_length=6, input_bound=1.0)
     printed = [b for b in found.bounds if b.kind == "order" and b.value is not None]
     answer = verify(found, network, x, y)

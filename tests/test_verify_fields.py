@@ -18,13 +18,13 @@ import pytest
 import family
 import recert
 from recert import compression
+from recert.certificates.schema import certificate_schema, seal
 from recert.errors import RecertError
-from recert.gibbs import assign_roles, certify_posterior, part_digest
-from recert.layers import Bidirectional, layer_of
-from recert.network import Block, Head, Network
-from recert.posterior import around
-from recert.sample import Reading
-from recert.schemas import certificate_schema, seal
+from recert.networks.layers import Bidirectional, layer_of
+from recert.networks.network import Block, Head, Network
+from recert.pac_bayes import assign_roles, certify_posterior, part_digest
+from recert.pac_bayes.posterior import around
+from recert.samples.sample import Reading
 from recert.verifier import verify
 
 EXEMPT = {

@@ -14,19 +14,18 @@ import pytest
 import family
 import recert
 from recert import compression, data
+from recert.certificates.schema import certificate_schema, seal
 from recert.data import SequenceData
-from recert.gibbs import assign_roles, certify_posterior, part_digest
-from recert.layers import group_average
-from recert.network import Block, Head, Network
-from recert.posterior import around, save_posterior
-from recert.predict import margins_of, network_predictor
-from recert.sample import Reading
-from recert.schemas import certificate_schema, seal
+from recert.networks.forward import margins_of, network_predictor
+from recert.networks.layers import group_average
+from recert.networks.network import Block, Head, Network
+from recert.pac_bayes import assign_roles, certify_posterior, part_digest
+from recert.pac_bayes.posterior import around, save_posterior
+from recert.samples.sample import Reading
 from recert.training import Recipe
-from recert.training.rounding import RoundedRecipe, train_rounded
+from recert.training.quantized import RoundedRecipe, train_rounded
 from recert.verifier import structure, verify
-from recert.verifier.forward import Weights
-from recert.verifier.reading import Walk
+from recert.verifier.forward import Walk, Weights
 
 DELTA, T = 0.05, 6
 

@@ -17,8 +17,8 @@ pytest.importorskip("flint")
 
 import recert
 from honest import Honest, honest
+from recert.certificates.schema import seal
 from recert.errors import InputError
-from recert.schemas import seal
 
 MANY, LARGE, FEW = 1700, 300, 24
 

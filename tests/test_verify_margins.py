@@ -18,10 +18,9 @@ from flint import ctx
 
 import family
 import recert
-from recert.verifier.deciding import Decided
-from recert.verifier.exact import Balls
+from recert.verifier.forward import HELD_BALLS
+from recert.verifier.margins import Balls, Decided
 from recert.verifier.pairs import ACTIVATIONS, Matrix, Pair, spectral
-from recert.verifier.reading import HELD_BALLS
 from recert.verifier.sample import Sample
 from test_verify_full import KINDS, T, case_of, exact_margin, walk_of
 

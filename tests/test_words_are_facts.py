@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 pytest.importorskip("flint")
 
 import recert
-from recert import hypotheses
-from recert.blocks import Block
-from recert.certificate import Assumption, Certificate
+from recert.certificates import hypotheses
+from recert.certificates.certificate import Assumption, Certificate
+from recert.certificates.schema import seal
 from recert.errors import FileError, InputError, RecertError
-from recert.schemas import seal
+from recert.networks.blocks import Block
 from recert.verifier import verify
 from test_verify_fields import samples
 

@@ -18,18 +18,18 @@ import pytest
 
 import family
 import recert
-import recert.predict
-from recert import norms
-from recert.blocks import Block
+import recert.networks.forward
+from recert.certification.certify import evaluate_menu, menu, prepare
 from recert.errors import InputError
-from recert.local import sequences as sequences_module
-from recert.local.parts import Parts, parts_of
-from recert.local.passes import pieces, walked
-from recert.local.plan import estimate
-from recert.local.sequences import Sequences
-from recert.local.work import A_SECOND, MEMORY, NOMINAL, NUMBER, work_of
-from recert.network import Network, vanilla
-from recert.pipeline import evaluate_menu, menu, prepare
+from recert.networks.blocks import Block
+from recert.networks.network import Network, vanilla
+from recert.numerics import norms
+from recert.perturbation import posterior_risk as sequences_module
+from recert.perturbation.adjoint import pieces, walked
+from recert.perturbation.ball import Parts, parts_of
+from recert.perturbation.plan import estimate
+from recert.perturbation.posterior_risk import Sequences
+from recert.perturbation.work import A_SECOND, MEMORY, NOMINAL, NUMBER, work_of
 from recert.theorems.local_ball import LocalBall
 
 
@@ -364,10 +364,10 @@ def test_kept_norms_are_the_norms(what: norms.MatrixNorm) -> None:
 
 def walked_steps(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts steps that are walked, and walks."""
-    from recert import walk
+    from recert.sensitivities import unroll
 
     found: Counter[str] = Counter()
-    step, track = walk.Walk.step, walk.Walk.track
+    step, track = unroll.Walk.step, unroll.Walk.track
 
     def counted_step(self: Any, *norms_of: Any) -> Any:
         found["steps"] += 1
@@ -377,8 +377,8 @@ def walked_steps(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         found["walks"] += 1
         return track(self, *steps, **options)
 
-    monkeypatch.setattr(walk.Walk, "step", counted_step)
-    monkeypatch.setattr(walk.Walk, "track", counted_track)
+    monkeypatch.setattr(unroll.Walk, "step", counted_step)
+    monkeypatch.setattr(unroll.Walk, "track", counted_track)
     return found
 
 
@@ -402,7 +402,7 @@ def test_candidates_without_hope_are_left_out_and_no_value_changes() -> None:
             np.random.default_rng(0), "gru", d_h=2, K=2, tokens=True, scale=scale
         )
         x, _ = sample(net, m, 3)
-        y = recert.predict.network_predictor(net)(x, np.full(m, 3), "last").argmax(axis=1)
+        y = recert.networks.forward.network_predictor(net)(x, np.full(m, 3), "last").argmax(axis=1)
         case = prepare(net, x, y, max_length=3)
         short = evaluate_menu(menu(class_wide()), case.setting, 0.01, case.rows)
         whole = replace(case.setting, budget=math.inf)

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 with atheris.instrument_imports(include=["recert", "zipfile", "json"]):
     import hostile
-    from recert import adapters, certificate, compression, data, posterior  # noqa: F401
-    from recert.adapters import onnx_reader  # noqa: F401
-    from recert.experiments import gibbs_runs  # noqa: F401
+    from recert.pac_bayes import posterior  # noqa: F401
+    from recert.readers.onnx import read  # noqa: F401
+    from recert.workflows import posteriors  # noqa: F401
 
 
 def main() -> None:

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "certify": "recert.pipeline",
-    "certify_all": "recert.joint",
-    "certify_posterior": "recert.gibbs",
-    "Posterior": "recert.posterior",
-    "load_posterior": "recert.posterior",
-    "save_posterior": "recert.posterior",
-    "JointCertificate": "recert.joint",
-    "Certificate": "recert.certificate",
-    "load_certificate": "recert.certificate",
-    "Network": "recert.network",
-    "vanilla": "recert.network",
-    "from_torch": "recert.adapters",
-    "load_network": "recert.adapters",
-    "save_network": "recert.adapters",
-    "sensitivity": "recert.sensitivities",
-    "Cap": "recert.caps",
+    "certify": "recert.certification.certify",
+    "certify_all": "recert.certification.certify",
+    "certify_posterior": "recert.pac_bayes",
+    "Posterior": "recert.pac_bayes.posterior",
+    "load_posterior": "recert.pac_bayes.posterior",
+    "save_posterior": "recert.pac_bayes.posterior",
+    "JointCertificate": "recert.certification.certify",
+    "Certificate": "recert.certificates.certificate",
+    "load_certificate": "recert.certificates.certificate",
+    "Network": "recert.networks.network",
+    "vanilla": "recert.networks.network",
+    "from_torch": "recert.readers",
+    "load_network": "recert.readers",
+    "save_network": "recert.readers",
+    "sensitivity": "recert.sensitivities.sensitivity",
+    "Cap": "recert.networks.norm_class",
     "verify": "recert.verifier",
     "Verification": "recert.verifier",
-    "Enforced": "recert.sample",
+    "Enforced": "recert.samples.sample",
 }
 _ROOMS = ("printed", "data", "errors")
 
@@ -63,16 +63,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from recert import data, errors, printed
-    from recert.adapters import from_torch, load_network, save_network
-    from recert.caps import Cap
-    from recert.certificate import Certificate, load_certificate
-    from recert.gibbs import certify_posterior
-    from recert.joint import JointCertificate, certify_all
-    from recert.network import Network, vanilla
-    from recert.pipeline import certify
-    from recert.posterior import Posterior, load_posterior, save_posterior
-    from recert.sample import Enforced
-    from recert.sensitivities import sensitivity
+    from recert.certificates.certificate import Certificate, load_certificate
+    from recert.certification.certify import JointCertificate, certify, certify_all
+    from recert.networks.network import Network, vanilla
+    from recert.networks.norm_class import Cap
+    from recert.pac_bayes import certify_posterior
+    from recert.pac_bayes.posterior import Posterior, load_posterior, save_posterior
+    from recert.readers import from_torch, load_network, save_network
+    from recert.samples.sample import Enforced
+    from recert.sensitivities.sensitivity import sensitivity
     from recert.verifier import Verification, verify
 
 

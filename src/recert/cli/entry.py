@@ -7,23 +7,19 @@ import atexit
 import signal
 import sys
 import threading
+from importlib.metadata import entry_points
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from recert import __version__
-from recert.cli import (
-    certifying,
-    comparing,
-    compressing,
-    datasets,
-    posteriors,
-    reproducing,
-    training,
-    verifying,
-)
-from recert.cli.streams import Stream, sturdy
+from recert.cli import certify, data, train
+from recert.cli import certify as comparing
+from recert.cli import certify as verifying
+from recert.cli import train as posteriors
+from recert.cli import train as training
+from recert.cli.common import Stream, sturdy
 from recert.errors import RecertError
 
 INTERRUPTED = 130  # what typer answers to Ctrl-C
@@ -39,14 +35,16 @@ app = typer.Typer(
 )
 app.command()(training.demo)
 app.command()(training.train)
-app.command()(certifying.certify)
+app.command()(certify.certify)
 app.command()(comparing.compare)
-app.command()(compressing.compress)
+app.command()(train.compress)
 app.command()(posteriors.pacbayes)
 app.command()(posteriors.ladder)
-app.command()(reproducing.reproduce)
 app.command()(verifying.verify)
-app.add_typer(datasets.app, name="data")
+# Commands of other packages, such as recert_studies.
+for _entry in entry_points(group="recert.commands"):
+    app.command(_entry.name)(_entry.load())
+app.add_typer(data.app, name="data")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from recert.compression.file import (
     load_program,
     save_program,
 )
-from recert.compression.lengths import code_length_bits
+from recert.compression.integers import code_length_bits
 from recert.compression.program import CodedBlock, Grid, Program, program_of, with_values
 from recert.compression.search import Candidate, Found, compress
 

@@ -13,12 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recert.activations import ACTIVATIONS
-from recert.blocks import Block, Norm
-from recert.compression.coder import SCALE, Coder
-from recert.compression.symbols import flag, member, natural
+from recert.compression.coder import SCALE, Coder, flag, member, natural
 from recert.errors import InputError
-from recert.layers import (
+from recert.networks.activations import ACTIVATIONS
+from recert.networks.blocks import Block, Norm
+from recert.networks.layers import (
     CONVOLUTIONAL,
     EXTRA,
     FREE_ACTIVATION,
@@ -30,7 +29,7 @@ from recert.layers import (
     group_average,
     suffix_of,
 )
-from recert.network import Head, InputKind, Network, Read
+from recert.networks.network import Head, InputKind, Network, Read
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from recert.blocks import Array
-from recert.compression.lengths import code_length_bits
+from recert.compression.integers import code_length_bits
 from recert.compression.program import LARGEST_EXPONENT, CodedBlock, Grid, Program
-from recert.network import Network
+from recert.networks.blocks import Array
+from recert.networks.network import Network
 
 # Steps in an octave: 4, 5, 6 and 7 times a power of two.
 NOTCHES = 4

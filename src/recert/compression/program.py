@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.arguments import whole
-from recert.blocks import Array, Block
 from recert.errors import InputError
-from recert.layers import Bidirectional, Dense, Layer
-from recert.network import Network
+from recert.networks.blocks import Array, Block
+from recert.networks.layers import Bidirectional, Dense, Layer
+from recert.networks.network import Network
+from recert.utils.validation import whole
 
 Integers = NDArray[np.int64]
 

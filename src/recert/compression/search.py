@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recert.arguments import probability, whole
 from recert.compression.file import file_bytes
 from recert.compression.parts import (
     Part,
@@ -25,9 +24,10 @@ from recert.compression.parts import (
     rounded_to,
 )
 from recert.compression.program import Program, program_of
-from recert.concentration import kl_inverse_upper
 from recert.errors import InputError
-from recert.network import Network
+from recert.networks.network import Network
+from recert.numerics.concentration import kl_inverse_upper
+from recert.utils.validation import probability, whole
 
 Error = Callable[[Network], float]
 

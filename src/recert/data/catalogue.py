@@ -9,10 +9,10 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
-from recert.arguments import short
-from recert.data import cmudict, german_nouns, idx, recall, synthetic, text
+from recert.data import cmudict, german_nouns, images, recall, synthetic, text
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
+from recert.utils.validation import short
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ _CATALOGUE: tuple[DataInfo, ...] = (
         inputs="a row of pixels in [0, 1], or half a row",
         classes="the ten labels, at the last row",
         source="files of yours, by path (Debian's dataset-fashion-mnist has such files)",
-        loader=idx.load,
+        loader=images.load,
     ),
     DataInfo(
         name="synthetic",

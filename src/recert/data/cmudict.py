@@ -14,11 +14,11 @@ from typing import TextIO
 
 import numpy as np
 
-from recert.arguments import short
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
-from recert.files import open_regular
+from recert.utils.files import open_regular
+from recert.utils.validation import short
 
 # fmt: off
 VOWELS = (

@@ -9,8 +9,8 @@ from itertools import chain
 
 import numpy as np
 
-from recert.brief import Brief
 from recert.errors import InputError
+from recert.utils.validation import Brief
 
 PADDING = -1
 """The token, and the per-step label, of a step past the end of a sequence."""

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recert.arguments import short
 from recert.data.dataset import SequenceData, padded
 from recert.data.packages import file_of
 from recert.errors import FileError, InputError
-from recert.files import open_regular
+from recert.utils.files import open_regular
+from recert.utils.validation import short
 
 ALPHABET = tuple("abcdefghijklmnopqrstuvwxyzäöüß")
 GENDERS = ("f", "m", "n")

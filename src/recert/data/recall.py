@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recert import arguments
-from recert.arguments import short
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
+from recert.utils import validation
+from recert.utils.validation import short
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Letters that are drawn at once: an option beside a model may ask for any number.
@@ -31,9 +31,9 @@ def load(m: int = 10_000, *, seed: int = 0, letters: int = 3, max_length: int = 
         InputError: an option is out of range, or m·T letters are too many.
 
     """
-    m, seed = arguments.whole("m", m), arguments.whole("seed", seed, least=0)
-    letters = arguments.whole("letters", letters, least=2)
-    max_length = arguments.whole("max_length", max_length)
+    m, seed = validation.whole("m", m), validation.whole("seed", seed, least=0)
+    letters = validation.whole("letters", letters, least=2)
+    max_length = validation.whole("max_length", max_length)
     if letters > len(LETTERS):
         raise InputError(f"letters is {short(letters)}; use 2 to {len(LETTERS)}")
     if m * max_length > MOST_DRAWN:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recert import arguments
-from recert.arguments import short
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import InputError
+from recert.utils import validation
+from recert.utils.validation import short
 
 RULES = ("first", "last", "majority")
 _MOST_SENTENCES = 1_000_000
@@ -200,10 +200,10 @@ def load(
 
     """
     for name, value in {"m": m, "letters": letters, "max_length": max_length}.items():
-        arguments.whole(name, value)
+        validation.whole(name, value)
     if m > MOST_SAMPLED:
         raise InputError(f"m is {short(m)}; draw at most {MOST_SAMPLED} sentences at once")
-    arguments.whole("seed", seed, least=0)
-    arguments.number("noise", noise, "a probability lies in [0, 1]")
+    validation.whole("seed", seed, least=0)
+    validation.number("noise", noise, "a probability lies in [0, 1]")
     language = SyntheticLanguage(letters, max_length, min_length, rule, noise)
     return language.sample(m, seed)

@@ -2,6 +2,12 @@
 
 Windows of one text are not independent of each other. They are therefore grouped by document
 (paragraph, line, or article under a heading), and the document is the unit of the sample.
+
+Words in a binary code of 14 bits, by their place in a vocabulary or by their hash.
+
+Section 6 of the paper reads words as x in [0, 1]^14, the code of the word's index. A vocabulary
+made from the sample is an encoding learnt from the sample, and no certificate holds for it. One
+made from documents that are then set aside is fixed before the sample is drawn, and so is a hash.
 """
 
 from __future__ import annotations
@@ -10,15 +16,16 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from recert.arguments import short
 from recert.data.dataset import PADDING, SequenceData
 from recert.errors import FileError, InputError
-from recert.files import open_regular
+from recert.utils.files import open_regular
+from recert.utils.validation import short
 
 CHARACTERS = (*" abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()@<>=", "other")
 """The fixed alphabet; text is put into lower case, whatever is left over becomes "other"."""
@@ -184,3 +191,75 @@ def _check_options(encoding: str, split: str, max_length: int, word_classes: int
         raise InputError(f"max_length is {short(max_length)}; a window has at least 1 step")
     if not 2 <= word_classes <= 1 << WORD_BITS:
         raise InputError(f"word_classes is {short(word_classes)}; use 2 to {1 << WORD_BITS}")
+
+
+SIZE = 1 << WORD_BITS
+UNKNOWN = 0
+"""The code of words outside the vocabulary."""
+
+Code = Callable[[str], np.ndarray]
+
+
+def codes_of(documents: Iterable[str]) -> dict[str, int]:
+    """The 2^14 − 1 most frequent words, numbered from 1 by falling frequency, ties by alphabet."""
+    counts = Counter(word for document in documents for word in document.lower().split())
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    return {word: place for place, word in enumerate(ordered[: SIZE - 1], start=1)}
+
+
+def coder(vocabulary: dict[str, int]) -> Code:
+    """What turns a document into its words' numbers (n,), 0 for words it does not know."""
+
+    def code(document: str) -> np.ndarray:
+        words = document.lower().split()
+        return np.array([vocabulary.get(word, UNKNOWN) for word in words], dtype=np.int32)
+
+    return code
+
+
+def word_sequences(
+    documents: Sequence[str],
+    code: Code,
+    *,
+    encoding: str,
+    source: str,
+    max_length: int = 56,
+    classes: int = 64,
+) -> SequenceData:
+    """Windows of words in their 14-bit code; the label at a step is the next word's class.
+
+    The class of a word is its number modulo ``classes``, which spreads frequent words over them.
+
+    Args:
+        documents: a document is the unit of the sample.
+        code: a document's words as numbers below 2^14.
+        encoding: "fixed" or "learnt", how the code came about.
+        source: where the text is from.
+        max_length: T; windows do not overlap.
+        classes: K.
+
+    Raises:
+        InputError: no document of two words, or a number out of range.
+    """
+    if max_length < 1 or not 2 <= classes <= SIZE:
+        raise InputError(f"use max_length from 1 and classes from 2 to {SIZE}")
+    coded = [codes for codes in map(code, documents) if len(codes) >= 2]
+    if not coded:
+        raise InputError(f"{source} holds no document of two words here; give a longer text")
+    inputs, targets, lengths, groups = windows(coded, max_length)
+    return SequenceData(
+        name="words",
+        sequences=bits(inputs),
+        labels=np.where(targets == PADDING, PADDING, targets % classes),
+        lengths=lengths,
+        classes=tuple(f"class {k}" for k in range(classes)),
+        alphabet=None,
+        max_length=max_length,
+        input_kind="real",
+        unit="document",
+        population=None,
+        source=source,
+        groups=groups,
+        input_bound=math.sqrt(WORD_BITS),
+        encoding=encoding,
+    )

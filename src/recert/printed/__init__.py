@@ -4,22 +4,28 @@ The functions take the paper's letters by keyword and return frozen values. What
 is reproduced here and told in the errata; what this package stands behind is in `recert.theorems`.
 """
 
-from recert.printed.covering import lemma_3, lemma_8, lemma_9, lemma_10
 from recert.printed.lemmas import (
     PrintedLipschitz,
     lemma_2,
+    lemma_3,
     lemma_4,
     lemma_6,
     lemma_7,
+    lemma_8,
+    lemma_9,
+    lemma_10,
     lemma_11,
 )
-from recert.printed.section6 import (
+from recert.printed.tables import (
+    PrintedTable,
+    TableEntry,
+    TableRow,
     section6_bound_1,
     section6_bound_2,
     section6_bound_3,
     section6_ours,
+    table_1,
 )
-from recert.printed.table import PrintedTable, TableEntry, TableRow, table_1
 from recert.printed.theorems import (
     theorem_1,
     theorem_2,

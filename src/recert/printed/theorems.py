@@ -7,7 +7,7 @@ the complexity term and whose `confidence` is the printed √(log(1/δ)/m). S(β
 
 from __future__ import annotations
 
-from recert.logspace import ln, log_sum
+from recert.numerics.logspace import ln, log_sum
 from recert.printed.value import (
     LogFactor,
     Printed,

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from recert.errors import InputError
-from recert.logspace import LN10, ln, log_geometric_sum, to_log10
+from recert.numerics.logspace import LN10, ln, log_geometric_sum, to_log10
 
 PAPER = "On Generalization Bounds of a Family of Recurrent Neural Networks"
 
@@ -120,7 +120,7 @@ def ln_exact(value: Fraction) -> float:
 
 
 def ln_S(beta: Fraction, t: int) -> float:
-    """ln S(β, t), the geometric sum of `recert.logspace`, from an exact β."""
+    """ln S(β, t), the geometric sum of `recert.numerics.logspace`, from an exact β."""
     return log_geometric_sum(ln_exact(beta), t)
 
 

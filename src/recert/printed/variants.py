@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from recert.logspace import ln
+from recert.numerics.logspace import ln
 from recert.printed.value import (
     LogFactor,
     Printed,

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from recert.caps import Caps
 from recert.errors import InputError
-from recert.gates import Direction, Gates, classwide_gates, measured_gates, printed_gates
-from recert.network import Network
-from recert.numerals import rounded_up, significant_up
-from recert.rates import Rates, rates
-from recert.sample import Batch
+from recert.networks.network import Network
+from recert.networks.norm_class import Caps
+from recert.numerics.rounding import rounded_up, significant_up
+from recert.samples.sample import Batch
+from recert.sensitivities.gate_ranges import (
+    Direction,
+    Gates,
+    classwide_gates,
+    measured_gates,
+    printed_gates,
+)
+from recert.sensitivities.growth_rates import Rates, rates
 
 Curves = dict[str, tuple[list[float], list[float]]]
 TITLES = {
@@ -75,12 +81,13 @@ def gate_report(
 
     Args:
         network: any network.
-        batches: validated batches, such as a `recert.sample.Sample`.
+        batches: validated batches, such as a `recert.samples.sample.Sample`.
         input_bound: B_x ≥ ‖x_t‖_2; 1 for one-hot inputs.
         caps: block name → ``Cap`` or number; None for the network's own norms.
 
     Raises:
-        InputError: as `recert.gates.measured_gates` and `recert.gates.classwide_gates`.
+        InputError: as `recert.sensitivities.gate_ranges.measured_gates` and
+        `recert.sensitivities.gate_ranges.classwide_gates`.
     """
     measured = measured_gates(network, batches)
     T = measured.steps
@@ -150,7 +157,7 @@ def _add_rates(shown: Table, report: GateReport) -> None:
 def curves(
     reports: Mapping[str, GateReport], *, repaired: bool = False
 ) -> list[tuple[str, Curves]]:
-    """Panels for `recert.plots.gates_against_time`: β_t and θ_t of every network's first layer.
+    """Panels for `recert.report.gates_against_time`: β_t and θ_t of every network's first layer.
 
     Args:
         reports: name → report, such as vanilla, MGU, GRU and LSTM networks trained on the same

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from recert.caps import Cap
-from recert.orders import order_bounds
-from recert.pipeline import Case, reported_margin
+from recert.certification.certify import Case, reported_margin
+from recert.networks.norm_class import Cap
+from recert.printed.evaluate import order_bounds
 from recert.theorems import THEOREMS
 
 CERTIFIED = {"margin_ball": "margin ball, certified", "theorem_2_clipped": "Theorem 2, certified"}

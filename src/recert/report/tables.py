@@ -10,10 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from recert.certificate import Bound, Certificate
-from recert.choices import Cost, total_nats
-from recert.numerals import confidence, rounded_up, significant_up, written_up
-from recert.plots import value_text
+from recert.certificates.certificate import Bound, Certificate
+from recert.numerics.rounding import confidence, rounded_up, significant_up, written_up
+from recert.numerics.union_bound import Cost, total_nats
+from recert.report import value_text
 
 STYLES = {"certificate": "green", "estimate": "yellow", "order": "dim", "not applicable": "dim"}
 

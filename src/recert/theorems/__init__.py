@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from recert.theorems.base import Setting, Theorem
 from recert.theorems.gaussian import GaussianBall
 from recert.theorems.held_out import HeldOut
 from recert.theorems.l1_cover import L1Cover, L1Entropy
@@ -10,6 +9,7 @@ from recert.theorems.local_ball import LocalBall
 from recert.theorems.margin_ball import MarginBall, MarginCover
 from recert.theorems.occam import Occam
 from recert.theorems.rademacher import SingleScale, Theorem2
+from recert.theorems.setting import Setting, Theorem
 
 THEOREMS: tuple[Theorem, ...] = (
     Theorem2(clipped=False),

@@ -29,14 +29,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.caps import SMALLEST, Cap
-from recert.certificate import Bound
-from recert.choices import SCALE_GRID, Cost, total_nats
-from recert.concentration import binary_entropy, kl_inverse_upper, maurer_log_term
-from recert.network import Block
-from recert.norms import frobenius_norm_bound
-from recert.theorems.base import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
+from recert.certificates.certificate import Bound
+from recert.networks.network import Block
+from recert.networks.norm_class import SMALLEST, Cap
+from recert.numerics.concentration import binary_entropy, kl_inverse_upper, maurer_log_term
+from recert.numerics.norms import frobenius_norm_bound
+from recert.numerics.union_bound import SCALE_GRID, Cost, total_nats
 from recert.theorems.margin_ball import ROUNDS, worth_it
+from recert.theorems.setting import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recert.certificate import Bound
-from recert.concentration import binomial_upper_limit, kl_inverse_upper
-from recert.theorems.base import OUTWARD, SAID, Setting, finish
+from recert.certificates.certificate import Bound
+from recert.numerics.concentration import binomial_upper_limit, kl_inverse_upper
+from recert.theorems.setting import OUTWARD, SAID, Setting, finish
 
 
 @dataclass(frozen=True)

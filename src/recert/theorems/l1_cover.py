@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.certificate import Bound
-from recert.choices import total_nats
-from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish
+from recert.certificates.certificate import Bound
+from recert.numerics.union_bound import total_nats
 from recert.theorems.margin_ball import best_margin
 from recert.theorems.rademacher import deviation
+from recert.theorems.setting import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish
 
 Array = NDArray[np.float64]
 

@@ -30,17 +30,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.algebra.ellipsoids import MOST_TERMS
-from recert.certificate import Bound
-from recert.choices import total_nats
-from recert.concentration import kl_inverse_upper, maurer_log_term
-from recert.local import risk
-from recert.local.parts import Parts, parts_of
-from recert.local.plan import FIRST, HOPELESS, estimate, first_order, plan_radii
-from recert.local.sequences import Sequences
-from recert.local.work import work_of
-from recert.margins import announce
-from recert.theorems.base import OUTWARD, UNIVERSAL, Setting, finish, not_applicable
+from recert.certificates.certificate import Bound
+from recert.networks.margins import announce
+from recert.numerics.concentration import kl_inverse_upper, maurer_log_term
+from recert.numerics.union_bound import total_nats
+from recert.perturbation import posterior_risk
+from recert.perturbation.ball import Parts, parts_of
+from recert.perturbation.ellipsoids import MOST_TERMS
+from recert.perturbation.plan import FIRST, HOPELESS, estimate, first_order, plan_radii
+from recert.perturbation.posterior_risk import Sequences
+from recert.perturbation.work import work_of
+from recert.theorems.setting import OUTWARD, UNIVERSAL, Setting, finish, not_applicable
 
 Array = NDArray[np.float64]
 
@@ -79,7 +79,7 @@ class LocalBall:
         data = Sequences.of(
             setting.reread(), memory=setting.memory * GIB, progress=setting.progress
         )
-        drawing = risk.applies(network)
+        drawing = posterior_risk.applies(network)
         caps = {name: cap.norm for name, cap in setting.caps.items()}
         reach = DRAWN if drawing else WHOLE
         reason = _skipped(setting, data, caps, reach, drawing=drawing)
@@ -89,16 +89,16 @@ class LocalBall:
         parts, chosen = plan.parts, plan.radii
         costs = (*setting.cap_costs, *setting.choice_costs, *plan.costs, *chosen.costs)
         nats = chosen.nats(parts)
-        share = delta * risk.SHARE if drawing else 0.0
+        share = delta * posterior_risk.SHARE if drawing else 0.0
         log_term = maurer_log_term(m, delta - share)
         rate = (nats + log_term + total_nats(costs)) / m * (1.0 + OUTWARD)
-        found = risk.Risk(1.0, 1.0)
+        found = posterior_risk.Risk(1.0, 1.0)
         if plan.promise < HOPELESS and drawing:
             # The limit of the draws holds for one network: choosing among some is paid for.
             paid = share * math.exp(-total_nats(setting.choice_costs)) * (1.0 - OUTWARD)
-            found = risk.drawn(network, data, setting.table, parts, chosen.radii, paid)
+            found = posterior_risk.drawn(network, data, setting.table, parts, chosen.radii, paid)
         elif plan.promise < HOPELESS:
-            found = risk.reached(network, data, setting.table, parts, chosen.radii)
+            found = posterior_risk.reached(network, data, setting.table, parts, chosen.radii)
         value = float(kl_inverse_upper(found.bound, rate))
         return finish(
             self,

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.caps import Cap
-from recert.certificate import Bound
-from recert.choices import total_nats
-from recert.concentration import kl_inverse_upper, maurer_log_term
-from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, Theorem, finish
+from recert.certificates.certificate import Bound
+from recert.networks.norm_class import Cap
+from recert.numerics.concentration import kl_inverse_upper, maurer_log_term
+from recert.numerics.union_bound import total_nats
+from recert.theorems.setting import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, Theorem, finish
 
 Array = NDArray[np.float64]
 

@@ -19,12 +19,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recert.certificate import Bound
-from recert.choices import total_nats
-from recert.concentration import kl_inverse_upper
-from recert.margins import MarginTable
-from recert.payment import owed
-from recert.theorems.base import OUTWARD, SAID, Setting, finish
+from recert.certificates.certificate import Bound
+from recert.networks.margins import MarginTable
+from recert.numerics.concentration import kl_inverse_upper
+from recert.numerics.union_bound import total_nats
+from recert.theorems.setting import OUTWARD, SAID, Setting, finish, owed
 
 
 @dataclass(frozen=True)

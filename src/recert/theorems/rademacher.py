@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.certificate import Bound
-from recert.choices import total_nats
-from recert.theorems.base import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish, log10_of
+from recert.certificates.certificate import Bound
+from recert.numerics.union_bound import total_nats
+from recert.theorems.setting import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish, log10_of
 
 Array = NDArray[np.float64]
 

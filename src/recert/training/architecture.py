@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from recert.blocks import Norm
 from recert.errors import InputError
-from recert.layers import CONVOLUTIONAL, EXTRA, GATES, suffix_of
+from recert.networks.blocks import Norm
+from recert.networks.layers import CONVOLUTIONAL, EXTRA, GATES, suffix_of
 
 CELLS = ("vanilla", "mgu", "gru", "lstm", "conv")
 """The cells that can be trained."""

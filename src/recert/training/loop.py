@@ -14,15 +14,15 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from recert import consoles
-from recert.brief import Brief
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.training import devices
 from recert.training.architecture import Architecture, Part
-from recert.training.constraints import enforce, project, resolve
 from recert.training.model import RecurrentClassifier
+from recert.training.projections import enforce, project, resolve
 from recert.training.recipes import ARCHITECTURE, Recipe
+from recert.utils import consoles
+from recert.utils.validation import Brief
 
 _RISE = 50  # steps over which the learning rate rises to its peak
 

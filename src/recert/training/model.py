@@ -1,23 +1,27 @@
-"""The torch module that is trained here: any trainable cell, layers, directions, a linear head."""
+"""The torch module that is trained here: any trainable cell, layers, directions, a linear head.
+
+The cells' steps in torch, written for speed on short sequences and few units.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from recert.blocks import Block
-from recert.layers import Bidirectional, Layer
-from recert.network import Head, Network, Read
-from recert.training import steps
+from recert.networks.blocks import Block
+from recert.networks.layers import GATES, Bidirectional, Layer
+from recert.networks.network import Head, Network, Read
 from recert.training.architecture import Architecture, Direction, Part
 
 
 class RecurrentClassifier(nn.Module):
     """Recurrent layers from zero states and a linear head, y = V h + b_V.
 
-    The layers compute the equations of `recert.cells`; conv cells read tokens through an embedding.
+    The layers compute the equations of `recert.networks.cells`; conv cells read tokens through an
+    embedding.
 
     Args:
         input_dim: d_x; for tokens the size of the alphabet.
@@ -37,7 +41,7 @@ class RecurrentClassifier(nn.Module):
         for part in self.architecture.parts():
             self.weights[part.name] = nn.Parameter(_drawn(part))
             if part.norm == "operator":
-                index = steps.bank_index(part.shape, part.positions)
+                index = bank_index(part.shape, part.positions)
                 self.register_buffer(f"index_{part.name}", index, persistent=False)
 
     @property
@@ -120,10 +124,7 @@ class RecurrentClassifier(nn.Module):
         for directions in self.architecture.stack:
             if ways:
                 x = _side_by_side(ways, lengths)
-            ways = [
-                self._scan(way, steps.turned(x, lengths) if way.reverse else x)
-                for way in directions
-            ]
+            ways = [self._scan(way, turned(x, lengths) if way.reverse else x) for way in directions]
         return ways
 
     def _scan(self, way: Direction, x: Tensor) -> Tensor:
@@ -134,20 +135,20 @@ class RecurrentClassifier(nn.Module):
         if x.is_floating_point():
             drive = x @ stacked.T
         elif way.reads_tokens:
-            drive = steps.look_up(stacked, x)
+            drive = look_up(stacked, x)
         else:
-            drive = steps.look_up(stacked @ self.weights["E"], x)
+            drive = look_up(stacked @ self.weights["E"], x)
         b = [block for role, block in blocks.items() if role.startswith("b") and role != "b_hn"]
         if b:
             drive = drive + (b[0] if len(b) == 1 else torch.cat(b))
         plan = self.architecture
-        return torch.stack(steps.SCANS[plan.cell](drive, blocks, plan.activation))
+        return torch.stack(SCANS[plan.cell](drive, blocks, plan.activation))
 
     def _matrix(self, part: Part) -> Tensor:
         """A block as the matrix by which it acts; a conv cell's bias at every position."""
         value = self.weights[part.name]
         if part.norm == "operator":
-            return steps.bank_matrix(value, self.get_buffer(f"index_{part.name}"))
+            return bank_matrix(value, self.get_buffer(f"index_{part.name}"))
         if self.architecture.convolutional and part.letter == "b":
             return value.repeat_interleave(self.architecture.positions)
         return value
@@ -186,9 +187,110 @@ def _side_by_side(ways: list[Tensor], lengths: Tensor) -> Tensor:
     """Both directions in the order of the sequence, (T, B, d_out)."""
     if len(ways) == 1:
         return ways[0]
-    return torch.cat([ways[0], steps.turned(ways[1], lengths)], dim=2)
+    return torch.cat([ways[0], turned(ways[1], lengths)], dim=2)
 
 
 def _at(states: Tensor, lengths: Tensor) -> Tensor:
     """States (T, B, d) at step `lengths[i]` of sequence i."""
     return states[lengths - 1, torch.arange(len(lengths), device=states.device)]
+
+
+Blocks = Mapping[str, Tensor]
+Scan = Callable[[Tensor, Blocks, str], list[Tensor]]
+
+
+def vanilla(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
+    """H_t = σ(U h_{t−1} + drive_t); also for conv cells, whose U is then a matrix."""
+    activate = torch.tanh if activation == "tanh" else torch.relu
+    states = [activate(drive[0])]
+    transposed = blocks["U"].T
+    for step in drive[1:]:
+        states.append(activate(torch.addmm(step, states[-1], transposed)))
+    return states
+
+
+def mgu(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
+    """r = σ(U_r h + …), h̃ = tanh(U_h (r⊙h) + …), h = (1−r)⊙h + r⊙h̃."""
+    d_h = blocks["U_r"].shape[0]
+    gates, candidates = drive.split(d_h, dim=2)
+    U_r, U_h = blocks["U_r"].T, blocks["U_h"].T
+    states = [torch.sigmoid(gates[0]) * torch.tanh(candidates[0])]
+    for gate, candidate in zip(gates[1:], candidates[1:], strict=True):
+        h = states[-1]
+        r = torch.sigmoid(torch.addmm(gate, h, U_r))
+        new = torch.tanh(torch.addmm(candidate, r * h, U_h))
+        states.append(torch.lerp(h, new, r))
+    return states
+
+
+def gru(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
+    """n = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h."""
+    d_h = blocks["U_r"].shape[0]
+    U = torch.cat([blocks[f"U{gate}"] for gate in GATES["gru"]]).T
+    gates, candidates = drive.split([2 * d_h, d_h], dim=2)
+    h = drive.new_zeros(drive.shape[1], d_h)
+    states = []
+    for gate, candidate in zip(gates, candidates, strict=True):
+        recurrent = h @ U
+        r, z = torch.sigmoid(gate + recurrent[:, : 2 * d_h]).split(d_h, dim=1)
+        inner = recurrent[:, 2 * d_h :]
+        if "b_hn" in blocks:
+            inner = inner + blocks["b_hn"]
+        h = torch.lerp(torch.tanh(torch.addcmul(candidate, r, inner)), h, z)
+        states.append(h)
+    return states
+
+
+def lstm(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
+    """c = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o."""
+    d_h = blocks["U_g"].shape[0]
+    U = torch.cat([blocks[f"U{gate}"] for gate in GATES["lstm"]]).T
+    h = c = drive.new_zeros(drive.shape[1], d_h)
+    states = []
+    for step in drive:
+        z = torch.addmm(step, h, U)
+        g, r, o = torch.sigmoid(z[:, : 3 * d_h]).split(d_h, dim=1)
+        c = torch.addcmul(g * c, r, torch.tanh(z[:, 3 * d_h :]))
+        h = o * torch.tanh(c)
+        states.append(h)
+    return states
+
+
+SCANS: dict[str, Scan] = {
+    "vanilla": vanilla,
+    "mgu": mgu,
+    "gru": gru,
+    "lstm": lstm,
+    "conv": vanilla,
+}
+
+
+def look_up(W: Tensor, tokens: Tensor) -> Tensor:
+    """Columns of W (d, d_x) that tokens (T, B) name; zeros for d_x, which stands for padding.
+
+    Looking columns up costs far less than multiplying by one-hot vectors.
+    """
+    return nn.functional.embedding(tokens, torch.cat([W.T, W.new_zeros(1, W.shape[0])]))
+
+
+def bank_index(shape: tuple[int, ...], positions: int) -> Tensor:
+    """Where each entry of a filter bank's matrix is found in the flattened bank and one zero."""
+    out, channels, width = shape
+    p = torch.arange(positions)
+    j = p[None, :] - p[:, None] + (width - 1) // 2  # which tap leads from position q to p
+    taps = torch.arange(out * channels).reshape(out, 1, channels, 1) * width + j[None, :, None, :]
+    inside = ((j >= 0) & (j < width))[None, :, None, :].expand_as(taps)
+    nothing = torch.full_like(taps, out * channels * width)
+    return torch.where(inside, taps, nothing).reshape(out * positions, channels * positions)
+
+
+def bank_matrix(bank: Tensor, index: Tensor) -> Tensor:
+    """The matrix (channels out·L, channels in·L) by which a filter bank acts."""
+    return torch.cat([bank.reshape(-1), bank.new_zeros(1)])[index]
+
+
+def turned(x: Tensor, lengths: Tensor) -> Tensor:
+    """Sequences (T, B, …) each read from its own end; what is past the end stays where it is."""
+    t = torch.arange(x.shape[0], device=x.device)[:, None]
+    index = torch.where(t < lengths[None, :], lengths[None, :] - 1 - t, t)
+    return x[index, torch.arange(x.shape[1], device=x.device)[None, :]]

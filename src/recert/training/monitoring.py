@@ -12,22 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from recert import ledger
-from recert.adapters import torch_predictor
-from recert.caps import HELD, Caps, class_of, complete_caps
-from recert.case import GATE_SEQUENCES
-from recert.choices import split_delta
-from recert.convolutions import convolution_norm_bound
+from recert.certification import ledger
+from recert.certification.certify import reported_margin
+from recert.certification.prepare import GATE_SEQUENCES
 from recert.errors import InputError
-from recert.gates import SIGMOIDS, Gates, measured_gates
-from recert.layers import suffix_of
-from recert.margins import MarginTable, margin_table
-from recert.network import Block, Network
-from recert.norms import frobenius_norm_bound, norm_bounds
-from recert.orders import ORDERS, VARIANTS, order_bounds
-from recert.pipeline import reported_margin
-from recert.rates import rates
-from recert.sample import At, Reading, Sample
+from recert.networks.layers import suffix_of
+from recert.networks.margins import MarginTable, margin_table
+from recert.networks.network import Block, Network
+from recert.networks.norm_class import HELD, Caps, class_of, complete_caps
+from recert.numerics.norms import convolution_norm_bound, frobenius_norm_bound, norm_bounds
+from recert.numerics.union_bound import split_delta
+from recert.printed.evaluate import ORDERS, VARIANTS, order_bounds
+from recert.readers import torch_predictor
+from recert.samples.sample import At, Reading, Sample
+from recert.sensitivities.gate_ranges import SIGMOIDS, Gates, measured_gates
+from recert.sensitivities.growth_rates import rates
 from recert.theorems import THEOREMS, Setting
 
 KIND = "monitoring"
@@ -108,7 +107,7 @@ def monitored(network: Network, watched: Watched) -> Row:
                                   frobenius; a bias's euclidean
     ``beta``, ``theta``           β_t and θ_t of the paper at the last step, gates as measured on
                                   the first 1,024 sequences; layers and directions have suffixes
-    ``theta_repaired``            with the sigmoid's slope 1/4 (`recert.rates`)
+    ``theta_repaired``            with the sigmoid's slope 1/4 (`recert.sensitivities.growth_rates`)
     ``error``                     empirical error on the sample
     ``margin.min`` …              quantiles of margins, every entry alike
     ``caps``                      "measured", "declared", or "violated" by the present weights

@@ -22,15 +22,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from recert import arguments
-from recert.adapters.torch_parts import one_module
-from recert.convolutions import convolution_norm_bound
 from recert.errors import InputError
-from recert.norms import column_norm_bound, frobenius_norm_bound, spectral_norm_bound
+from recert.numerics.norms import (
+    column_norm_bound,
+    convolution_norm_bound,
+    frobenius_norm_bound,
+    spectral_norm_bound,
+)
+from recert.readers.torch.parts import one_module
 from recert.training import projections
 from recert.training.architecture import Part
-from recert.training.constraints import resolve
-from recert.training.places import Layout, Place, Site, layout_of
+from recert.training.projections import resolve
+from recert.training.tensor_layout import Layout, Place, Site, layout_of
+from recert.utils import validation
 
 Kind = Literal["spectral", "column", "frobenius", "orthogonal"]
 KINDS = ("spectral", "column", "frobenius", "orthogonal")
@@ -118,7 +122,7 @@ def constrain(
         kind: None keeps the norm in which a certificate measures the block. One of `KINDS`, or a
             mapping by the same names as `caps`, keeps another; biases always the Euclidean norm,
             filter banks the operator norm.
-        sequences: see `recert.training.places.layout_of`.
+        sequences: see `recert.training.tensor_layout.layout_of`.
         parts: likewise.
 
     Returns:
@@ -207,7 +211,7 @@ def check(
         parts: likewise.
 
     Returns:
-        Block → (upper bound on its norm by `recert.norms`, cap).
+        Block → (upper bound on its norm by `recert.numerics.norms`, cap).
 
     Raises:
         InputError: a norm may exceed its cap; the message has every such block with both numbers.
@@ -238,7 +242,7 @@ def _resolved(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Caps and kinds by block, checked."""
     sites = [site.part for site in layout.sites.values()]
-    caps = {name: arguments.positive(f"cap on {name}", cap) for name, cap in dict(caps).items()}
+    caps = {name: validation.positive(f"cap on {name}", cap) for name, cap in dict(caps).items()}
     limits = resolve(caps, sites)
     if not limits:
         raise InputError(f"there are no caps; the blocks are {', '.join(layout.sites)}")

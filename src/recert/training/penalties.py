@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from recert import arguments
-from recert.adapters.torch_parts import one_module
 from recert.errors import InputError
-from recert.training import steps
+from recert.readers.torch.parts import one_module
+from recert.training import model as steps
 from recert.training.architecture import Part
-from recert.training.constraints import resolve
-from recert.training.places import layout_of
+from recert.training.projections import resolve
+from recert.training.tensor_layout import layout_of
+from recert.utils import validation
 
 Penalty = Literal["spectral", "frobenius", "two_one", "orthogonal", "hinge"]
 
@@ -43,7 +43,7 @@ def penalty(
         weights: numbers ≥ 0 by block name, role or letter, as caps are named.
         kind: of the table.
         caps: c of a hinge, named likewise; every weighted block needs one.
-        sequences: see `recert.training.places.layout_of`.
+        sequences: see `recert.training.tensor_layout.layout_of`.
         parts: likewise.
 
     Returns:
@@ -74,7 +74,7 @@ def penalty(
 
 
 def _weight(name: str, value: Any) -> float:
-    found = arguments.number(f"weight of {name}", value, "it must be a number >= 0")
+    found = validation.number(f"weight of {name}", value, "it must be a number >= 0")
     if found < 0.0:
         raise InputError(f"weight of {name} is {value}; it must be a number >= 0")
     return found

@@ -21,13 +21,12 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from recert import arguments
 from recert.compression.program import with_values
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
-from recert.gibbs import MONTE_CARLO_SHARE, part_digest
-from recert.posterior import Posterior, Prior, around
-from recert.theorems.pac_bayes import temperature_for
+from recert.pac_bayes import MONTE_CARLO_SHARE, part_digest
+from recert.pac_bayes.bounds import temperature_for
+from recert.pac_bayes.posterior import Posterior, Prior, around
 from recert.training import devices
 from recert.training import prior as priors
 from recert.training.loop import (
@@ -39,10 +38,9 @@ from recert.training.loop import (
     tensors,
 )
 from recert.training.model import RecurrentClassifier
-from recert.training.posterior_recipe import Candidate, PosteriorRecipe
-from recert.training.prior import Step
-from recert.training.recipes import Recipe
-from recert.training.shares import prior_units
+from recert.training.prior import Step, prior_units
+from recert.training.recipes import Candidate, PosteriorRecipe, Recipe
+from recert.utils import validation
 
 # Nats beside ln(1/δ) for which the temperature is chosen: shares of δ, and what a posterior moves.
 EXPECTED_NATS = 1.0
@@ -110,8 +108,8 @@ def train_posterior(
             being finite.
     """
     recipe = recipe or PosteriorRecipe()
-    seed, delta = arguments.whole("seed", seed, least=0), arguments.probability("delta", delta)
-    tried, processes = arguments.whole("tried", tried), arguments.whole("processes", processes)
+    seed, delta = validation.whole("seed", seed, least=0), validation.probability("delta", delta)
+    tried, processes = validation.whole("tried", tried), validation.whole("processes", processes)
     first = math.ceil((recipe.pilot if recipe.share is None else recipe.share) * data.units)
     if first < 8 or data.units - first < 8:
         raise InputError(

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from recert import arguments, files, plots
+from recert import report
 from recert.data.dataset import SequenceData
 from recert.errors import FileError, InputError, type_of
-from recert.network import Network
-from recert.sample import At
+from recert.networks.network import Network
+from recert.samples.sample import At
 from recert.training.monitoring import KIND, Row, Value, Watched, monitored, names_of
-from recert.training.places import layout_of
+from recert.training.tensor_layout import layout_of
+from recert.utils import files, validation
 
 _INTEGERS = ("step",)
 # Sequences on which a module is compared with its Network when it is first seen.
@@ -72,7 +73,7 @@ class Tracker:
         tensorboard: str | Path | None = None,
         **parts: Any,
     ) -> None:
-        self.every = arguments.whole("every", every)
+        self.every = validation.whole("every", every)
         if isinstance(data, SequenceData):
             bounded = data.input_bound if data.input_kind == "real" else None
             input_bound = bounded if input_bound is None else input_bound
@@ -90,7 +91,7 @@ class Tracker:
             max_length=max_length,
             input_bound=input_bound,
             caps=caps,
-            delta=arguments.probability("delta", delta),
+            delta=validation.probability("delta", delta),
             bounds=names_of(bounds),
         )
         self._rows: list[Row] = []
@@ -111,7 +112,7 @@ class Tracker:
 
     def __call__(self, model: Any, step: int, **extra: Value) -> Row | None:
         """Record if `every` divides the step; the row, or None."""
-        if arguments.whole("step", step, least=0) % self.every:
+        if validation.whole("step", step, least=0) % self.every:
             return None
         return self.record(model, step, **extra)
 
@@ -128,7 +129,7 @@ class Tracker:
             InputError: weights or outputs are not finite, or an extra name is a column already.
             UnsupportedModelError, ParityError: as from `recert.from_torch`, at the first row.
         """
-        step = arguments.whole("step", step, least=0)
+        step = validation.whole("step", step, least=0)
         found = monitored(self._network(model), self.watched)
         taken = [name for name in extra if name in found or name in ("kind", "step")]
         if taken:
@@ -224,7 +225,7 @@ class Tracker:
             ("margins", "margin", margins),
             ("bounds (monitoring, no certificates)", "log10", bounds),
         )
-        return plots.through_training(
+        return report.through_training(
             [int(step) for step in self.column("step")],
             [
                 (title, axis, {n.removeprefix(f"{KIND}_log10."): self.column(n) for n in names})
@@ -272,7 +273,7 @@ def _drawn(
     taken: tuple[Any, Any, Any, Any], most: int | None, seed: int
 ) -> tuple[Any, Any, Any, Any]:
     """At most so many sequences, in their order."""
-    if most is None or arguments.whole("most", most) >= len(taken[0]):
+    if most is None or validation.whole("most", most) >= len(taken[0]):
         return taken
     chosen = np.random.Generator(np.random.PCG64(seed)).permutation(len(taken[0]))[:most]
     chosen.sort()

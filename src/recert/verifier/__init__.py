@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recert import files
-from recert.certificate import SCHEMA, Certificate
+from recert.certificates.certificate import SCHEMA, Certificate
+from recert.certificates.schema import seal
 from recert.errors import InputError
-from recert.schemas import seal
+from recert.utils import files
 from recert.verifier.verification import Check, Verification
 
 __all__ = ["Check", "Verification", "verify"]
@@ -65,7 +65,7 @@ def verify(
     if model is None and any(x is not None for x in (sequences, lengths, groups, holdout)):
         raise InputError("data are measured on a network; pass the model as well")
     data = _json(certificate)
-    limits.check(data)
+    limits.check_size(data)
     sample = None if sequences is None else (sequences, labels, lengths, groups)
     if holdout is not None and (
         not isinstance(holdout, (tuple, list)) or not 2 <= len(holdout) <= 4

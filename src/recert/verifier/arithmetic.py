@@ -1,4 +1,10 @@
-"""Level "arithmetic": everything that follows from the certificate's JSON alone."""
+"""Level "arithmetic": everything that follows from the certificate's JSON alone.
+
+η: by how much float64 may move a margin (theory, section 3, "Rounding").
+
+The calculus once more, with a tag that is charged at every operation with the error that float64
+commits there, and with norms enlarged so that they bound what is computed as well.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +12,36 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recert.certificate import Certificate
+from recert.certificates.certificate import Certificate
+from recert.certificates.schema import check_certificate
 from recert.errors import RecertError
-from recert.schemas import check_certificate
-from recert.verifier import (
-    class_wide,
-    ledger,
-    lists,
-    posteriors,
-    rounding,
-    titles,
-    trained,
-    wording,
-)
-from recert.verifier.balls import Ball, ball, log_of, total
+from recert.verifier import class_bounds, hypotheses, network_bounds, posterior_bounds, titles
+from recert.verifier import hypotheses as wording
+from recert.verifier import posterior_bounds as posteriors
+from recert.verifier.balls import ONE, ZERO, Ball, ball, log_of, total
+from recert.verifier.calculus import Cap, Equations, Value
 from recert.verifier.costs import PAC_BAYES
-from recert.verifier.horizon import TooLongError
+from recert.verifier.horizon import TooLongError, output
 from recert.verifier.limits import strange
 from recert.verifier.record import Record, Sheet, number
+from recert.verifier.structure import Part, Structure, read
 from recert.verifier.verification import Check
 
 Checker = Callable[[Record, Mapping[str, Any], Sheet], Ball]
 
 CHECKERS: dict[str, Checker] = {
-    "theorem_2": class_wide.theorem_2,
-    "theorem_2_clipped": class_wide.theorem_2,
-    "theorem_2_single_scale": class_wide.single_scale,
-    "theorem_3_l1": class_wide.theorem_3_l1,
-    "theorem_3_l1_cover": class_wide.theorem_3_l1_cover,
-    "theorem_3_gaussian": trained.gaussian,
-    "theorem_3_gaussian_paper": trained.gaussian,
-    "margin_cover": class_wide.margin_cover,
-    "margin_ball": class_wide.margin_ball,
-    "local_ball": trained.local_ball,
-    "occam": trained.occam,
-    "held_out": trained.held_out,
+    "theorem_2": class_bounds.theorem_2,
+    "theorem_2_clipped": class_bounds.theorem_2,
+    "theorem_2_single_scale": class_bounds.single_scale,
+    "theorem_3_l1": class_bounds.theorem_3_l1,
+    "theorem_3_l1_cover": class_bounds.theorem_3_l1_cover,
+    "theorem_3_gaussian": network_bounds.gaussian,
+    "theorem_3_gaussian_paper": network_bounds.gaussian,
+    "margin_cover": class_bounds.margin_cover,
+    "margin_ball": class_bounds.margin_ball,
+    "local_ball": network_bounds.local_ball,
+    "occam": network_bounds.occam,
+    "held_out": network_bounds.held_out,
     "pac_bayes_kl": posteriors.pac_bayes_kl,
     "pac_bayes_temperature": posteriors.pac_bayes_temperature,
     "majority_vote": posteriors.majority_vote,
@@ -60,7 +61,7 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
     if not sheet.holds("text", not odd, odd, "letters that are seen, digits 0 to 9, no sign of 0"):
         return None
     record = Record(data)
-    readable = ledger.check_statuses(record, sheet)
+    readable = hypotheses.check_statuses(record, sheet)
     if not wording.check_sentences(record, sheet) or not readable:
         return None
     again = Certificate.from_json(data).to_json()
@@ -74,7 +75,7 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         sheet.holds("network", False, str(error), "a network of the family")
         return None
     sheet.holds("network", bool(blocks), len(blocks), "a network of the family")
-    _guarded("assumptions", lambda: ledger.check_facts(record, sheet), sheet)
+    _guarded("assumptions", lambda: hypotheses.check_facts(record, sheet), sheet)
     _guarded("assumptions", lambda: wording.check(record, sheet), sheet)
     titles.check(record, sheet)
     names = [bound["name"] for bound in record.bounds]
@@ -83,9 +84,9 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
     for bound in sorted(record.bounds, key=lambda b: b["name"] != data["best"]):
         _bound(record, bound, sheet)
     _shares(record, sheet)
-    _guarded("finite_list", lambda: lists.check(record, sheet), sheet)
+    _guarded("finite_list", lambda: posterior_bounds.check(record, sheet), sheet)
     _best(record, sheet)
-    _guarded("sample.float_slack", lambda: rounding.check(record, sheet), sheet)
+    _guarded("sample.float_slack", lambda: check_slack(record, sheet), sheet)
     _described(record, sheet)
     return record
 
@@ -127,7 +128,7 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     fits = fits and (record.gibbs or name == "held_out" or name not in GIBBS_NAMES)
     if not sheet.holds(f"{name}.kind", fits, kind, "a statement of the theory"):
         return
-    ledger.check_needs(record, bound, sheet)
+    hypotheses.check_needs(record, bound, sheet)
     with sheet.of(record, bound):
         _numbers(record, bound, sheet)
 
@@ -221,3 +222,113 @@ def _best(record: Record, sheet: Sheet) -> None:
 def sealed(data: Mapping[str, Any], derived: str) -> Check:
     """Whether the seal fits what it closes."""
     return Check("seal", data.get("seal") == derived, data.get("seal"), derived, "re-derived")
+
+
+TAG = "@rounding"
+UNIT = ball(2) ** -53
+UNDERFLOW = ball(2) ** -1073
+# The key under which a certificate keeps a block's own norm.
+OWN = {"spectral": "spectral", "column": "column", "euclidean": "column", "operator": "operator"}
+
+
+class Rounded(Equations):
+    """The calculus on what float64 computes.
+
+    Args:
+        caps: norms of the blocks.
+        longest: n, the longest inner product, with which any sum may be started.
+        widest: d, the largest dimension.
+    """
+
+    def __init__(self, caps: Mapping[str, Cap], longest: int, widest: int) -> None:
+        super().__init__(caps)
+        self.longest = longest
+        self.growth = ONE + 4 * (longest + 16) * ball(widest).sqrt() * UNIT
+
+    def _charged(self, v: Value, error: Ball, operations: int) -> Value:
+        """A value with an operation's error, relative and absolute, and its norms enlarged."""
+        lam = dict(v.lam)
+        lam[TAG] = lam.get(TAG, ZERO) + error + operations * UNDERFLOW
+        return Value(v.dim, v.N * self.growth, v.Z * self.growth, lam)
+
+    def _summed(self, v: Value, length: int, side: int) -> Value:
+        """A sum of so many products, of Frobenius norm at most √side·N."""
+        n = max(length, self.longest)
+        return self._charged(v, 2 * (n + 4) * UNIT * ball(side).sqrt() * v.N, n * v.dim)
+
+    def linear(self, part: Part, v: Value) -> Value:
+        """A column that is read is exact."""
+        found = super().linear(part, v)
+        if v.one_hot:
+            return found
+        return self._summed(found, part.columns, min(part.rows, part.columns))
+
+    def fixed(self, norm: Ball, row_sum: Ball | None, rows: int, v: Value) -> Value:
+        """A product with a matrix."""
+        found = super().fixed(norm, row_sum, rows, v)
+        return self._summed(found, v.dim, min(rows, v.dim))
+
+    def add(self, u: Value, v: Value) -> Value:
+        """A library may start an inner product from what it is added to."""
+        return self._summed(super().add(u, v), 1, 1)
+
+    def mul(self, u: Value, v: Value) -> Value:
+        """One rounding an entry, and one to spare."""
+        found = super().mul(u, v)
+        return self._charged(found, 2 * UNIT * found.N, found.dim)
+
+    def activation(self, name: str, v: Value) -> Value:
+        """Tanh and the sigmoid as libraries compute them; what only compares is exact."""
+        found = super().activation(name, v)
+        if name in ("identity", "relu"):
+            return found
+        return self._charged(found, 24 * UNIT * found.N, found.dim)
+
+    def gate(self, r: Value, a: Value, b: Value) -> Value:
+        """In whichever order it is computed."""
+        return self._charged(super().gate(r, a, b), 8 * UNIT * (a.N + b.N), r.dim)
+
+    def mean(self, v: Value, steps: int) -> Value:
+        """A sum over steps, and a quotient; no norm grows."""
+        found = self._charged(v, 2 * (steps + 4) * UNIT * v.N, steps * v.dim)
+        return Value(v.dim, v.N, v.Z, found.lam)
+
+
+def check_slack(record: Record, sheet: Sheet) -> None:
+    """The recorded η is not below √2·‖ỹ − y‖ at the recorded norms of the weights."""
+    where, recorded = "sample.float_slack", record.sample["float_slack"]
+    if record.gibbs or recorded is None:
+        return  # the program is the hypothesis, or every unit counts as an error
+    network = record.data["network"]
+    try:
+        if network.get("pooled", False):
+            sheet.decisive = False
+            sheet.unchecked(where, recorded, "the pooling map is not recorded")
+            return
+        structure = read(network, as_computed=True)
+        norms = {row["name"]: row["norms"][OWN[row["norm"]]] for row in network["blocks"]}
+        sheet.at_least(where, recorded, slack(record, structure, norms))
+    except TooLongError as error:
+        sheet.decisive = False
+        sheet.unchecked(where, recorded, f"horizon too long: {error}")
+    finally:
+        sheet.decisive = True
+
+
+def slack(record: Record, network: Structure, norms: Mapping[str, float]) -> Ball:
+    """√2·‖ỹ − y‖ after T steps."""
+    longest = max(max(_terms(part), part.columns) for part in network.blocks)
+    widest = max(max(part.rows, part.columns) for part in network.blocks)
+    # A norm of zero is read as a tiny one: larger is sound.
+    caps = {name: Cap(ball(max(norm, 0.0))) for name, norm in norms.items()}
+    y = output(
+        Rounded(caps, longest, widest), network, int(record.sample["T"]),
+        ball(float(record.sample["input_bound"]["value"])),
+        mean=record.data["network"].get("read") == "mean", budget=record.budget,
+    )  # fmt: skip
+    return ball(2).sqrt() * y.lam.get(TAG, ZERO)
+
+
+def _terms(part: Part) -> int:
+    """Products in one entry of what a block gives out."""
+    return part.entries // part.shape[0]

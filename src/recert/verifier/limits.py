@@ -20,7 +20,7 @@ WHOLE = 2**53
 NEEDS = 64
 
 
-def check(data: Mapping[str, Any]) -> None:
+def check_size(data: Mapping[str, Any]) -> None:
     """InputError for what is no JSON, or larger than any certificate."""
     values, letters = 0, 0
     waiting: list[tuple[Any, int]] = [(data, 0)]

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verifier.deciding import Decided
-from recert.verifier.forward import Weights
-from recert.verifier.reading import Margins, Progress, Walk
+from recert.verifier.forward import Margins, Progress, Walk, Weights
+from recert.verifier.losses import losses_again
+from recert.verifier.margins import Decided
 from recert.verifier.record import Record, Sheet
-from recert.verifier.repeating import losses_again
 from recert.verifier.sample import Sample
 
 Array = NDArray[np.float64]

@@ -1,10 +1,16 @@
-"""Level "model": the weights that a certificate speaks of, measured again."""
+"""Level "model": the weights that a certificate speaks of, measured again.
+
+Whether a certificate describes the model that was passed, and not another with its weights.
+
+Weights do not say how they are used: a GRU and its original form, or tanh and ReLU, may share every
+array. So the model's own structure is read off its parts and held against what is recorded.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +19,7 @@ import numpy as np
 from flint import arb_mat
 
 from recert.errors import InputError
-from recert.verifier import likeness, matrices, trained
+from recert.verifier import balls, network_bounds
 from recert.verifier.balls import Ball, ball, claims, shown
 from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
 from recert.verifier.record import Record, Sheet
@@ -39,7 +45,8 @@ def opened(model: Any) -> Subject:
     Raises:
         FileError, InputError: it cannot be read.
     """
-    from recert import adapters, compression, posterior
+    from recert import compression, readers
+    from recert.pac_bayes.posterior import Posterior, load_posterior
 
     if isinstance(model, (str, Path)):
         path = Path(model)
@@ -48,17 +55,17 @@ def opened(model: Any) -> Subject:
             data = path.read_bytes()
             return Subject(program.network(), None, data, compression.encode(program) == data)
         if (path / "posterior.json").is_file():
-            model = posterior.load_posterior(path)
-    if isinstance(model, posterior.Posterior):
+            model = load_posterior(path)
+    if isinstance(model, Posterior):
         return Subject(model.mean, model)
-    return Subject(adapters.as_network(model))
+    return Subject(readers.as_network(model))
 
 
 def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     """Digest, structure, norms, and what else the weights decide."""
     blocks = {block.name: np.asarray(block.value) for block in subject.network.blocks()}
     rows = record.data["network"]["blocks"]
-    if not likeness.check(record, subject.network, sheet):
+    if not check_description(record, subject.network, sheet):
         return
     finite = all(bool(np.isfinite(value).all()) for value in blocks.values())
     if not sheet.holds("network.blocks", finite, finite, "finite weights", "re-measured"):
@@ -72,8 +79,8 @@ def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
     for row in rows:
         _norms(row, blocks[row["name"]], sheet, needed)
     if pool is not None:
-        matrix, norm = matrices.balls_of(pool.matrix), record.data["network"]["pool_norm"]
-        _spectral("network.pool_norm", matrices.centred(matrix), norm, sheet, True)
+        matrix, norm = balls.balls_of(pool.matrix), record.data["network"]["pool_norm"]
+        _spectral("network.pool_norm", balls.centred(matrix), norm, sheet, True)
     pooled = pool is not None
     forms = {part.name: _form(part, blocks[part.name], pooled) for part in record.network.blocks}
     _class(record, forms, blocks, sheet)
@@ -90,7 +97,7 @@ def digest(network: Mapping[str, Any], blocks: Mapping[str, Any], pool: Any) -> 
     The description and the blocks' names, norms and shapes are the certificate's (`likeness` holds
     them against the model's), the weights the model's, so that equality ties the one to the other.
     """
-    plain = {key: network[key] for key in likeness.DESCRIPTION if key in network}
+    plain = {key: network[key] for key in DESCRIPTION if key in network}
     sha = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for row in network["blocks"]:
         sha.update(f"{row['name']}:{row['norm']}:{tuple(row['shape'])}".encode())
@@ -104,7 +111,7 @@ def digest(network: Mapping[str, Any], blocks: Mapping[str, Any], pool: Any) -> 
 
 def _matrix(value: Any) -> arb_mat:
     """A block as a matrix with one row for each first index; biases as a column."""
-    return matrices.balls_of(np.asarray(value, dtype=np.float64).reshape(value.shape[0], -1))
+    return balls.balls_of(np.asarray(value, dtype=np.float64).reshape(value.shape[0], -1))
 
 
 def _norms(row: Mapping[str, Any], value: Any, sheet: Sheet, needed: bool) -> None:
@@ -113,13 +120,13 @@ def _norms(row: Mapping[str, Any], value: Any, sheet: Sheet, needed: bool) -> No
     zero = row.get("zero_columns", [])
     vanish = not zero or not np.any(value[..., zero])
     sheet.holds(f"{where}.zero_columns", vanish, zero, "zero columns", "re-measured")
-    columns = matrices.column_norms(A)
+    columns = balls.column_norms(A)
     derived = {
-        "frobenius": matrices.frobenius(A),
+        "frobenius": balls.frobenius(A),
         "two_one": sum(columns, start=ball(0)),
-        "row_sum": matrices.row_sums(A),
-        "column": matrices.largest(columns),
-        "l1": matrices.entrywise(A),
+        "row_sum": balls.row_sums(A),
+        "column": balls.largest(columns),
+        "l1": balls.entrywise(A),
     }
     for what, norm in derived.items():
         sheet.at_least(f"{where}.norms.{what}", recorded[what], norm, "re-measured")
@@ -127,7 +134,7 @@ def _norms(row: Mapping[str, Any], value: Any, sheet: Sheet, needed: bool) -> No
     of_bank = row["norm"] == "operator"
     sheet.holds(f"{where}.norms", ("operator" in recorded) == of_bank, sorted(recorded), "known")
     if of_bank:
-        acting = matrices.balls_of(matrices.acting(value, row["positions"]))
+        acting = balls.balls_of(balls.acting(value, row["positions"]))
         _spectral(f"{where}.norms.operator", acting, recorded["operator"], sheet, needed)
 
 
@@ -136,7 +143,7 @@ def _spectral(where: str, A: arb_mat, recorded: float, sheet: Sheet, needed: boo
 
     What is false is decisive, needed or not.
     """
-    proved = matrices.spectral_at_most(A, ball(recorded))
+    proved = balls.spectral_at_most(A, ball(recorded))
     if proved is None:
         before, sheet.decisive = sheet.decisive, sheet.decisive and needed
         sheet.unchecked(where, recorded, "the matrix is too large")
@@ -149,10 +156,10 @@ def _spectral(where: str, A: arb_mat, recorded: float, sheet: Sheet, needed: boo
 def _form(part: Part, value: Any, pooled: bool) -> arb_mat:
     """A block in margin form, as the matrix whose norm counts."""
     if part.norm == "operator":
-        return matrices.balls_of(matrices.acting(value, part.rows // part.shape[0]))
+        return balls.balls_of(balls.acting(value, part.rows // part.shape[0]))
     A = _matrix(value)
     if part.role == "head.b" or (part.role == "head.V" and not pooled):
-        return matrices.helmert(A)
+        return balls.helmert(A)
     return A
 
 
@@ -168,10 +175,10 @@ def _class(
         sheet.decisive = claimed
         _own(f"{where}.norm", part, A, row["norm"], sheet, record.needed("caps"))
         if row["row"] is not None:
-            sheet.at_least(f"{where}.row", row["row"], matrices.row_sums(A), "re-measured")
+            sheet.at_least(f"{where}.row", row["row"], balls.row_sums(A), "re-measured")
         if row["l1"] is not None:
             own = _matrix(blocks[part.name]) if part.norm == "operator" else A
-            sheet.at_least(f"{where}.l1", row["l1"], matrices.entrywise(own), "re-measured")
+            sheet.at_least(f"{where}.l1", row["l1"], balls.entrywise(own), "re-measured")
         sheet.decisive = True
         _own(f"{where}.held", part, A, row["held"], sheet, needed)
 
@@ -181,8 +188,8 @@ def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None
     bound = record.bound("local_ball")
     if bound is None or not record.claims(bound) or "log_caps" not in bound["choices"]:
         return
-    for name, caps in trained.column_caps(record, bound).items():
-        for i, norm in enumerate(matrices.column_norms(forms[name])):
+    for name, caps in network_bounds.column_caps(record, bound).items():
+        for i, norm in enumerate(balls.column_norms(forms[name])):
             ok = bool(norm.upper() <= caps[i].lower())
             where = f"local_ball.choices.log_caps.{name}[:, {i}]"
             sheet.holds(where, ok, shown(caps[i]), shown(norm), "re-measured")
@@ -191,7 +198,7 @@ def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None
 def _own(where: str, part: Part, A: arb_mat, recorded: float, sheet: Sheet, needed: bool) -> None:
     """A number is proved to be at least a block's own norm."""
     if part.norm in ("column", "euclidean"):
-        norm = matrices.largest(matrices.column_norms(A))
+        norm = balls.largest(balls.column_norms(A))
         sheet.at_least(where, recorded, norm, "re-measured")
     else:
         _spectral(where, A, recorded, sheet, needed)
@@ -248,8 +255,8 @@ def _distance(part: Part, blocks: Mapping[str, Any], centre: Any, pooled: bool) 
     if centre is not None:
         A = A - _matrix(centre[part.name])
     if part.role == "head.b" or (part.role == "head.V" and not pooled):
-        A = matrices.centred(A)
-    return matrices.frobenius(A)
+        A = balls.centred(A)
+    return balls.frobenius(A)
 
 
 def _program(record: Record, subject: Subject, sheet: Sheet) -> None:
@@ -283,7 +290,7 @@ def _posterior(record: Record, posterior: Any, sheet: Sheet) -> None:
         w, s = posterior.drawn[block.name]
         drawn = [i for i in range(block.shape[-1]) if i not in block.zero_columns]
         parts.append((w[..., drawn], s[..., drawn], np.asarray(start.value)[..., drawn]))
-    KL = matrices.divergence(parts, prior.s_0)
+    KL = balls.divergence(parts, prior.s_0)
     # Whatever can be evaluated is, so that nobody takes another's share of δ after looking.
     needed = {"pac_bayes_kl"} | ({"pac_bayes_temperature"} if prior.temperature else set())
     names = {bound["name"] for bound in bounds}
@@ -312,3 +319,65 @@ def _posterior(record: Record, posterior: Any, sheet: Sheet) -> None:
         if prior.index is not None:
             paid = paid and on_grid(prior.s_0, 8, prior.index, ball(prior.scale))
         sheet.holds(f"{name}.cost", paid, index, prior.index, "re-measured")
+
+
+# Keys of a certificate's network that describe its structure, and enter its digest.
+DESCRIPTION = (
+    "input", "embedding", "layers", "classes", "head_bias", "encoder", "head_hidden", "pooled",
+    "head_filters", "read",
+)  # fmt: skip
+
+
+def check_description(record: Record, network: Any, sheet: Sheet) -> bool:
+    """The model's description, and of every block its place, norm, shape and fixed columns."""
+    said = record.data["network"]
+    own = dict(network.description())
+    recorded = {key: said[key] for key in DESCRIPTION if key in said}
+    fits = sheet.holds("network", recorded == own, recorded, own, "re-measured")
+    rows = {row["name"]: _recorded(row) for row in said["blocks"]}
+    places = {id(block): place for place, block in _places(network)}
+    found = {block.name: _found(block, places[id(block)]) for block in network.blocks()}
+    names = list(rows) == list(found)
+    fits &= sheet.holds("network.blocks", names, list(rows), list(found), "re-measured")
+    for name, facts in found.items():
+        if name in rows:
+            same = rows[name] == facts
+            where = "network.blocks" if same else f"network.blocks.{name}"
+            fits &= sheet.holds(where, same, rows[name], facts, "re-measured")
+    return fits
+
+
+def _recorded(row: Mapping[str, Any]) -> dict[str, Any]:
+    zero = sorted(set(row.get("zero_columns", ())))
+    return {
+        "role": row["role"], "norm": row["norm"], "shape": list(row["shape"]),
+        "zero_columns": zero, "positions": row.get("positions", 1),
+    }  # fmt: skip
+
+
+def _found(block: Any, place: str) -> dict[str, Any]:
+    zero = sorted({int(column) for column in block.zero_columns})
+    return {
+        "role": place, "norm": block.norm, "shape": [int(n) for n in block.value.shape],
+        "zero_columns": zero, "positions": int(block.positions),
+    }  # fmt: skip
+
+
+def _places(network: Any) -> Iterator[tuple[str, Any]]:
+    """Every block with the part that it plays."""
+    if network.embedding is not None:
+        yield "embedding", network.embedding
+    for k, layer in enumerate(network.layers):
+        ways = layer.directions
+        for way, cell in zip(("forward.", "backward.") if len(ways) == 2 else ("",), ways,
+                             strict=True):  # fmt: skip
+            for role, block in cell.blocks.items():
+                yield f"layers.{k}.{way}{role}", block
+    for where, chain in (("encoder", network.encoder), ("head.hidden", network.head.hidden)):
+        for k, dense in enumerate(chain):
+            yield f"{where}.{k}.A", dense.A
+            if dense.b is not None:
+                yield f"{where}.{k}.b", dense.b
+    yield "head.V", network.head.V
+    if network.head.b is not None:
+        yield "head.b", network.head.b

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from recert.errors import InputError
-from recert.verifier import doubts
+from recert.verifier import contradictions
 from recert.verifier.costs import PAC_BAYES, always
 from recert.verifier.measure import Measured, check_repetitions
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
@@ -32,9 +32,9 @@ def check_local_ball(
     record: Record, sheet: Sheet, bound: Mapping[str, Any], network: Any, found: Measured
 ) -> None:
     """The posterior's risk at the recorded radii, counted again."""
-    from recert.local import risk
-    from recert.local.sequences import Sequences
-    from recert.margins import MarginTable
+    from recert.networks.margins import MarginTable
+    from recert.perturbation import posterior_risk
+    from recert.perturbation.posterior_risk import Sequences
 
     form, terms = network.margin_form(), bound["terms"]
     parts = _parts(form, bound)
@@ -59,11 +59,11 @@ def check_local_ball(
     if terms["draws"]:
         paid = math.fsum(c["nats"] for c in bound["cost"] if c["what"] in (TRIED, ENCODINGS))
         level = terms["delta_of_draws"] * math.exp(-paid) * (1.0 - 1e-12)
-        again = risk.drawn(form, data, table, parts, radii, level)
+        again = posterior_risk.drawn(form, data, table, parts, radii, level)
     elif terms["undecided"] or terms["lost_outright"] != terms["posterior_risk"]:
-        again = risk.drawn(form, data, table, parts, radii, terms["delta_of_draws"])
+        again = posterior_risk.drawn(form, data, table, parts, radii, terms["delta_of_draws"])
     else:
-        again = risk.reached(form, data, table, parts, radii)
+        again = posterior_risk.reached(form, data, table, parts, radii)
     for name, derived in (
         ("posterior_risk", again.bound), ("lost_outright", again.outright),
         ("undecided", again.undecided), ("draws_lost", float(again.lost)),
@@ -76,7 +76,7 @@ def check_local_ball(
 
 def _parts(form: Any, bound: Mapping[str, Any]) -> Any:
     """The parts whose names are recorded; None where there are none such."""
-    from recert.local.parts import parts_of
+    from recert.perturbation.ball import parts_of
 
     for columns in (True, False):
         parts = parts_of(tuple(form.blocks()), columns=columns)
@@ -117,7 +117,7 @@ def check_draws(
             sheet.holds(f"{bound['name']}.choices.{key}", same, found, choices[key])
     rest = whole.rows(np.flatnonzero(whole.units >= int(choices["prior_units"])))
     sheet.holds("sample.m", record.m == rest.m, record.m, rest.m, "re-measured")
-    doubts.check_prior(record, sheet, posterior, whole, rest)
+    contradictions.check_prior(record, sheet, posterior, whole, rest)
     check_repetitions(record, sheet, rest)
     drawn, counted = _drawn(
         posterior, rest, record.data["at"], repetitions, seed, float(terms["monte_carlo_delta"]),
@@ -153,8 +153,8 @@ def _drawn(
     posterior: Any, rest: Sample, at: Any, repetitions: int, seed: int, delta: float, nats: float
 ) -> tuple[Any, Any]:
     """The limit of the draws and what it is made of."""
-    from recert.gibbs.measure import Drawing, draw, zero_one
-    from recert.sample import Batch
+    from recert.pac_bayes.measure import Drawing, draw, zero_one
+    from recert.samples.sample import Batch
 
     part: Any = SimpleNamespace(
         batch=Batch(rest.x, rest.labels, rest.lengths), units=rest.units, m=rest.m
@@ -168,9 +168,8 @@ def _drawn(
 def _check_held(
     record: Record, sheet: Sheet, posterior: Any, held: Sample, repetitions: int, seed: int
 ) -> None:
-    from recert.gibbs.draws import gibbs_losses
-    from recert.gibbs.tally import tally
-    from recert.sample import Batch
+    from recert.pac_bayes.sampling import gibbs_losses, tally
+    from recert.samples.sample import Batch
 
     at, said = record.data["at"], record.sample["holdout"]
     losses = gibbs_losses(

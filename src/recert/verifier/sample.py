@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert import arrays
 from recert.errors import InputError
+from recert.samples import arrays
 from recert.verifier.pairs import LARGER, UNIT
 
 Index = NDArray[np.int64]

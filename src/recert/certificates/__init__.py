@@ -1,0 +1,1 @@
+"""Certificates as frozen values, their JSON and its schema."""

@@ -1,0 +1,1 @@
+"""A model, a sample and declarations in, a certificate out."""

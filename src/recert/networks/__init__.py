@@ -1,0 +1,1 @@
+"""The model: activations, blocks, cells, layers, its forward pass and its margins."""

@@ -1,0 +1,1 @@
+"""Norms, logarithms, tail bounds, union bounds, rounding: pure numbers."""

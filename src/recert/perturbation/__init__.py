@@ -1,0 +1,1 @@
+"""At the trained weights, on the sample: what moves of the weights do to margins."""

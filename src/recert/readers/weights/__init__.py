@@ -1,0 +1,1 @@
+"""Weight files with a description, as networks."""

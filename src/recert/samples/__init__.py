@@ -1,0 +1,1 @@
+"""Sequences and labels, checked; what recurs within and between samples."""

@@ -1,0 +1,1 @@
+"""Class-wide: norms and sensitivities of every value after T steps; gates and their rates."""

@@ -1,0 +1,1 @@
+"""Files, checks of arguments, processes: nothing of the science."""

@@ -1,0 +1,1 @@
+"""What commands do: train, certify, compress, compare, demo."""

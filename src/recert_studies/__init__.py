@@ -1,0 +1,1 @@
+"""The paper's evaluation anew, one folder a study; ``recert reproduce`` runs them."""

@@ -1,0 +1,1 @@
+"""When gates make a bound smaller (Section 5)."""

@@ -1,0 +1,1 @@
+"""Open problem 1: how tight the bounds are."""

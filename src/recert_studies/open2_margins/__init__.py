@@ -1,0 +1,1 @@
+"""Open problem 2: margins through training."""

@@ -1,0 +1,1 @@
+"""Open problem 3: spectra under training."""

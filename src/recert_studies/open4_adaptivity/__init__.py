@@ -1,0 +1,1 @@
+"""Open problem 4: which bounds notice random labels."""

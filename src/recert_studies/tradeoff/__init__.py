@@ -1,0 +1,1 @@
+"""What caps on ‖U‖ cost and buy."""
