@@ -191,3 +191,15 @@ def test_thousands_that_were_made_to_look_better_are_refused(tmp_path: Path) -> 
             found += tampered(case, np.random.default_rng(seed), 5)
     print(f"\n{found['refused']} forged certificates refused")
     assert set(found) == {"refused"}, found
+
+
+@pytest.mark.parametrize("factor", [1e-310, 3e-320])
+def test_margin_forms_of_subnormal_weights_are_confirmed(factor: float) -> None:
+    """A margin form's entries are rounded by half a subnormal, which no relative slack covers."""
+    rng = np.random.default_rng(0)
+    network = recert.vanilla(
+        rng.normal(size=(4, 4)), rng.normal(size=(4, 3)), rng.normal(size=(3, 4)) * factor
+    )
+    x, y = rng.integers(0, 3, (40, 6)), rng.integers(0, 3, 40)
+    made = recert.certify(network, x, y, max_length=6)
+    assert recert.verify(made.to_json(), network, x, y)

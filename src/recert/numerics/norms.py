@@ -34,6 +34,9 @@ Matrix = NDArray[np.float64]
 
 UNIT = 2.0**-53
 EPS = 2.0**-52
+SMALLEST = 2.0**-1074
+# Norms from which the absolute rounding of entries is far below the relative one.
+ROUNDED_BELOW = 1e-280
 DENSE_LIMIT = 256
 LANCZOS_STEPS = 200
 LANCZOS_TOLERANCE = 1e-6
@@ -77,12 +80,12 @@ def norm_bounds(A: ArrayLike, name: str = "") -> NormBounds:
     """Return all of the bounds of this module for one matrix; `name` is what errors call it."""
     S, e = _scaled(A, name)
     return NormBounds(
-        spectral=_unscaled(_spectral(S), e, name),
-        frobenius=_unscaled(_frobenius(S), e, name),
-        two_one=_unscaled(_two_one(S), e, name),
-        row_sum=_unscaled(_row_sum(S), e, name),
-        column=_unscaled(_column(S), e, name),
-        l1=_unscaled(_l1(S), e, name),
+        spectral=_unscaled(_spectral(S), e, name, S.size),
+        frobenius=_unscaled(_frobenius(S), e, name, S.size),
+        two_one=_unscaled(_two_one(S), e, name, S.size),
+        row_sum=_unscaled(_row_sum(S), e, name, S.size),
+        column=_unscaled(_column(S), e, name, S.size),
+        l1=_unscaled(_l1(S), e, name, S.size),
     )
 
 
@@ -112,37 +115,37 @@ def spectral_norm_bound(A: ArrayLike, name: str = "") -> float:
     2048 × 2048. Never above `frobenius_norm_bound`; equal to it for one row or one column.
     """
     S, e = _scaled(A, name)
-    return _unscaled(_spectral(S), e, name)
+    return _unscaled(_spectral(S), e, name, S.size)
 
 
 def frobenius_norm_bound(A: ArrayLike, name: str = "") -> float:
     """Return an upper bound on the Frobenius norm; relative excess below 40·2^-52."""
     S, e = _scaled(A, name)
-    return _unscaled(_frobenius(S), e, name)
+    return _unscaled(_frobenius(S), e, name, S.size)
 
 
 def two_one_norm_bound(A: ArrayLike, name: str = "") -> float:
     """Return an upper bound on ‖A‖_{2,1}, the sum over columns of their Euclidean norms."""
     S, e = _scaled(A, name)
-    return _unscaled(_two_one(S), e, name)
+    return _unscaled(_two_one(S), e, name, S.size)
 
 
 def row_sum_norm_bound(A: ArrayLike, name: str = "") -> float:
     """Return an upper bound on the largest absolute row sum (the norm ∞ → ∞)."""
     S, e = _scaled(A, name)
-    return _unscaled(_row_sum(S), e, name)
+    return _unscaled(_row_sum(S), e, name, S.size)
 
 
 def column_norm_bound(A: ArrayLike, name: str = "") -> float:
     """Return an upper bound on the largest Euclidean norm of a column (the norm 1 → 2)."""
     S, e = _scaled(A, name)
-    return _unscaled(_column(S), e, name)
+    return _unscaled(_column(S), e, name, S.size)
 
 
 def l1_norm_bound(A: ArrayLike, name: str = "") -> float:
     """Return an upper bound on the sum of all absolute entries."""
     S, e = _scaled(A, name)
-    return _unscaled(_l1(S), e, name)
+    return _unscaled(_l1(S), e, name, S.size)
 
 
 MatrixNorm = Literal["spectral", "frobenius", "two_one", "row_sum", "column", "l1"]
@@ -193,13 +196,18 @@ def _scaled(A: ArrayLike, name: str) -> tuple[Matrix, int]:
         return np.ldexp(M, -e), e
 
 
-def _unscaled(x: float, e: int, name: str) -> float:
+def _unscaled(x: float, e: int, name: str, entries: int) -> float:
+    """2^e x, rounded up; below the normal floats every entry may be half a unit off what it is of.
+
+    Matrices that were computed, such as a margin form's, round there by 2^-1075 an entry.
+    """
     try:
         y = math.ldexp(x, e)
     except OverflowError:
         where = f"matrix '{name}'" if name else "matrix"
         raise InputError(f"{where} has a norm above the float64 range; scale it down") from None
-    return y if math.ldexp(y, -e) >= x else math.nextafter(y, math.inf)
+    y = y if math.ldexp(y, -e) >= x else math.nextafter(y, math.inf)
+    return y + entries * SMALLEST if 0.0 < y < ROUNDED_BELOW else y
 
 
 def _up(x: float, roundings: int) -> float:
