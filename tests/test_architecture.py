@@ -301,3 +301,15 @@ def test_resolving_names(name: str) -> None:
     assert resolve(name) is not None
     with pytest.raises((ImportError, AttributeError)):
         resolve(f"{name}_that_is_not_there")
+
+
+def test_modules_are_found_by_their_former_names() -> None:
+    import recert
+
+    for old, new in recert._MOVED.items():
+        sys.modules.pop(old, None)
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+            found = importlib.import_module(old)
+        assert found is importlib.import_module(new)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("recert.never_there")

@@ -8,6 +8,11 @@ of them needs torch.
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -34,6 +39,22 @@ _HOME = {
     "Enforced": "recert.samples.sample",
 }
 _ROOMS = ("printed", "data", "errors")
+# Modules that programs may import by the names that they had in 0.1.
+_MOVED = {
+    "recert.adapters": "recert.readers",
+    "recert.blocks": "recert.networks.blocks",
+    "recert.caps": "recert.networks.norm_class",
+    "recert.cells": "recert.networks.cells",
+    "recert.certificate": "recert.certificates.certificate",
+    "recert.layers": "recert.networks.layers",
+    "recert.network": "recert.networks.network",
+    "recert.norms": "recert.numerics.norms",
+    "recert.plots": "recert.report",
+    "recert.posterior": "recert.pac_bayes.posterior",
+    "recert.predict": "recert.networks.forward",
+    "recert.sample": "recert.samples.sample",
+    "recert.schemas": "recert.certificates.schema",
+}
 
 __all__ = [
     "Cap",
@@ -87,3 +108,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Finds a module by its former name, and says where it is now."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in _MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        sys.modules[name] = importlib.import_module(_MOVED[name])
+        warnings.warn(f"{name} is now {_MOVED[name]}", DeprecationWarning, stacklevel=2)
+
+
+sys.meta_path.append(_Moved())
