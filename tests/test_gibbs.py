@@ -293,7 +293,7 @@ def test_bad_values_are_refused() -> None:
             replace(good, log_scales={**scales, "U_r": wrong})
     with pytest.raises(InputError, match="log_scales must name"):
         replace(good, log_scales={"U_r": 0.0})
-    with pytest.raises(InputError, match="architectures"):
+    with pytest.raises(InputError, match="differ in architecture"):
         replace(good, mean=made({"cell": "gru", "bias": False}))
     with pytest.raises(InputError, match="float32"):
         huge = with_values(net, {b.name: b.value * 1e39 for b in net.blocks()})

@@ -261,5 +261,5 @@ def test_what_is_not_finite_or_does_not_match_is_refused():
     def overflowing(x, lengths, at):
         return np.tile([np.inf, 1.0], (len(x), 1))
 
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="overflow"):
         margin_table(Sample(x, labels, reading), overflowing)

@@ -432,7 +432,9 @@ def test_a_list_statement_needs_what_its_bound_needs(program: Path) -> None:
     assert learnt["finite_list"] == [] and recert.verify(learnt)
     forged = {**learnt, "finite_list": fixed["finite_list"]}
     result = recert.verify({**forged, "seal": seal(forged)})
-    assert {check.row for check in result.checks if not check.ok} == {"finite_list.held_out"}
+    wrong = {check.row for check in result.checks if not check.ok}
+    printed = {row for row in wrong if row.startswith("printed_")}  # which are not checked
+    assert wrong - printed == {"finite_list.held_out"} and not result
 
 
 @pytest.mark.parametrize("n", [2, 3, 32, 1000, 25_600, 10**9])
