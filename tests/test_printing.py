@@ -159,7 +159,8 @@ BOUNDS = {
 MEASURED = {
     "gate_claims": {"beta", "theta", "beta + 0.03"},  # what the paper prints at one point
     "curves": {"value"},  # ticks of an axis
-    "claims": {"limits[0]", "mean(cost)"},  # of a quotient of norms
+    "claims": {"limits[0]", "mean(cost)", "beta"},  # of a quotient of norms; at which ‖U‖
+    "growth": {"self.beta"},  # at which ‖U‖
     "arrays": {"limit"},  # what a number type holds
     "fits": {"value[0]", "value[1]"},  # shares of a variance
     "evaluate": {"value"},  # letters of the printed formulas

@@ -33,9 +33,10 @@ from recert.errors import FileError, InputError, MissingDependencyError
 from recert.utils import files
 from recert_studies import framework as running
 from recert_studies import menu
+from recert_studies.claims import Claim
 from recert_studies.figure4 import claims as figure4_claims
 from recert_studies.figure4 import study as figure4
-from recert_studies.framework import Cell, Claim, Conclusion, Option, Request, Study
+from recert_studies.framework import Cell, Conclusion, Option, Request, Study
 from recert_studies.statistics import fit, ranged, spread, verdict
 from recert_studies.table1 import claims, classes
 from recert_studies.table1 import study as table1
@@ -649,16 +650,16 @@ def test_what_is_said_of_the_papers_network_could_not_be_more() -> None:
 
 def test_theorem_1_against_zhang_at_small_t() -> None:
     """By how much it is larger at t = 1, and from where on it is smaller, from the formulas."""
-    figure = claims._always_tighter().figure
-    larger = re.findall(r"10\^(-?[\d.]+)", figure)
-    firsts = re.findall(r"from t = (\d+), (\d+), (\d+) on", figure)[0]
+    said = claims._always_tighter()
     n = 128
-    for beta, ratio, first in zip((0.5, 1.0, 1.5), larger, firsts, strict=True):
+    for beta in (0.5, 1.0, 1.5):
+        (larger,) = said.finding(f"decades over Zhang et al. at t = 1, β = {beta:g}:").values
+        (first,) = said.finding(f"below it from t, β = {beta:g}:").values
         decades = []
         for t in range(1, 57):
             values = classes.printed_logs(n, t, beta, 1.0, "extreme")
             decades.append((values["Theorem 1"] - values["Zhang et al."]) / math.log(10.0))
-        assert decades[0] > 0 and decades[0] == pytest.approx(float(ratio), abs=0.0051)
+        assert decades[0] > 0 and decades[0] == pytest.approx(larger)
         assert all(x >= 0 for x in decades[: int(first) - 1]) and all(
             x < 0 for x in decades[int(first) - 1 :]
         )

@@ -34,9 +34,9 @@ from recert.numerics.rounding import significant_up
 from recert.report.canvas import pyplot
 from recert.utils import consoles, files
 from recert.utils.validation import probability, whole
+from recert_studies.claims import Claim
 
 Result = dict[str, Any]
-VERDICTS = ("held", "held in part", "not held")
 
 
 @dataclass(frozen=True)
@@ -120,27 +120,6 @@ class Cell:
         if device == "cpu":
             return self
         return replace(self, parameters={**self.parameters, "device": device})
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper, and the figure that decides it.
-
-    Attributes:
-        place: section or theorem.
-        quote: the paper's words, shortened.
-        verdict: one of `VERDICTS`.
-        figure: the numbers that decide it, in words.
-    """
-
-    place: str
-    quote: str
-    verdict: str
-    figure: str
-
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise InputError(f"a verdict is one of {', '.join(VERDICTS)}, not {self.verdict!r}")
 
 
 @dataclass(frozen=True)
@@ -380,10 +359,7 @@ def _write_json(
         "options": dict(request.options),
         "notes": list(conclusion.notes),
         "rows": [dict(row) for row in conclusion.rows],
-        "claims": [
-            {"place": c.place, "quote": c.quote, "verdict": c.verdict, "figure": c.figure}
-            for c in conclusion.claims
-        ],
+        "claims": [claim.record() for claim in conclusion.claims],
         **conclusion.extra,
         "pictures": list(pictures),
         "cells": [

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from recert.numerics.logspace import log_S
 from recert.numerics.rounding import rounded_down, rounded_up
-from recert_studies.framework import Claim, Result
+from recert_studies.claims import Claim
+from recert_studies.framework import Result
 from recert_studies.statistics import ranged, verdict
 
 SECTION = "Section 6"

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from recert.numerics.rounding import rounded_down, rounded_up
-from recert_studies.framework import Claim
+from recert_studies.claims import Claim
 from recert_studies.gates.measures import (
     FREE,
     GOLDEN_REACH,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from recert_studies.framework import Claim, Result
+from recert_studies.claims import Claim
+from recert_studies.framework import Result
 from recert_studies.open2_margins import watch
 from recert_studies.open2_margins.watch import BOUNDS
 from recert_studies.statistics import limit_plus_minus, verdict

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recert.numerics.concentration import kl
-from recert_studies.framework import Claim, Result
+from recert_studies.claims import Claim
+from recert_studies.framework import Result
 from recert_studies.open2_margins import answers as open2_answers
 from recert_studies.open2_margins.answers import (
     Pick,

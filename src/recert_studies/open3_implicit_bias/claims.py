@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recert_studies.framework import Claim
+from recert_studies.claims import Claim
 from recert_studies.open3_implicit_bias.figure import LEVELS as ERRORS
 from recert_studies.statistics import TRENDS, kendall, ranged, verdict
 

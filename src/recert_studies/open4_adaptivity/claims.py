@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recert.numerics.rounding import rounded_down, rounded_up, significant_up
-from recert_studies.framework import Claim, Result
+from recert_studies.claims import Claim
+from recert_studies.framework import Result
 from recert_studies.open4_adaptivity.tasks import BY_CLASS, RANDOM, TASKS, TRUE, K
 from recert_studies.statistics import kendall, ranged, verdict
 

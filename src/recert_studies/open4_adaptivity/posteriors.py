@@ -27,7 +27,8 @@ from recert.numerics.concentration import binomial_upper_limit, kl
 from recert.numerics.rounding import rounded_down, rounded_up
 from recert.pac_bayes import certify_posterior, fixed_losses, gibbs_losses
 from recert.pac_bayes.posterior import Posterior
-from recert_studies.framework import Claim, Result
+from recert_studies.claims import Claim
+from recert_studies.framework import Result
 from recert_studies.open4_adaptivity.claims import NOTHING, NOTICES, PLACE, Series, judged
 from recert_studies.open4_adaptivity.tasks import ENCODING, RANDOM, TASKS, TRUE, Material
 from recert_studies.statistics import (

@@ -12,14 +12,13 @@ from recert import printed
 from recert.numerics.logspace import LN10, log_S
 from recert.numerics.rounding import rounded_up
 from recert.sensitivities.sensitivity import sensitivity
-from recert_studies.framework import Claim
-from recert_studies.statistics import fit, spread
-from recert_studies.table1 import classes
+from recert_studies.claims import Claim, Finding, decided
+from recert_studies.statistics import fit
+from recert_studies.table1 import classes, growth
 from recert_studies.table1.gate_claims import GATED
+from recert_studies.table1.growth import FAR
 
 log = math.log
-FAR = spread(10**3, 10**6, 13)
-WIDE = spread(10**6, 10**12, 13)
 
 
 def claims(seed: int = 0) -> list[Claim]:
@@ -32,62 +31,6 @@ def claims(seed: int = 0) -> list[Claim]:
 
 def _decided(held: bool) -> str:
     return "held" if held else "not held"
-
-
-def _slope_t(bound: str, beta: float, n: int, ts: list[int], case: str = "extreme") -> float:
-    return fit(ts, [classes.printed_logs(n, t, beta, 1.0, case)[bound] for t in ts]).power
-
-
-def _slope_d(bound: str, beta: float, t: int, case: str = "extreme") -> float:
-    return fit(WIDE, [classes.printed_logs(n, t, beta, 1.0, case)[bound] for n in WIDE]).power
-
-
-def _below_one() -> Claim:
-    t, d = _slope_t("Theorem 1", 0.5, 10**4, FAR), _slope_d("Theorem 1", 0.5, 1000)
-    return Claim(
-        "Section 1 (I)", "‖U‖ < 1: Õ(d/(√m γ)), only a logarithmic dependence on t",
-        _decided(abs(t) < 0.1 and abs(d - 1) < 0.1),
-        f"exponents {t:.3f} in t and {d:.3f} in d at ‖U‖ = 0.5",
-    )  # fmt: skip
-
-
-def _at_one() -> Claim:
-    near = spread(10, 10**4, 13)
-    t, d = _slope_t("Theorem 1", 1.0, 10**14, near), _slope_d("Theorem 1", 1.0, 100)
-    far = _slope_t("Theorem 1", 1.0, 100, FAR)
-    return Claim(
-        "Section 1 (II)", "‖U‖ = 1: Õ(dt/(√m γ)), linear in d and t",
-        _decided(abs(t - 1) < 0.1 and abs(d - 1) < 0.1),
-        f"exponents {t:.3f} in t and {d:.3f} in d while ‖W‖t < √d; past that the formula is "
-        f"flatter than claimed, {far:.3f} in t",
-    )  # fmt: skip
-
-
-def _above_one() -> Claim:
-    t, d = _slope_t("Theorem 1", 1.5, 10**4, FAR), _slope_d("Theorem 1", 1.5, 1000)
-    return Claim(
-        "Section 1 (III)", "‖U‖ > 1: Õ(√(d³t)/(√m γ)), polynomial in d and t",
-        _decided(abs(t - 0.5) < 0.1 and abs(d - 1.5) < 0.1),
-        f"exponents {t:.3f} in t and {d:.3f} in d at ‖U‖ = 1.5",
-    )  # fmt: skip
-
-
-def _tighter_by_t2() -> Claim:
-    gain = _slope_t("Zhang et al.", 0.5, 10**4, FAR) - _slope_t("Theorem 1", 0.5, 10**4, FAR)
-    return Claim(
-        "Section 1", "tighter than Zhang et al. by a factor of t² for case (I)",
-        _decided(abs(gain - 2) < 0.1), f"the exponents in t differ by {gain:.3f} at ‖U‖ = 0.5",
-    )  # fmt: skip
-
-
-def _tighter_by_t() -> Claim:
-    near = spread(10, 10**4, 13)
-    gain = _slope_t("Zhang et al.", 1.0, 10**14, near) - _slope_t("Theorem 1", 1.0, 10**14, near)
-    past = _slope_t("Zhang et al.", 1.0, 100, FAR) - _slope_t("Theorem 1", 1.0, 100, FAR)
-    return Claim(
-        "Section 1", "… by a factor of t for case (II)", _decided(abs(gain - 1) < 0.1),
-        f"the exponents differ by {gain:.3f} while ‖W‖t < √d, by {past:.3f} past that",
-    )  # fmt: skip
 
 
 def _exponential_rival() -> Claim:
@@ -103,16 +46,20 @@ def _exponential_rival() -> Claim:
 
 
 def _always_tighter() -> Claim:
-    firsts, ones = [], []
+    findings = []
     for beta in classes.REGIMES.values():
         ratios = [_ratio("Theorem 1", "Zhang et al.", 128, t, beta) for t in range(1, 57)]
-        firsts.append(next(t for t, ratio in enumerate(ratios, 1) if ratio < 0))
-        ones.append(f"10^{ratios[0]:.2f}")
-    return Claim(
-        "Abstract, remark 1", "significantly tighter than the best of existing results",
-        "held in part" if max(firsts) > 1 else "held",
-        f"as printed, logarithms included, at d_h = 128: for ‖U‖ = 0.5, 1, 1.5 larger by "
-        f"{', '.join(ones)} at t = 1; smaller from t = {', '.join(map(str, firsts))} on",
+        below = tuple(ratio < 0 for ratio in ratios)
+        findings += [
+            Finding(f"decades over Zhang et al. at t = 1, β = {beta:g}:", (ratios[0],), form=".2f"),
+            Finding(
+                f"below it from t, β = {beta:g}:", (below.index(True) + 1,), "at t = 1 to 56",
+                below, form="d",
+            ),
+        ]  # fmt: skip
+    return decided(
+        "Abstract, remark 1", "significantly tighter than the best of existing results", findings,
+        "as printed, logarithms included, at d_h = 128",
     )  # fmt: skip
 
 
@@ -276,44 +223,12 @@ def _exponential_bounds() -> Claim:
     )  # fmt: skip
 
 
-def _meets() -> Claim:
-    slopes = [_slope_d(bound, 0.5, 1000) for bound in ("Bound (4)", "Theorem 2")]
-    return Claim(
-        "Section 4, extreme case", "(4) meets Theorem 2 for β < 1",
-        _decided(abs(slopes[0] - slopes[1]) < 0.1),
-        f"exponents in d {slopes[0]:.3f} and {slopes[1]:.3f}, both flat in t",
-    )  # fmt: skip
-
-
-def _worse_at_one() -> Claim:
-    near = spread(10, 10**4, 13)
-    gains = [
-        _slope_t("Bound (4)", 1.0, n, ts) - _slope_t("Theorem 2", 1.0, n, ts)
-        for n, ts in ((10**14, near), (100, FAR))
-    ]
-    return Claim(
-        "Section 4, extreme case", "(4) is worse for β = 1", _decided(min(gains) > 0.9),
-        f"its exponent in t is larger by {gains[0]:.3f} while B_x B_W t < √d and by {gains[1]:.3f} "
-        "past that. Table 1 itself has Theorem 2 in the first regime and (4) in the second; "
-        "in the first (4) is √d t² ‖·‖_F, not d t ‖·‖_F",
-    )  # fmt: skip
-
-
 def _three_worse() -> Claim:
     ratios = [_ratio("Bound (3)", "Theorem 2", 128, 56, beta) for beta in (0.5, 1.0)]
     return Claim(
         "Section 4, extreme case", "(3) is worse than Theorem 2 for β ≤ 1",
         _decided(min(ratios) > 0),
         f"larger by 10^{ratios[0]:.2f} at β = 0.5 and 10^{ratios[1]:.2f} at β = 1, n = 128, t = 56",
-    )  # fmt: skip
-
-
-def _four_better() -> Claim:
-    slopes = [_slope_d(bound, 0.5, 1000, "low rank") for bound in ("Bound (4)", "Theorem 2")]
-    return Claim(
-        "Section 4, low rank", "(4) improves Theorem 2 for β < 1 by reducing dependence on d",
-        _decided(abs(slopes[0] - 0.5) < 0.1 and abs(slopes[1] - 1) < 0.1),
-        f"exponents in d {slopes[0]:.3f} against {slopes[1]:.3f}",
     )  # fmt: skip
 
 
@@ -352,11 +267,11 @@ def _misprint() -> Claim:
 _Maker = Callable[[], Claim]
 _INTRODUCTION: tuple[_Maker, ...] = (
     _always_tighter,
-    _below_one,
-    _at_one,
-    _above_one,
-    _tighter_by_t2,
-    _tighter_by_t,
+    growth.BELOW_ONE,
+    growth.AT_ONE,
+    growth.ABOVE_ONE,
+    growth.TIGHTER_BY_T2,
+    growth.TIGHTER_BY_T,
     _exponential_rival,
     _orthogonality_helps,
 )
@@ -365,10 +280,10 @@ _SECTION_3: tuple[_Maker, ...] = (_lemma_2, _lemma_3, _lemma_4)
 _SECTION_4: tuple[_Maker, ...] = (
     _extreme_case,
     _exponential_bounds,
-    _meets,
-    _worse_at_one,
+    growth.MEETS,
+    growth.WORSE_AT_ONE,
     _three_worse,
-    _four_better,
+    growth.FOUR_BETTER,
     _short_sequences,
     _misprint,
 )

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from recert.numerics.rounding import rounded_up
-from recert_studies.framework import Claim
+from recert_studies.claims import Claim
 from recert_studies.statistics import limits, ranged, verdict
 from recert_studies.tradeoff.training import CAPS, CONSTRAINTS, ORTHOGONAL
 
