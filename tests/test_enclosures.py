@@ -20,7 +20,7 @@ import family
 from recert.networks.activations import ACTIVATIONS
 from recert.networks.blocks import Block
 from recert.networks.layers import FixedMap
-from recert.networks.network import Network, margin_basis
+from recert.networks.network import MarginForm, margin_basis
 from recert.numerics.norms import convolution_matrix, convolution_norm_bound
 from recert.perturbation import ellipsoids
 from recert.perturbation.adjoint import backward, forward
@@ -282,7 +282,7 @@ def moves(block: Block, radius: float | np.ndarray, n: int, rng: np.random.Gener
     return raw * inside * radius
 
 
-def kinds(rng: np.random.Generator) -> tuple[Network, np.ndarray]:
+def kinds(rng: np.random.Generator) -> tuple[MarginForm, np.ndarray]:
     """A random network of the family in margin form, and one sequence."""
     cell = str(rng.choice(family.CELLS))
     filters = cell.startswith("conv")

@@ -23,7 +23,7 @@ from recert.networks import cells
 from recert.networks.blocks import Block
 from recert.networks.cells import Stage
 from recert.networks.layers import FixedMap
-from recert.networks.network import Network, margin_basis
+from recert.networks.network import MarginForm, margin_basis
 from recert.numerics.norms import convolution_matrix, convolution_norm_bound
 from recert.perturbation.adjoint import Losses, by_length, losses
 from recert.perturbation.ball import Parts, draw, euclidean_ball, parts_of, spectral_ball, whole
@@ -252,7 +252,7 @@ class TorchAlgebra:
         return torch.cat(list(values), dim=1)
 
 
-def outputs(algebra: TorchAlgebra, net: Network, steps: list[torch.Tensor]) -> torch.Tensor:
+def outputs(algebra: TorchAlgebra, net: MarginForm, steps: list[torch.Tensor]) -> torch.Tensor:
     """The network's answers to sequences of one length, written out once more."""
 
     def run(stage: Stage, values: list[Any]) -> list[Any]:
@@ -290,7 +290,7 @@ def steepest(block: Block, G: torch.Tensor, radius: Any) -> torch.Tensor:
 
 
 def climb(
-    net: Network, parts: Parts, far: Array, x: Array, u: Array, rng: np.random.Generator,
+    net: MarginForm, parts: Parts, far: Array, x: Array, u: Array, rng: np.random.Generator,
     *, n: int = 4, rounds: int = 14,
 ) -> float:  # fmt: skip
     """How far the functional u of the output can be made to fall on one sequence, as found."""
@@ -334,7 +334,7 @@ def climbed(seed: int, exponent: float | None = None) -> float:
     net, x = kinds(rng)
     parts = parts_of(tuple(net.blocks()), columns=bool(rng.random() < 0.5))
     far = sizes(parts, rng, rng.uniform(-4, 0.7) if exponent is None else exponent)
-    K, reached = net.K + 1, 0.0
+    K, reached = net.classes, 0.0
     z, basis = int(rng.integers(K)), margin_basis(K)
     with np.errstate(over="ignore", invalid="ignore"):
         found = losses(net, x, np.array([z]), parts, far)

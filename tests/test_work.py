@@ -22,7 +22,7 @@ import recert.networks.forward
 from recert.certification.certify import evaluate_menu, menu, prepare
 from recert.errors import InputError
 from recert.networks.blocks import Block
-from recert.networks.network import Network, vanilla
+from recert.networks.network import MarginForm, Network, vanilla
 from recert.numerics import norms
 from recert.perturbation import posterior_risk as sequences_module
 from recert.perturbation.adjoint import pieces, walked
@@ -33,14 +33,16 @@ from recert.perturbation.work import A_SECOND, MEMORY, NOMINAL, NUMBER, work_of
 from recert.theorems.local_ball import LocalBall
 
 
-def sample(net: Network, m: int, T: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def sample(
+    net: Network | MarginForm, m: int, T: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     if net.input_kind == "onehot":
-        return rng.integers(0, net.d_x, (m, T)), rng.integers(0, net.K, m)
-    return rng.standard_normal((m, T, net.d_x)), rng.integers(0, net.K, m)
+        return rng.integers(0, net.d_x, (m, T)), rng.integers(0, net.head.rows, m)
+    return rng.standard_normal((m, T, net.d_x)), rng.integers(0, net.head.rows, m)
 
 
-def parted(form: Network) -> Parts:
+def parted(form: MarginForm) -> Parts:
     return parts_of(tuple(form.blocks()), columns=True)
 
 
@@ -211,7 +213,7 @@ def test_the_first_order_of_long_sequences_is_followed_in_few_batches(
     parts, (x, y) = parted(net), sample(net, 20, 120)
     sizes: list[int] = []
 
-    def counted(network: Network, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
+    def counted(network: MarginForm, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
         sizes.append(len(x))
         return walked(network, x, parts, radii, *more)
 
@@ -230,7 +232,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts sequences that are followed, with enclosures and to first order."""
     found: Counter[str] = Counter()
 
-    def counted(network: Network, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
+    def counted(network: MarginForm, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
         found["first order" if radii is None else "full"] += len(x)
         return walked(network, x, parts, radii, *more)
 

@@ -11,7 +11,7 @@ from recert.certificates.certificate import SOUND, Assumption, Bound, Kind
 from recert.certificates.hypotheses import SAMPLE, Status
 from recert.errors import InputError
 from recert.networks.margins import MarginTable
-from recert.networks.network import Network
+from recert.networks.network import MarginForm, Network
 from recert.networks.norm_class import HELD, Cap
 from recert.samples.leakage import REPEATED, Between, Within
 from recert.samples.sample import Enforced, Sample
@@ -61,7 +61,7 @@ def _steps_row(steps: int, status: Status, **known: int) -> Assumption:
     return Assumption("horizon", status, facts | known)
 
 
-def caps_row(network: Network, form: Network, caps: Mapping[str, Cap] | None) -> Assumption:
+def caps_row(network: Network, form: MarginForm, caps: Mapping[str, Cap] | None) -> Assumption:
     """Whether the trained network lies within the class, and whether the class was paid for."""
     if caps is None:
         return Assumption("caps", "proved", {"broken": []})

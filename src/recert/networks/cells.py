@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from recert.networks.blocks import Block
 from recert.networks.layers import Bidirectional, Dense, FixedMap, Layer
-from recert.networks.network import Network
+from recert.networks.network import Chain
 
 Value = Any
 States = tuple[Value, ...]
@@ -184,7 +184,7 @@ class Stage:
         return algebra.concatenate([states[0], last]) if self.two_way else last
 
 
-def stages(network: Network) -> tuple[Stage, ...]:
+def stages(network: Chain) -> tuple[Stage, ...]:
     """The network's layers in groups that can be walked together, bottom first."""
     found: list[Stage] = []
     for layer in network.layers:
@@ -197,7 +197,7 @@ def stages(network: Network) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def encode(algebra: Algebra, network: Network, x: Value) -> Value:
+def encode(algebra: Algebra, network: Chain, x: Value) -> Value:
     """What the first recurrent layer reads: the embedded and encoded input."""
     if network.embedding is not None:
         x = algebra.linear(network.embedding, x)
@@ -214,7 +214,7 @@ def apply_dense(algebra: Algebra, dense: Dense, v: Value) -> Value:
     return algebra.activation(dense.activation, v)
 
 
-def head(algebra: Algebra, network: Network, h: Value) -> Value:
+def head(algebra: Algebra, network: Chain, h: Value) -> Value:
     """y = V h + b_V after the head's hidden layers, pooled where the head pools."""
     for dense in network.head.hidden:
         h = apply_dense(algebra, dense, h)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -23,10 +24,12 @@ __all__ = [
     "Array",
     "Bidirectional",
     "Block",
+    "Chain",
     "Dense",
     "Head",
     "InputKind",
     "Layer",
+    "MarginForm",
     "Network",
     "Norm",
     "Read",
@@ -56,11 +59,11 @@ class Head:
 
     def __repr__(self) -> str:
         """One line: its dimensions."""
-        widths = [self.d_in, *(dense.A.rows for dense in self.hidden), self.K]
+        widths = [self.d_in, *(dense.A.rows for dense in self.hidden), self.rows]
         return f"Head({'→'.join(map(str, widths))})"
 
     @property
-    def K(self) -> int:
+    def rows(self) -> int:
         """Rows of the output."""
         return self.V.rows if self.pool is None else self.pool.rows
 
@@ -79,7 +82,95 @@ class Head:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class Chain:
+    """What a `Network` and its `MarginForm` share: layers one after the other, and a head."""
+
+    layers: tuple[Layer | Bidirectional, ...]
+    head: Head
+    input_kind: InputKind = "onehot"
+    embedding: Block | None = None
+    encoder: tuple[Dense, ...] = ()
+    read: Read = "step"
+
+    def __repr__(self) -> str:
+        """One line: ``Network(LSTM 28→32 → 10 classes, 8,138 weights)``."""
+        embedded = [] if self.embedding is None else [f"embedding {self.d_x}→{self.embedding.rows}"]
+        dense = [f"dense {d.A.columns}→{d.A.rows}" for d in (*self.encoder, *self.head.hidden)]
+        before, after = dense[: len(self.encoder)], dense[len(self.encoder) :]
+        parts = [*embedded, *before, *(layer.short() for layer in self.layers), *after]
+        if len(parts) > LONGEST_CHAIN:
+            parts = [*parts[:2], f"… {len(parts) - 4} more …", *parts[-2:]]
+        weights = sum(block.parameters for block in self.blocks())
+        path = " → ".join([*parts, self._answer()])
+        return f"{type(self).__name__}({path}, {weights:,} weights)"
+
+    def _answer(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def d_x(self) -> int:
+        """Dimension of an input: the number of tokens for one-hot inputs."""
+        if self.embedding is not None:
+            return self.embedding.columns
+        return self.encoder[0].A.columns if self.encoder else self.layers[0].d_in
+
+    @property
+    def d_h(self) -> int:
+        """Dimension of the top layer's output."""
+        return self.layers[-1].d_out
+
+    @property
+    def two_way(self) -> bool:
+        """Whether some layer reads the sequence from its end, too."""
+        return any(isinstance(layer, Bidirectional) for layer in self.layers)
+
+    def directions(self) -> Iterator[Layer]:
+        """Every recurrent layer in every direction, bottom first."""
+        for layer in self.layers:
+            yield from layer.directions
+
+    def blocks(self) -> Iterator[Block]:
+        """Every block once: embedding, encoder, layers bottom first, head."""
+        if self.embedding is not None:
+            yield self.embedding
+        for dense in self.encoder:
+            yield from dense.blocks
+        for layer in self.directions():
+            yield from layer.blocks.values()
+        yield from self.head.blocks()
+
+    def block(self, name: str) -> Block:
+        """The block of that name; InputError if there is none."""
+        for block in self.blocks():
+            if block.name == name:
+                return block
+        known = ", ".join(b.name for b in self.blocks())
+        raise InputError(f"the network has no block {name!r}; its blocks are {known}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginForm(Chain):
+    """A network's margins, its head written in K−1 outputs: for bounds, never to predict.
+
+    Row z less row j of `margin_basis` is the functional of the outputs that is y_z − y_j.
+    """
+
+    @property
+    def outputs(self) -> int:
+        """K−1, rows of the head."""
+        return self.head.rows
+
+    @property
+    def classes(self) -> int:
+        """K, the network's classes."""
+        return self.outputs + 1
+
+    def _answer(self) -> str:
+        return f"margins of {self.classes} classes"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Network(Chain):
     """A recurrent classifier.
 
     Args:
@@ -97,24 +188,8 @@ class Network:
         InputError: dimensions do not fit together, or names repeat, or K < 2.
     """
 
-    layers: tuple[Layer | Bidirectional, ...]
-    head: Head
-    input_kind: InputKind = "onehot"
-    embedding: Block | None = None
-    encoder: tuple[Dense, ...] = ()
-    read: Read = "step"
-    _cache: dict[str, object] = field(default_factory=dict, init=False, repr=False)
-
-    def __repr__(self) -> str:
-        """One line: ``Network(LSTM 28→32 → 10 classes, 8,138 weights)``."""
-        embedded = [] if self.embedding is None else [f"embedding {self.d_x}→{self.embedding.rows}"]
-        dense = [f"dense {d.A.columns}→{d.A.rows}" for d in (*self.encoder, *self.head.hidden)]
-        before, after = dense[: len(self.encoder)], dense[len(self.encoder) :]
-        parts = [*embedded, *before, *(layer.short() for layer in self.layers), *after]
-        if len(parts) > LONGEST_CHAIN:
-            parts = [*parts[:2], f"… {len(parts) - 4} more …", *parts[-2:]]
-        weights = sum(block.parameters for block in self.blocks())
-        return f"Network({' → '.join(parts)} → {self.K} classes, {weights:,} weights)"
+    def _answer(self) -> str:
+        return f"{self.K} classes"
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -157,55 +232,15 @@ class Network:
     @property
     def K(self) -> int:
         """d_y, the number of classes."""
-        return self.head.K
+        return self.head.rows
 
-    @property
-    def d_x(self) -> int:
-        """Dimension of an input: the number of tokens for one-hot inputs."""
-        if self.embedding is not None:
-            return self.embedding.columns
-        return self.encoder[0].A.columns if self.encoder else self.layers[0].d_in
-
-    @property
-    def d_h(self) -> int:
-        """Dimension of the top layer's output."""
-        return self.layers[-1].d_out
-
-    @property
-    def two_way(self) -> bool:
-        """Whether some layer reads the sequence from its end, too."""
-        return any(isinstance(layer, Bidirectional) for layer in self.layers)
-
-    def directions(self) -> Iterator[Layer]:
-        """Every recurrent layer in every direction, bottom first."""
-        for layer in self.layers:
-            yield from layer.directions
-
-    def blocks(self) -> Iterator[Block]:
-        """Every block once: embedding, encoder, layers bottom first, head."""
-        if self.embedding is not None:
-            yield self.embedding
-        for dense in self.encoder:
-            yield from dense.blocks
-        for layer in self.directions():
-            yield from layer.blocks.values()
-        yield from self.head.blocks()
-
-    def block(self, name: str) -> Block:
-        """The block of that name; InputError if there is none."""
-        for block in self.blocks():
-            if block.name == name:
-                return block
-        known = ", ".join(b.name for b in self.blocks())
-        raise InputError(f"the network has no block {name!r}; its blocks are {known}")
-
-    def margin_form(self) -> Network:
+    def margin_form(self) -> MarginForm:
         """The same margins with the head written in K−1 rows.
 
         The margin ignores a row common to V's rows, so V may be replaced by its part orthogonal to
         the constant vector, written in an orthonormal basis of that subspace: (K−1) d_h parameters,
         and a norm that is not larger. Where V is pooled, the pooling map is so replaced, and V
-        stays. Used for bounds, never to predict (for K = 2 only one row).
+        stays.
         """
         head, b, V = self.head, self.head.b, self.head.V
         if b is not None:
@@ -215,12 +250,9 @@ class Network:
         else:
             V = Block(V.name, _centred(V.value), "spectral", V.zero_columns)
             head = replace(head, V=V, b=b)
-        form = object.__new__(Network)
-        for name in self.__dataclass_fields__:
-            object.__setattr__(form, name, getattr(self, name))
-        object.__setattr__(form, "head", head)
-        object.__setattr__(form, "_cache", {})
-        return form
+        return MarginForm(
+            self.layers, head, self.input_kind, self.embedding, self.encoder, self.read
+        )
 
     def description(self) -> dict[str, object]:
         """Everything but the weights, as plain JSON values."""
@@ -243,20 +275,18 @@ class Network:
             plain["read"] = self.read
         return plain
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the description and every weight's little-endian float64 bytes."""
-        if "digest" not in self._cache:
-            sha = hashlib.sha256(json.dumps(self.description(), sort_keys=True).encode())
-            for block in self.blocks():
-                sha.update(f"{block.name}:{block.norm}:{block.shape}".encode())
-                sha.update(block.value.astype("<f8").tobytes())
-                if block.zero_columns:
-                    sha.update(f"zero:{block.zero_columns}".encode())
-            if self.head.pool is not None:
-                sha.update(self.head.pool.matrix.astype("<f8").tobytes())
-            self._cache["digest"] = sha.hexdigest()
-        return str(self._cache["digest"])
+        sha = hashlib.sha256(json.dumps(self.description(), sort_keys=True).encode())
+        for block in self.blocks():
+            sha.update(f"{block.name}:{block.norm}:{block.shape}".encode())
+            sha.update(block.value.astype("<f8").tobytes())
+            if block.zero_columns:
+                sha.update(f"zero:{block.zero_columns}".encode())
+        if self.head.pool is not None:
+            sha.update(self.head.pool.matrix.astype("<f8").tobytes())
+        return sha.hexdigest()
 
 
 def vanilla(

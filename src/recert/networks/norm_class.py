@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from recert.errors import InputError
-from recert.networks.network import Network
+from recert.networks.network import Chain, MarginForm
 from recert.numerics.union_bound import CAP_GRID, Cost
 from recert.utils import validation
 
@@ -45,7 +45,7 @@ class Cap:
 Caps = Mapping[str, Cap] | Mapping[str, float] | Mapping[str, Cap | float]
 
 
-def complete_caps(network: Network, caps: Caps | None) -> dict[str, Cap]:
+def complete_caps(network: Chain, caps: Caps | None) -> dict[str, Cap]:
     """A ``Cap`` for every block, in order; InputError for missing or unknown names."""
     if caps is None:
         return {block.name: Cap(block.norm_bound()) for block in network.blocks()}
@@ -79,7 +79,7 @@ def measured_cap(what: str, name: str, norm: float) -> tuple[float, Cost]:
 
 
 def class_of(
-    form: Network, declared: dict[str, Cap] | None
+    form: MarginForm, declared: dict[str, Cap] | None
 ) -> tuple[dict[str, Cap], tuple[Cost, ...], tuple[Cost, ...]]:
     """The class of networks: declared caps, or measured ones with their prices; ℓ1 caps always."""
     caps, cap_costs, l1_costs = {}, [], []

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from recert.networks import cells
 from recert.networks.cells import Stage
-from recert.networks.network import Network, margin_basis
+from recert.networks.network import MarginForm, margin_basis
 from recert.perturbation.ball import Parts
 from recert.perturbation.ellipsoids import LARGER, ROUND, UNDERFLOW, Node
 from recert.perturbation.enclosure_domain import EnclosureAlgebra
@@ -67,7 +67,7 @@ class Losses:
 
 
 def walked(
-    network: Network,
+    network: MarginForm,
     x: NDArray[Any],
     parts: Parts,
     radii: Array | None,
@@ -77,7 +77,7 @@ def walked(
     """The graph of sequences of one length, and its output node.
 
     Args:
-        network: in margin form.
+        network: whose margins they are.
         x: (n, T) tokens or (n, T, d_x) vectors.
         parts: of the network's blocks.
         radii: (parts,) how far each may move; None for the first order alone.
@@ -114,14 +114,14 @@ def pieces(
 
 
 def losses(
-    network: Network, x: NDArray[Any], labels: NDArray[np.int64], parts: Parts, radii: Array
+    network: MarginForm, x: NDArray[Any], labels: NDArray[np.int64], parts: Parts, radii: Array
 ) -> Losses:
     """Losses of sequences of one length over all wrong classes; arguments as above."""
-    ((_, found),) = pieces(walked(network, x, parts, radii), labels, parts, network.K)
+    ((_, found),) = pieces(walked(network, x, parts, radii), labels, parts, network.outputs)
     return found
 
 
-def forward(algebra: EnclosureAlgebra, network: Network, x: NDArray[Any]) -> Node:
+def forward(algebra: EnclosureAlgebra, network: MarginForm, x: NDArray[Any]) -> Node:
     """The output node (n, d_out) of sequences of one length, at the last step."""
     n, T = x.shape[:2]
     values: list[Node] = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.networks.network import Network
+from recert.networks.network import MarginForm
 from recert.numerics.union_bound import Cost, FiniteChoice, total_nats
 from recert.perturbation import posterior_risk
 from recert.perturbation.adjoint import Losses
@@ -50,7 +50,7 @@ class Plan:
 
 
 def plan_radii(
-    network: Network, caps: dict[str, float], data: Sequences, m: int, reach: float
+    network: MarginForm, caps: dict[str, float], data: Sequences, m: int, reach: float
 ) -> Plan:
     """What promises most on the first sequences."""
     plan = first_order(network, caps, data, m, reach)
@@ -79,7 +79,7 @@ def estimate(work: Work, n: int, *, drawing: bool, memory: float = MEMORY) -> Es
 
 
 def first_order(
-    network: Network,
+    network: MarginForm,
     caps: dict[str, float],
     data: Sequences,
     m: int,
@@ -106,7 +106,7 @@ def first_order(
 def _scaled(
     m: int,
     reach: float,
-    network: Network,
+    network: MarginForm,
     caps: dict[str, float],
     parts: Parts,
     data: Sequences,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from recert.networks import cells
 from recert.networks.margins import MarginTable
-from recert.networks.network import Network
+from recert.networks.network import MarginForm
 from recert.numerics.concentration import kl_inverse_upper
 from recert.perturbation.adjoint import Losses, by_length, pieces, walked
 from recert.perturbation.ball import Parts, can_draw, draw
@@ -65,14 +65,16 @@ class Sequences:
         """Every sequence."""
         return np.arange(len(self.labels))
 
-    def pilot(self, network: Network, parts: Parts, most: int = PILOT) -> Index:
+    def pilot(self, network: MarginForm, parts: Parts, most: int = PILOT) -> Index:
         """The sequences on which radii are sought: the first ones, as many as memory holds."""
         work = work_of(network, parts, int(self.lengths.max()))
         return np.arange(work.pilot(0.5 * self.memory, min(most, len(self.labels))))
 
-    def losses(self, network: Network, parts: Parts, radii: Array | None, chosen: Index) -> Losses:
+    def losses(
+        self, network: MarginForm, parts: Parts, radii: Array | None, chosen: Index
+    ) -> Losses:
         """Losses of some sequences, in their order; to first order alone where radii are None."""
-        wrong, n = network.K, len(chosen)  # the margin form has K − 1 outputs
+        wrong, n = network.outputs, len(chosen)
         found = Losses(
             np.empty((wrong, n)), np.empty((wrong, n, parts.count)), np.empty((wrong, n))
         )
@@ -87,7 +89,7 @@ class Sequences:
         self._each(network, parts, chosen, work, first=radii is None)
         return found
 
-    def left(self, network: Network, parts: Parts, radii: Array, chosen: Index) -> Array:
+    def left(self, network: MarginForm, parts: Parts, radii: Array, chosen: Index) -> Array:
         """What is left of the margins of some sequences at these radii, (n,)."""
         found = np.full(len(chosen), np.inf)
 
@@ -101,7 +103,7 @@ class Sequences:
 
     def left_of_draws(
         self,
-        network: Network,
+        network: MarginForm,
         parts: Parts,
         apart: Array,
         radii: Array,
@@ -134,13 +136,13 @@ class Sequences:
         return self.x[index][:, : int(self.lengths[index[0]])]
 
     def _batch(
-        self, network: Network, parts: Parts, workers: int = 1, *, first: bool = False
+        self, network: MarginForm, parts: Parts, workers: int = 1, *, first: bool = False
     ) -> tuple[int, int]:
         """Sequences in a batch and wrong classes side by side, so that what they hold fits."""
         work = work_of(network, parts, int(self.lengths.max()))
         return work.batch(0.5 * self.memory, workers, first=first)
 
-    def _drawn_together(self, network: Network) -> int:
+    def _drawn_together(self, network: MarginForm) -> int:
         """For how many sequences networks are drawn at a time, whatever memory there is."""
         D = max(sum(stage.dimensions) for stage in cells.stages(network))
         weights = sum(block.parameters for block in network.blocks())
@@ -149,7 +151,7 @@ class Sequences:
 
     def _each(
         self,
-        network: Network,
+        network: MarginForm,
         parts: Parts,
         chosen: Index,
         work: Callable[[Index, int], None],
@@ -213,7 +215,7 @@ class Risk:
 
 
 def reached(
-    network: Network, data: Sequences, table: MarginTable, parts: Parts, radii: Array
+    network: MarginForm, data: Sequences, table: MarginTable, parts: Parts, radii: Array
 ) -> Risk:
     """Without draws: whatever errs somewhere within 2ε."""
     risk = table.share(data.left(network, parts, 2.0 * REACH * radii, data.all()) <= 0.0)
@@ -221,7 +223,7 @@ def reached(
 
 
 def drawn(
-    network: Network,
+    network: MarginForm,
     data: Sequences,
     table: MarginTable,
     parts: Parts,
@@ -257,7 +259,7 @@ def sequences_followed(m: int, drawing: bool) -> tuple[int, int, int]:
     return m, m, (max(FEWEST, min(MOST, EACH * m // 4)) if drawing else 0)
 
 
-def applies(network: Network) -> bool:
+def applies(network: MarginForm) -> bool:
     """Whether the posterior can be drawn from."""
     return can_draw(tuple(network.blocks()))
 

@@ -14,7 +14,7 @@ from os import cpu_count
 
 from recert.networks import cells
 from recert.networks.layers import Dense, Layer
-from recert.networks.network import Network
+from recert.networks.network import MarginForm
 from recert.perturbation.ball import Parts
 
 # What is counted as one second: products of numbers, as one core of a laptop takes them.
@@ -97,9 +97,9 @@ def threads() -> int:
     return max(1, min(4, cpu_count() or 1))
 
 
-def work_of(network: Network, parts: Parts, steps: int) -> Work:
-    """What one sequence of ``steps`` steps takes; the network is in margin form."""
-    wrong, weights = network.K, sum(block.parameters for block in network.blocks())
+def work_of(network: MarginForm, parts: Parts, steps: int) -> Work:
+    """What one sequence of ``steps`` steps takes."""
+    wrong, weights = network.outputs, sum(block.parameters for block in network.blocks())
     once = [*network.encoder, *network.head.hidden]
     shallow = sum(2.0 * d.A.rows * d.A.columns + 6 * d.A.rows + VALUE for d in once)
     small = sum(d.A.rows for d in once)

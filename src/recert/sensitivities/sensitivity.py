@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recert.errors import InputError, type_of
 from recert.networks import cells
 from recert.networks.cells import Stage
-from recert.networks.network import Network
+from recert.networks.network import Chain
 from recert.networks.norm_class import Cap, Caps, complete_caps
 from recert.sensitivities.norm_domain import ROUNDING, UNIT_ROUNDOFF, Bound, BoundsAlgebra
 from recert.sensitivities.recursions import Account, Track
@@ -51,7 +51,7 @@ class Sensitivity(Brief):
 
 
 def sensitivity(
-    network: Network,
+    network: Chain,
     *,
     steps: int,
     input_bound: float = 1.0,
@@ -76,7 +76,7 @@ def sensitivity(
     Source: theory, section 3; Lemmas 2, 6 and 7 of "On Generalization Bounds of a Family of
     Recurrent Neural Networks", of which it is never above the vanilla values.
     """
-    if not isinstance(network, Network):
+    if not isinstance(network, Chain):
         raise InputError(
             f"network is {type_of(network)}; make a Network of it with recert.from_torch "
             "or recert.load_network"
@@ -96,7 +96,7 @@ def sensitivity(
 
 
 def sensitivities(
-    network: Network,
+    network: Chain,
     systems: list[dict[str, Cap]],
     *,
     steps: int,
@@ -147,7 +147,7 @@ def _row(cap: Cap) -> float:
     return math.inf if cap.row is None else cap.row
 
 
-def _check_horizon(network: Network, steps: int, input_bound: float) -> None:
+def _check_horizon(network: Chain, steps: int, input_bound: float) -> None:
     validation.whole("steps", steps)
     remedy = "B_x must be finite and >= 0"
     if validation.number("input_bound", input_bound, remedy) < 0:
@@ -159,7 +159,7 @@ def _check_horizon(network: Network, steps: int, input_bound: float) -> None:
 
 
 def bounds_algebra(
-    network: Network,
+    network: Chain,
     systems: list[dict[str, Cap]],
     *,
     computed: bool = False,
@@ -189,7 +189,7 @@ def bounds_algebra(
     return kind(log_caps, log_rows, tags, terms, inflation, vectors)
 
 
-def network_input(algebra: BoundsAlgebra, network: Network, input_bound: float) -> Bound:
+def network_input(algebra: BoundsAlgebra, network: Chain, input_bound: float) -> Bound:
     """What the first recurrent layer reads."""
     if network.input_kind == "onehot":
         x = algebra.onehot(network.d_x)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from recert.certificates.certificate import Bound, Predictor
 from recert.errors import InputError
 from recert.networks.margins import MarginTable
-from recert.networks.network import Network
+from recert.networks.network import MarginForm
 from recert.networks.norm_class import SMALLEST, Cap
 from recert.numerics.union_bound import MARGIN_GRID, Cost, FiniteChoice, total_nats
 from recert.samples.sample import Sample
@@ -56,7 +56,7 @@ class Setting(Brief):
     """A network, its class, and what the sample says; what theorems are evaluated on.
 
     Args:
-        network: the trained network in margin form (head in K−1 rows).
+        network: the trained network's margins.
         table: margins of the training sample.
         steps: T, the horizon.
         input_bound: B_x.
@@ -74,7 +74,7 @@ class Setting(Brief):
         progress: called with the number of sequences that were followed since the last call.
     """
 
-    network: Network
+    network: MarginForm
     table: MarginTable
     steps: int
     input_bound: float

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recert import printed
 from recert.errors import InputError
 from recert.networks.margins import MarginTable
-from recert.networks.network import Network, vanilla
+from recert.networks.network import MarginForm, Network, vanilla
 from recert.networks.norm_class import Cap
 from recert.numerics import norms
 from recert.numerics.logspace import LN10
@@ -108,9 +108,10 @@ def certified_logs(
         caps[block.name] = Cap(block.norm_bound(), l1=norms.l1_norm_bound(block.value))
     table = MarginTable(np.full(M, 2.0 * gamma), M)
     found: dict[str, list[float]] = {name: [] for name in CERTIFIED}
+    form = MarginForm(network.layers, network.head, network.input_kind)  # V as the paper has it
     theorems = [theorem for theorem in THEOREMS if theorem.name in CERTIFIED]
     for t in steps:
-        setting = Setting(network, table, t, 1.0, caps, margin=gamma)
+        setting = Setting(form, table, t, 1.0, caps, margin=gamma)
         for theorem in theorems:
             found[theorem.name].append(_complexity(theorem.bound(setting, DELTA).terms))
     return found
