@@ -541,7 +541,7 @@ def test_letter_probabilities_must_be_a_distribution():
 
 def test_the_catalogue_lists_describes_and_loads():
     names = [entry.name for entry in data.list_data()]
-    assert names == ["german-nouns", "cmudict", "text", "idx", "synthetic", "recall"]
+    assert names == ["german-nouns", "cmudict", "text", "idx", "synthetic", "recall", "own"]
     assert data.info("idx").options["images"] == "required"
     assert data.info("synthetic").options["noise"] == "0.1"
     assert data.load("synthetic", m=7).m == 7

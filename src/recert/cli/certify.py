@@ -17,6 +17,7 @@ from rich.progress import BarColumn
 
 from recert.cli.common import (
     CapList,
+    HoldoutData,
     Options,
     bounds_of,
     caps_of,
@@ -45,7 +46,8 @@ def certify(
         list[Path],
         typer.Argument(help="Networks on disk; several share δ: one may choose."),
     ],
-    data: Annotated[str, typer.Option(help="Name of the data set that they were trained on.")],
+    data: Annotated[str, typer.Option(help="Name or path of the data that they were trained on.")],
+    holdout_data: HoldoutData = None,
     delta: Annotated[
         float, typer.Option(help="Failure probability of all bounds together.")
     ] = 0.01,
@@ -116,7 +118,7 @@ def certify(
     if out is not None:
         check_writable(out)
     declared: dict[str, Any] = {
-        "options": options_of(option),
+        "options": options_of(option, holdout_data),
         "at": whole_or_word(at),
         "caps": caps_of(caps),
         "input_bound": input_bound,
@@ -239,8 +241,10 @@ def verify(
         Path | None, typer.Option(help="The network, file or posterior that it speaks of.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Name of the data set that it was made from; needs --model.")
+        str | None,
+        typer.Option(help="Name or path of the data that it was made from; needs --model."),
     ] = None,
+    holdout_data: HoldoutData = None,
     initial: Annotated[
         Path | None,
         typer.Option(help="The network before training, where a prior is centred there."),
@@ -258,7 +262,7 @@ def verify(
     elif model is None:
         raise InputError("--data is measured on a network; give --model as well")
     else:
-        sample, held = _units(model, data, units, option)
+        sample, held = _units(model, data, units, option, holdout_data)
         with progress(
             "verifying", BarColumn(), "{task.completed} of {task.total} sequences"
         ) as bar:
@@ -303,18 +307,19 @@ def _paid(certificate: Path, model: Path, sample: SequenceData) -> Iterator[Chec
 
 
 def _units(
-    model: Path, data: str, units: int | None, option: list[str] | None
+    model: Path,
+    data: str,
+    units: int | None,
+    option: list[str] | None,
+    holdout_data: Path | None,
 ) -> tuple[SequenceData, SequenceData | None]:
     """The units that a model on disk was trained on, and those held out."""
     from recert.workflows import networks, posteriors
 
     if (model / posteriors.RECORD).is_file():
-        if units is not None or option:
-            raise InputError("a posterior's record says its units and options; drop --units and -o")
-        sample, held = posteriors.sample_of(model)
-        if sample.name != data:
+        if units is not None or option or holdout_data is not None:
             raise InputError(
-                f"{model} was made from {sample.name}, not from {data}; give --data {sample.name}"
+                "a posterior's record says its units and options; drop --units, --holdout-data, -o"
             )
-        return sample, held
-    return networks.units_of(model, data, options_of(option), units)
+        return posteriors.sample_of(model, data)
+    return networks.units_of(model, data, options_of(option, holdout_data), units)

@@ -119,6 +119,10 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="Option of the data set, NAME=VALUE; repeat as needed."),
 ]
+HoldoutData = Annotated[
+    Path | None,
+    typer.Option(help="A second file of your own data, whose units are held out of everything."),
+]
 CapList = Annotated[
     str | None,
     typer.Option(
@@ -174,9 +178,9 @@ def enforce(require: float | None, certificate: Certificate) -> None:
         raise typer.Exit(1)
 
 
-def options_of(pairs: list[str] | None) -> dict[str, Any]:
+def options_of(pairs: list[str] | None, holdout: Path | None = None) -> dict[str, Any]:
     """NAME=VALUE pairs; values that read as JSON numbers or booleans are those."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {} if holdout is None else {"holdout": str(holdout)}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
         if not equals or not name:

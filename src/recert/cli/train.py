@@ -14,6 +14,7 @@ import typer
 
 from recert.cli.common import (
     CapList,
+    HoldoutData,
     Options,
     bounds_of,
     caps_of,
@@ -41,7 +42,7 @@ def demo(
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="Name of a data set (recert data list).")],
+    data: Annotated[str, typer.Argument(help="Name of a data set (recert data list), or a path.")],
     cell: Annotated[str, typer.Option(help="vanilla, mgu, gru, lstm or conv.")] = "vanilla",
     out: Annotated[Path, typer.Option(help="Folder for the network.")] = Path("network"),
     hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units d_h of a layer.")] = None,
@@ -72,6 +73,7 @@ def train(
             "nothing; certify gives their limit beside the bounds."
         ),
     ] = None,
+    holdout_data: HoldoutData = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     option: Options = None,
 ) -> None:
@@ -87,7 +89,7 @@ def train(
     run = networks.train_and_save(
         data,
         out,
-        options=options_of(option),
+        options=options_of(option, holdout_data),
         cell=cell,
         caps=caps_of(caps),
         free=free,
@@ -109,7 +111,7 @@ def train(
 
 
 def compress(
-    data: Annotated[str, typer.Option(help="Name of the data set to train and certify on.")],
+    data: Annotated[str, typer.Option(help="Name or path of the data to train and certify on.")],
     model: Annotated[
         Path | None, typer.Argument(help="A network on disk to go on from; none to begin anew.")
     ] = None,
@@ -133,6 +135,7 @@ def compress(
     require: Annotated[
         float | None, typer.Option(help="Exit with status 1 unless a certificate is at most this.")
     ] = None,
+    holdout_data: HoldoutData = None,
     option: Options = None,
 ) -> None:
     """Train with rounding, write the file whose certificate is smallest, and certify it."""
@@ -154,7 +157,7 @@ def compress(
         data,
         out,
         model=model,
-        options=options_of(option),
+        options=options_of(option, holdout_data),
         units=units,
         seed=seed,
         delta=delta,
@@ -165,7 +168,7 @@ def compress(
     certificate = networks.certify_saved(
         found.path,
         data,
-        options=options_of(option),
+        options=options_of(option, holdout_data),
         delta=delta,
         bounds=statements,
     )
@@ -190,7 +193,7 @@ def _prices(text: str) -> list[float]:
 
 def pacbayes(
     data: Annotated[
-        str | None, typer.Argument(help="Name of a data set (recert data list).")
+        str | None, typer.Argument(help="Name of a data set (recert data list), or a path.")
     ] = None,
     posterior: Annotated[
         Path | None, typer.Option(help="Instead of DATA: a folder that pacbayes wrote.")
@@ -234,6 +237,7 @@ def pacbayes(
     require: Annotated[
         float | None, typer.Option(help="Exit with status 1 unless the limit is at most this.")
     ] = None,
+    holdout_data: HoldoutData = None,
     option: Options = None,
 ) -> None:
     """Train a posterior over networks on DATA, and bound the error of weights drawn from it."""
@@ -252,7 +256,7 @@ def pacbayes(
         run = posteriors.train_and_save(
             data,
             out,
-            options=options_of(option),
+            options=options_of(option, holdout_data),
             units=units,
             seed=seed,
             delta=delta,
@@ -286,7 +290,7 @@ def pacbayes(
 
 
 def ladder(
-    data: Annotated[str, typer.Argument(help="Name of a data set (recert data list).")],
+    data: Annotated[str, typer.Argument(help="Name of a data set (recert data list), or a path.")],
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("ladder"),
     units: Annotated[
         int | None, typer.Option(min=1, help="Units to train on; the rest is for checking.")

@@ -2,6 +2,18 @@
 
 from recert.data.catalogue import DataInfo, info, list_data, load
 from recert.data.dataset import PADDING, SequenceData
+from recert.data.own import filled, remember, same
 from recert.data.synthetic import SyntheticLanguage
 
-__all__ = ["PADDING", "DataInfo", "SequenceData", "SyntheticLanguage", "info", "list_data", "load"]
+__all__ = [
+    "PADDING",
+    "DataInfo",
+    "SequenceData",
+    "SyntheticLanguage",
+    "filled",
+    "info",
+    "list_data",
+    "load",
+    "remember",
+    "same",
+]

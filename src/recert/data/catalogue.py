@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
-from recert.data import cmudict, german_nouns, images, recall, synthetic, text
+from recert.data import cmudict, german_nouns, images, own, recall, synthetic, text
 from recert.data.dataset import SequenceData
 from recert.errors import InputError
 from recert.utils.validation import short
@@ -124,6 +124,15 @@ _CATALOGUE: tuple[DataInfo, ...] = (
         source="drawn on the spot from a seed",
         loader=recall.load,
     ),
+    DataInfo(
+        name="own",
+        summary="your own file or folder: " + " ".join(own.SUFFIXES) + ", or saved by `datasets`",
+        unit="sequence: a row, or the rows of one id; or a group of them",
+        inputs="a number, a vector, a token or a letter",
+        classes="as the column of labels has them, at the last step or at each",
+        source="a file of yours, by path: its path is its name",
+        loader=own.load,
+    ),
 )
 
 
@@ -140,10 +149,10 @@ def info(name: str) -> DataInfo:
 
     """
     for entry in _CATALOGUE:
-        if entry.name == name:
+        if entry.name == name or (entry.name == "own" and own.is_path(name)):
             return entry
     names = ", ".join(entry.name for entry in _CATALOGUE)
-    raise InputError(f"there is no data set {name!r}; choose one of {names}")
+    raise InputError(f"there is no data set {name!r}; choose one of {names}, or give a path")
 
 
 def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
@@ -155,7 +164,7 @@ def _is_one_of(value: object, kinds: tuple[type, ...]) -> bool:
 
 
 def load(name: str, /, **options: object) -> SequenceData:
-    """Load a data set by name; the options are those that `info(name).options` lists.
+    """Load a data set by name or path; the options are those that `info(name).options` lists.
 
     Raises:
         InputError: unknown name, unknown or missing option, or an option out of range.
@@ -164,6 +173,8 @@ def load(name: str, /, **options: object) -> SequenceData:
 
     """
     entry = info(name)
+    if entry.name != name:
+        options = {"path": name, **options}
     known = entry.options
     unknown = sorted(set(options) - set(known))
     if unknown:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
+from recert.data import sources
+from recert.data.layout import layout_of
+from recert.data.tables import Table, units_of
+from recert.data.units import PADDING, sequence_fields
 from recert.errors import InputError
 from recert.utils.validation import Brief
 
-PADDING = -1
-"""The token, and the per-step label, of a step past the end of a sequence."""
-
-# So that units are set aside by other random numbers than anything else is drawn by.
-_SET_ASIDE = 54
+# So that units are set aside, and shuffled, by other random numbers than anything else is drawn by.
+_SET_ASIDE, _SHUFFLE = 54, 55
 
 
 def padded(rows: Sequence[Sequence[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,6 +53,8 @@ class SequenceData(Brief):
         input_bound: declared bound on ‖x_t‖_2; 1 for tokens, which are read one-hot.
         encoding: "fixed" before the data were seen; n where alphabet, max_length or scale were
             chosen among n after looking, which certificates pay for; "learnt" from the data.
+        aside: (m,) booleans, true where the data themselves set a sequence aside; None where not.
+        read_off: names of the fields above that nobody declared: they were read off the data.
 
     Raises:
         InputError: if anything above is not so; the message names the field.
@@ -71,6 +75,8 @@ class SequenceData(Brief):
     groups: np.ndarray | None = None
     input_bound: float | None = None
     encoding: str | int = "fixed"
+    aside: np.ndarray | None = None
+    read_off: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -80,6 +86,76 @@ class SequenceData(Brief):
         else:
             self._check_reals()
         self._check_labels()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        sequences: Any,
+        labels: Any,
+        *,
+        lengths: Any = None,
+        groups: Any = None,
+        roles: Any = None,
+        name: str = "arrays",
+        **options: Any,
+    ) -> SequenceData:
+        """Labelled sequences from arrays, tensors, or lists of sequences of different lengths.
+
+        Args:
+            sequences: (m, T) tokens or series, or (m, T, d_x), or a list of (T,) or (T, d_x).
+            labels: (m,) classes by number or name, or (m, T), or a list of (T,).
+            lengths: (m,) numbers of valid steps, or a mask (m, T).
+            groups: (m,) what each sequence belongs to.
+            roles: (m,) "train" or "holdout".
+            name: what the data are called.
+            options: as of a file, those of `recert.data.layout.Layout`: classes, kind, ….
+
+        Raises:
+            InputError: a value is not usable; it names the row.
+
+        """
+        given = {
+            "sequence": sequences, "label": labels, "lengths": lengths, "group": groups,
+            "role": roles,
+        }  # fmt: skip
+        return cls.from_table(sources.table_of_arrays(name, given), options)
+
+    @classmethod
+    def from_frame(cls, frame: Any, *, name: str = "frame", **options: Any) -> SequenceData:
+        """Labelled sequences from a pandas frame (or what looks like one), long or wide.
+
+        Args:
+            frame: with columns as a .csv file has them.
+            name: what the data are called.
+            options: as of a file: label, unit, order, features, ….
+
+        Raises:
+            InputError: a column is missing, or a cell is not usable; it names the row.
+
+        """
+        return cls.from_table(sources.table_of_frame(name, frame), options)
+
+    @classmethod
+    def from_torch(cls, dataset: Any, *, name: str = "dataset", **options: Any) -> SequenceData:
+        """Labelled sequences from a torch ``Dataset`` or ``DataLoader``, read once, item by item.
+
+        Args:
+            dataset: items ``(x, y)``, or ``(x, y, length)``; batches of them from a loader.
+            name: what the data are called.
+            options: as of a file: classes, kind, ….
+
+        Raises:
+            InputError: an item is not usable; it names the row.
+
+        """
+        return cls.from_table(sources.table_of_torch(name, dataset), options)
+
+    @classmethod
+    def from_table(cls, table: Table, options: Mapping[str, Any]) -> SequenceData:
+        """Labelled sequences from a table that was read, with options as of a file."""
+        layout = layout_of(options)
+        made = sequence_fields(units_of(table, layout), layout)
+        return cls(name=table.source, source=table.source, **made)
 
     @property
     def m(self) -> int:
@@ -129,7 +205,25 @@ class SequenceData(Brief):
             labels=self.labels[indices],
             lengths=self.lengths[indices],
             groups=None if self.groups is None else self.groups[indices],
+            aside=None if self.aside is None else self.aside[indices],
         )
+
+    def shuffled(self, seed: int) -> SequenceData:
+        """In an order drawn by numpy's PCG64 with `seed`; what is set aside stays behind the rest.
+
+        The order of the rest does not depend on what is set aside.
+        """
+        aside = np.zeros(self.m, dtype=bool) if self.aside is None else self.aside
+        rest = np.flatnonzero(~aside)
+        order = np.random.Generator(np.random.PCG64([_SHUFFLE, seed])).permutation(len(rest))
+        return self.take(np.concatenate([rest[order], np.flatnonzero(aside)]))
+
+    def by_role(self) -> tuple[SequenceData, SequenceData | None]:
+        """What is not set aside, and what is, by the data themselves; None where nothing is."""
+        if self.aside is None or not self.aside.any():
+            return replace(self, aside=None), None
+        plain = replace(self, aside=None)
+        return plain.take(~self.aside), plain.take(self.aside)
 
     def split(self, m_train: int) -> tuple[SequenceData, SequenceData]:
         """The first `m_train` units, and the rest. A unit (a group) is never divided.
@@ -199,6 +293,8 @@ class SequenceData(Brief):
             self._refuse(f"encoding is {self.encoding!r}; use 'fixed', 'learnt' or a number")
         if self.groups is not None and self.groups.shape != (shape[0],):
             self._refuse(f"groups have shape {self.groups.shape}; give one per sequence")
+        if self.aside is not None and (self.aside.shape != (shape[0],) or self.aside.all()):
+            self._refuse("every sequence is set aside, or roles are not one per sequence")
 
     def _check_lengths(self) -> None:
         if self.lengths.shape != (self.m,) or self.lengths.dtype.kind not in "iu":

@@ -121,14 +121,14 @@ def compress_and_save(
         usual = networks.DEFAULT_UNITS.get(name)
         divided = split.for_training(loaded, units=units, usual=usual, holdout=0, seed=seed)
         record = {"data": {"name": name, "options": known}, **split.recorded(divided, seed)}
-        record["max_length"] = divided.sample.max_length
+        record["max_length"] = networks.declared_length(divided.sample)
         # The file pays by its length; other statements on the network pay for its architecture.
         cell = recipe_for(divided.sample, dict(changes or {})).recipe.cell
         record["tried"] = networks.recipes_tried(name, cell)
         sample, held, start = divided.sample, divided.spare, None
     else:
         start = readers.load_network(model)
-        divided = networks.roles_of(model, name, options, units)
+        divided = networks.roles_of(model, name, options, units, network=start)
         sample, held = divided.sample, divided.held
         record = {**networks.meta_of(model), "caps": None}
     m = sample.units

@@ -89,7 +89,7 @@ def train_and_save(
         **split.recorded(divided, seed),
         "cell": cell,
         "caps": trained.caps or None,
-        "max_length": training.max_length,
+        "max_length": declared_length(training),
         "tried": recipes_tried(name, cell) * contenders,
         "seed": seed,
     }
@@ -177,7 +177,7 @@ def certify_saved(
     """
     meta = meta_of(model)
     network = readers.as_network(model, output=output)
-    divided = roles_of(model, name, options, units, holdout_role)
+    divided = roles_of(model, name, options, units, holdout_role, network)
     sample, held = divided.sample, divided.held
     if sample.labels.ndim == 2 and at == "last":
         at = "average"
@@ -189,7 +189,7 @@ def certify_saved(
         groups=sample.groups,
         caps=_complete_caps(network, caps, meta.get("caps")),
         input_bound=sample.input_bound if input_bound is None and not tokens else input_bound,
-        max_length=_first(max_length, meta.get("max_length"), sample.max_length),
+        max_length=_first(max_length, meta.get("max_length"), declared_length(sample)),
         holdout=None if held is None else (held.sequences, held.labels, held.lengths, held.groups),
         holdout_role=divided.role,
         holdout_why=divided.why,
@@ -258,7 +258,9 @@ def units_of(
     model: Path, name: str, options: dict[str, Any] | None = None, units: int | None = None
 ) -> tuple[SequenceData, SequenceData | None]:
     """The units that a network on disk was trained on, and those held back, if any."""
-    divided = roles_of(model, name, options, units)
+    own_data = data.info(name).name == "own"
+    network = readers.as_network(model) if own_data else None
+    divided = roles_of(model, name, options, units, network=network)
     return divided.sample, divided.held
 
 
@@ -268,18 +270,26 @@ def roles_of(
     options: dict[str, Any] | None = None,
     units: int | None = None,
     asked: Role | None = None,
+    network: Network | None = None,
 ) -> split.Roles:
-    """The units that a network on disk was trained on, those held out, and what these may do."""
+    """The units that a network on disk was trained on, those held out, and what these may do.
+
+    A user's own data that it was not trained on have the classes and tokens that ``network`` has,
+    where nobody says otherwise.
+    """
     meta, options = meta_of(model), options or {}
     recorded = meta.get("data") or {}
-    if recorded.get("name") != name:
+    if not data.same(str(recorded.get("name")), name):
+        if network is not None and data.info(name).name == "own":
+            tokens = network.d_x if network.input_kind == "onehot" else None
+            options = data.filled(name, options, classes=network.K, alphabet=tokens)
         loaded = data.load(name, **seeded(name, options, 0))
         return split.for_certifying(loaded, {}, units=units, asked=asked)
     known = recorded.get("options") or {}
     if not isinstance(known, dict):
         raise InputError(f"the description of {model} has damaged options of its data; train again")
     loaded = data.load(name, **seeded(name, {**known, **options}, 0))
-    changed = any(known.get(key) != value for key, value in options.items())
+    changed = any(known.get(key) != value for key, value in options.items() if key != "holdout")
     return split.for_certifying(loaded, meta, units=units, asked=asked, changed=changed)
 
 
@@ -314,9 +324,14 @@ def meta_of(model: Path) -> dict[str, Any]:
     return dict(meta)
 
 
-def _first(*values: int | None) -> int:
-    """The first value that is not None."""
-    return next(value for value in values if value is not None)
+def _first(*values: int | None) -> int | None:
+    """The first value that is not None, if any."""
+    return next((value for value in values if value is not None), None)
+
+
+def declared_length(sample: SequenceData) -> int | None:
+    """T where it was declared; None where it was read off the data."""
+    return None if "max_length" in sample.read_off else sample.max_length
 
 
 def seeded(name: str, options: dict[str, Any], seed: int) -> dict[str, Any]:

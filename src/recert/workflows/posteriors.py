@@ -23,7 +23,7 @@ from recert.samples.sample import At
 from recert.theorems.setting import dearest, most_tried
 from recert.utils import files
 from recert.workflows import split
-from recert.workflows.networks import DEFAULT_UNITS, seeded
+from recert.workflows.networks import DEFAULT_UNITS, declared_length, seeded
 
 if TYPE_CHECKING:
     from recert.training.recipes import Candidate, PosteriorRecipe
@@ -134,7 +134,7 @@ def train_and_save(
     record = {
         "data": {"name": name, "options": asked[place]},
         **split.recorded(divided, seed),
-        "max_length": divided.sample.max_length,
+        "max_length": declared_length(divided.sample),
         "encoding": "fixed" if lengths else divided.sample.encoding,
         "tried": tried,
     }
@@ -256,10 +256,18 @@ def certify_saved(
     )
 
 
-def sample_of(folder: Path) -> tuple[SequenceData, SequenceData | None]:
-    """The sample that a posterior on disk was trained on, and the units held out, if any."""
+def sample_of(folder: Path, name: str | None = None) -> tuple[SequenceData, SequenceData | None]:
+    """The sample that a posterior on disk was trained on, and the units held out, if any.
+
+    ``name`` may be where the same file lies now; InputError if the record names other data.
+    """
     record = _record(folder)
-    loaded = data.load(record["data"]["name"], **record["data"]["options"])
+    recorded = record["data"]["name"]
+    if name is not None and not data.same(recorded, name):
+        raise InputError(
+            f"{folder} was made from {recorded}, not from {name}; give --data {recorded}"
+        )
+    loaded = data.load(name or recorded, **record["data"]["options"])
     divided = split.for_certifying(loaded, record, units=None)
     return divided.sample, divided.held
 
@@ -275,7 +283,7 @@ _KEYS: dict[str, Any] = {
     "units": int,
     "digest": str,
     "holdout": (dict, type(None)),
-    "max_length": int,
+    "max_length": (int, type(None)),
     "encoding": (str, int),
     "tried": int,
 }

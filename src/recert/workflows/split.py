@@ -2,7 +2,8 @@
 
 Units that `recert train --holdout` sets aside are drawn at random before anything else and used
 for nothing. The network's description records how many, the seed of the draw, and digests, so that
-``certify`` finds the same ones again and notices when the data are others.
+``certify`` finds the same ones again and notices when the data are others. A user's own data may
+say what is held out, by a column or a second file; then nothing is drawn, and no seed recorded.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Roles:
         role: what the held-out units may be used for.
         why: the reason, for the ledger.
         spare: units that are neither.
+        by_data: whether the data themselves say what is held out.
     """
 
     sample: SequenceData
@@ -38,6 +40,7 @@ class Roles:
     role: Role = "checking"
     why: str = ""
     spare: SequenceData | None = None
+    by_data: bool = False
 
 
 def held_out_units(loaded: SequenceData, holdout: float | str | None) -> int:
@@ -79,11 +82,16 @@ def for_training(
     Raises:
         InputError: there are not so many units.
     """
-    rest, held = loaded.set_aside(holdout, seed) if holdout else (loaded, None)
+    rest, held = loaded.by_role()
+    by_data = held is not None
+    if holdout and by_data:
+        raise InputError(f"{loaded.name} itself says which units are held out; drop --holdout")
+    if holdout:
+        rest, held = loaded.set_aside(holdout, seed)
     if units is None and usual is not None and (held is None or usual < rest.units):
         units = usual
     sample, spare = _first_units(rest, units, holdout)
-    return Roles(sample, held, "certificate", "", spare)
+    return Roles(sample, held, "certificate", "", spare, by_data)
 
 
 def recorded(roles: Roles, seed: int) -> dict[str, Any]:
@@ -91,7 +99,8 @@ def recorded(roles: Roles, seed: int) -> dict[str, Any]:
     held = roles.held
     aside = None
     if held is not None:
-        aside = {"units": held.units, "seed": seed, "digest": held.digest}
+        drawn = None if roles.by_data else seed
+        aside = {"units": held.units, "seed": drawn, "digest": held.digest}
     return {"units": roles.sample.units, "digest": roles.sample.digest, "holdout": aside}
 
 
@@ -120,13 +129,12 @@ def for_certifying(
     """
     trained = meta.get("units")
     aside = None if changed else _aside(meta)
+    if loaded.aside is not None or (aside is not None and aside["seed"] is None):
+        return _as_the_data_say(loaded, meta, aside, units, asked)
     if aside is not None:
         rest, held = loaded.set_aside(aside["units"], aside["seed"])
         if held.digest != aside["digest"] or not _as_recorded(rest, meta):
-            raise InputError(
-                f"{loaded.name} is not what the network was trained on: its units have other "
-                "digests than its description says; give the same data and options, or train again"
-            )
+            raise _other_data(loaded)
         sample, spare = _first_units(rest, trained if units is None else units, held.units)
         role, why = _role(looked_at.get(loaded.name), asked)
         return Roles(sample, held, role, why, spare)
@@ -144,6 +152,47 @@ def for_certifying(
         return Roles(sample, left, "certificate", "declared by the user")
     why = "not set aside by train --holdout, so they may have been seen"
     return Roles(sample, left, "checking", looked_at.get(loaded.name, why))
+
+
+def _as_the_data_say(
+    loaded: SequenceData,
+    meta: Mapping[str, Any],
+    aside: Mapping[str, Any] | None,
+    units: int | None,
+    asked: Role | None,
+) -> Roles:
+    """Roles where a column or a second file says what is held out.
+
+    Whoever says so declares it, unless the network was trained on other units of these data.
+    """
+    rest, held = loaded.by_role()
+    if held is None:
+        raise InputError(
+            f"the network was trained on {loaded.name} with units held out by a column or a second "
+            "file; give the same again (--holdout-data, or -o role=)"
+        )
+    if aside is not None and aside["seed"] is not None:
+        rest, _ = rest.set_aside(aside["units"], aside["seed"])
+    if aside is not None and not _as_recorded(rest, meta):
+        raise _other_data(loaded)
+    trained = meta.get("units") if _as_recorded(rest, meta) else None
+    sample, spare = _first_units(rest, trained if units is None else units, 0)
+    if asked == "checking":
+        return Roles(sample, held, "checking", "so declared by the user", spare, True)
+    if aside is not None and held.digest == aside["digest"]:
+        why = "set aside by the data's own roles before training, as the network's description says"
+        return Roles(sample, held, "certificate", why, spare, True)
+    if meta and not _as_recorded(rest, meta) and asked is None:
+        why = f"the network was trained on other units of these data; {DECLARE}"
+        return Roles(sample, held, "checking", why, spare, True)
+    return Roles(sample, held, "certificate", "declared by the user", spare, True)
+
+
+def _other_data(loaded: SequenceData) -> InputError:
+    return InputError(
+        f"{loaded.name} is not what the network was trained on: its units have other "
+        "digests than its description says; give the same data and options, or train again"
+    )
 
 
 def _role(looked: str | None, asked: Role | None) -> tuple[Role, str]:
@@ -190,6 +239,8 @@ def _aside(meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
         )
     return {
         "units": validation.whole("the recorded number of held-out units", aside.get("units")),
-        "seed": validation.whole("the recorded seed of the holdout", aside.get("seed"), least=0),
+        "seed": None
+        if aside.get("seed", 0) is None
+        else validation.whole("the recorded seed of the holdout", aside.get("seed"), least=0),
         "digest": aside["digest"],
     }
