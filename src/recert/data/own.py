@@ -27,6 +27,8 @@ SIDECAR, SCHEMA = ".recert.json", "recert-data/1"
 
 def is_path(name: str) -> bool:
     """Whether a name of data is meant as a path."""
+    if not Path(name).name:  # nothing, a dot, a root
+        return False
     return name.lower().endswith(SUFFIXES) or "/" in name or "\\" in name or Path(name).exists()
 
 
