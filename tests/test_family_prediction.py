@@ -234,7 +234,7 @@ def test_what_lies_beyond_a_sequence_s_end_does_not_matter(read):
 # --- rounding: float64 against 60 digits ---
 
 
-class ExactNumbers:
+class ExactNumbers(cells.Algebra):
     """The cells' equations on lists of mpmath numbers."""
 
     def linear(self, block, v):

@@ -124,7 +124,7 @@ def _root(u, v, c=1):
     return {k: c * mp.sqrt(u.get(k, 0) ** 2 + v.get(k, 0) ** 2) for k in u.keys() | v.keys()}
 
 
-class ExactAlgebra:
+class ExactAlgebra(cells.Algebra):
     """The table on numbers of 50 digits, one system of caps."""
 
     def __init__(self, caps, sharpest):
@@ -495,7 +495,7 @@ def test_two_members_differ_by_at_most_their_sensitivities(
 torch = pytest.importorskip("torch")
 
 
-class TorchAlgebra:
+class TorchAlgebra(cells.Algebra):
     """The cells' equations on (restarts, d) tensors; weights by block name, (restarts, …)."""
 
     def __init__(self, weights):

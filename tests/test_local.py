@@ -212,7 +212,7 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-class TorchAlgebra:
+class TorchAlgebra(cells.Algebra):
     """The cells' equations on torch tensors, with weights (n, …) of their own for every row."""
 
     def __init__(self, blocks: Sequence[Block], weights: dict[str, torch.Tensor]) -> None:

@@ -41,6 +41,10 @@ class Algebra(Protocol):
     def activation(self, name: str, v: Value) -> Value:
         """σ(v), entrywise."""
 
+    def opened(self, layer: Layer, gate: str, v: Value) -> Value:
+        """σ(v), how far a gate of the layer opens, by the letter of its blocks."""
+        return self.activation("sigmoid", v)
+
     def gate(self, r: Value, a: Value, b: Value) -> Value:
         """(1 − r) ⊙ a + r ⊙ b, where r came from a sigmoid."""
 
@@ -57,7 +61,7 @@ def vanilla(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 def mgu(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     """r = σ(U_r h + W_r x), h̃ = tanh(U_h (r⊙h) + W_h x), h = (1−r)⊙h + r⊙h̃ (Section 5)."""
     (h,) = states
-    r = algebra.activation("sigmoid", _affine(algebra, layer, "_r", x, h))
+    r = _opened(algebra, layer, "r", x, h)
     candidate = algebra.activation("tanh", _affine(algebra, layer, "_h", x, algebra.mul(r, h)))
     return (algebra.gate(r, h, candidate),)
 
@@ -65,9 +69,7 @@ def mgu(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 def gru(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     """n = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h, as torch and ONNX have it."""
     (h,) = states
-    r, z = (
-        algebra.activation("sigmoid", _affine(algebra, layer, gate, x, h)) for gate in ("_r", "_z")
-    )
+    r, z = (_opened(algebra, layer, gate, x, h) for gate in "rz")
     inner = algebra.linear(layer.blocks["U_n"], h)
     if "b_hn" in layer.blocks:
         inner = algebra.add(inner, algebra.bias(layer.blocks["b_hn"]))
@@ -81,9 +83,7 @@ def gru(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
 def gru_original(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     """n = tanh(W_n x + U_n (r⊙h) + b_n), h = (1−z)⊙n + z⊙h: the reset before the product."""
     (h,) = states
-    r, z = (
-        algebra.activation("sigmoid", _affine(algebra, layer, gate, x, h)) for gate in ("_r", "_z")
-    )
+    r, z = (_opened(algebra, layer, gate, x, h) for gate in "rz")
     n = algebra.activation("tanh", _affine(algebra, layer, "_n", x, algebra.mul(r, h)))
     return (algebra.gate(z, n, h),)
 
@@ -94,10 +94,7 @@ def lstm(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     Torch calls them f, i, o and the candidate g.
     """
     h, c = states
-    g, r, o = (
-        algebra.activation("sigmoid", _affine(algebra, layer, gate, x, h))
-        for gate in ("_g", "_r", "_o")
-    )
+    g, r, o = (_opened(algebra, layer, gate, x, h) for gate in "gro")
     candidate = algebra.activation("tanh", _affine(algebra, layer, "_c", x, h))
     c = algebra.add(algebra.mul(g, c), algebra.mul(r, candidate))
     h = algebra.mul(o, algebra.activation("tanh", c))
@@ -131,6 +128,11 @@ def _affine(
     if bias and f"b{gate}" in layer.blocks:
         z = algebra.add(z, algebra.bias(layer.blocks[f"b{gate}"]))
     return z
+
+
+def _opened(algebra: Algebra, layer: Layer, gate: str, x: Value, h: Value) -> Value:
+    """σ(W x + U h + b) with the blocks of a gate."""
+    return algebra.opened(layer, gate, _affine(algebra, layer, f"_{gate}", x, h))
 
 
 CELLS: dict[str, Callable[[Algebra, Layer, Value, States], States]] = {

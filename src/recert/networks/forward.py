@@ -214,7 +214,7 @@ def margins_of(logits: Array, labels: NDArray[np.int64]) -> Array:
     return margins.reshape(labels.shape)
 
 
-class NumbersAlgebra:
+class NumbersAlgebra(cells.Algebra):
     """Evaluates a network's equations in float64.
 
     Every operation returns a fresh array except ``bias`` and ``concatenate`` of one value, and
@@ -280,7 +280,7 @@ def _convolved(block: Block, matrix: Array, v: Array) -> Array:
     return np.ascontiguousarray(product.transpose(0, 2, 1)).reshape(len(v), -1)
 
 
-class SampledAlgebra:
+class SampledAlgebra(cells.Algebra):
     """Evaluates a network's equations, the blocks of row i being those drawn for row i.
 
     Args:

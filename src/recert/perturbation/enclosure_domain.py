@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from recert.networks.activations import ACTIVATIONS
 from recert.networks.blocks import Block
+from recert.networks.cells import Algebra
 from recert.networks.layers import FixedMap
 from recert.numerics.norms import convolution_matrix
 from recert.perturbation.ellipsoids import (
@@ -43,7 +44,7 @@ from recert.perturbation.ellipsoids import (
 Array = NDArray[np.float64]
 
 
-class EnclosureAlgebra:
+class EnclosureAlgebra(Algebra):
     """Evaluates a network's equations on enclosures, for n sequences side by side.
 
     Args:

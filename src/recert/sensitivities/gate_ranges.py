@@ -18,7 +18,6 @@ from scipy.special import expit
 
 from recert.errors import InputError
 from recert.networks import cells
-from recert.networks.blocks import Block
 from recert.networks.cells import Stage
 from recert.networks.forward import NumbersAlgebra, in_pieces, sorted_logits
 from recert.networks.layers import Bidirectional, Layer
@@ -154,7 +153,7 @@ def classwide_gates(
     full = class_caps(network, caps)
     algebra = bounds_algebra(network, [full], kind=_RecordedBounds)
     assert isinstance(algebra, _RecordedBounds)
-    algebra.watch = _Watch(network, _ignore)
+    algebra.watch = _Watch(network)
     x = network_input(algebra, network, input_bound)
     totals: dict[Key, Array] = {}
     for stage in cells.stages(network):
@@ -216,31 +215,20 @@ def beyond_paper(network: Network) -> str:
 
 
 class _Watch:
-    """Tells whose gate a sigmoid is: that of the blocks which were read last.
+    """What gates' values are noted by: the layer's index, its direction, the gate's letter."""
 
-    Every cell computes a gate as σ(W x + U h + b) with blocks of its own (`recert.networks.cells`).
-    """
-
-    def __init__(self, network: Network, note: Callable[[Key, Any], None]) -> None:
-        self.note = note
-        self._read: Key | None = None
-        self._keys: dict[str, Key] = {
-            layer.blocks[f"{letter}_{gate}"].name: (index, direction, gate)
+    def __init__(self, network: Network) -> None:
+        self.note: Callable[[Key, Any], object] = _ignore
+        self._places = {
+            layer: (index, direction)
             for index, layers in enumerate(network.layers)
             for direction, layer in zip(DIRECTIONS, layers.directions, strict=False)
-            for gate in SIGMOIDS.get(layer.cell, ())
-            for letter in "WU"
         }
 
-    def reads(self, block: Block) -> None:
-        """A block is applied."""
-        self._read = self._keys.get(block.name)
-
-    def activated(self, name: str, value: Any) -> None:
-        """An activation gave this value."""
-        if name == "sigmoid" and self._read is not None:
-            self.note(self._read, value)
-        self._read = None
+    def seen(self, layer: Layer, gate: str, value: Any) -> Any:
+        """The value, noted."""
+        self.note((*self._places[layer], gate), value)
+        return value
 
 
 def _ignore(key: Key, value: Any) -> None:
@@ -252,16 +240,10 @@ class _RecordedNumbers(NumbersAlgebra):
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
-        self.watch = _Watch(network, _ignore)
+        self.watch = _Watch(network)
 
-    def linear(self, block: Block, v: NDArray[Any]) -> Array:
-        self.watch.reads(block)
-        return super().linear(block, v)
-
-    def activation(self, name: str, v: Array) -> Array:
-        found = super().activation(name, v)
-        self.watch.activated(name, found)
-        return found
+    def opened(self, layer: Layer, gate: str, v: Array) -> Array:
+        return self.watch.seen(layer, gate, super().opened(layer, gate, v))
 
 
 class _RecordedBounds(BoundsAlgebra):
@@ -282,14 +264,8 @@ class _RecordedBounds(BoundsAlgebra):
     def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
         """No rounding is kept."""
 
-    def linear(self, block: Block, v: Bound) -> Bound:
-        self.watch.reads(block)
-        return super().linear(block, v)
-
-    def activation(self, name: str, v: Bound) -> Bound:
-        found = super().activation(name, v)
-        self.watch.activated(name, found)
-        return found
+    def opened(self, layer: Layer, gate: str, v: Bound) -> Bound:
+        return self.watch.seen(layer, gate, super().opened(layer, gate, v))
 
 
 class _Piece:

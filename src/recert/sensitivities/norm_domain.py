@@ -12,9 +12,10 @@ evaluation adds to v. The rules are the rows of the table in ``docs/theory.md``,
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from recert.networks.activations import ACTIVATIONS, Activation
 from recert.networks.blocks import Block
+from recert.networks.cells import Algebra
 from recert.networks.layers import FixedMap
 
 Array = NDArray[np.float64]
@@ -41,7 +43,10 @@ SMALLEST_NORM = 1e-250
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Bounds of one value; ``log_N``, ``log_Z`` are (G,), ``log_lam`` is (tags, G)."""
+    """Bounds of one value; ``log_N``, ``log_Z`` are (G,), ``log_lam`` is (tags, G).
+
+    A gate's mixture of a state with another value keeps ``mixed``: the state, and Z of the other.
+    """
 
     dim: int
     log_N: Array
@@ -49,9 +54,10 @@ class Bound:
     log_lam: Array
     onehot: bool = False
     state: str | None = None
+    mixed: tuple[str, Array] | None = None
 
 
-class BoundsAlgebra:
+class BoundsAlgebra(Algebra):
     """Evaluates a network's equations on bounds.
 
     Args:
@@ -81,8 +87,6 @@ class BoundsAlgebra:
         self.inflation = inflation
         self.vectors = vectors
         self.size = next(iter(self.log_caps.values())).shape[0]
-        # State → Z of what a gate mixed it with, in the latest step.
-        self.candidates: dict[str, Array] = {}
         self._index = {tag: i for i, tag in enumerate(tags)}
         # Values that are the same at every step are worked out once; no operation changes them.
         self._parameters: dict[str, Bound] = {}
@@ -90,9 +94,11 @@ class BoundsAlgebra:
         self._products: dict[str, Bound] = {}
         self._tagged: dict[str, Array] = {}
 
-    def hold(self, x: Bound) -> None:
-        """Products with this value are worked out once: it is what a stage reads at every step."""
-        self._constant, self._products = x, {}
+    def reading(self, x: Bound) -> BoundsAlgebra:
+        """The same, but products with x, which a stage reads at every step, are worked out once."""
+        found = copy.copy(self)
+        found._constant, found._products = x, {}
+        return found
 
     def without_constants(self) -> BoundsAlgebra:
         """The same with all biases zero: what remains is linear in states where cells are."""
@@ -222,10 +228,11 @@ class BoundsAlgebra:
         )
         lam = np.logaddexp(np.logaddexp(a.log_Z, b.log_Z) + r.log_lam, either)
         self._charge(lam, GATE_ERROR, np.logaddexp(a.log_N, b.log_N), r.dim)
+        found = self._value(r.dim, log_N, log_Z, lam)
         for kept, other in ((a, b), (b, a)):
             if kept.state is not None:
-                self.candidates[kept.state] = other.log_Z
-        return self._value(r.dim, log_N, log_Z, lam)
+                found = replace(found, mixed=(kept.state, other.log_Z))
+        return found
 
     def concatenate(self, values: Sequence[Bound]) -> Bound:
         """N = √(N_u² + N_v²), Z the larger, Λ = √(Λ_u² + Λ_v²) for every tag."""

@@ -11,7 +11,7 @@ logarithms of non-negative numbers.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,21 @@ NEARLY = 1e-3
 GATED = ("mgu", "gru", "gru_original")
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step makes of states of some norms.
+
+    New norms N, Z (S, G); A (S, S, G) and b (S, kept, G) of the sensitivities; and for every state
+    that a gate mixes with a candidate the candidate's Z (G,), by the state's position.
+    """
+
+    log_N: Array
+    log_Z: Array
+    A: Array
+    b: Array
+    mixed: dict[int, Array]
+
+
 class Walk:
     """One stage on bounds; arrays end in an axis of G systems of caps.
 
@@ -63,7 +78,7 @@ class Walk:
     def __init__(
         self, algebra: BoundsAlgebra, stage: Stage, x: Bound, kept: int, account: Account
     ) -> None:
-        self.algebra, self.stage, self.x, self.kept = algebra, stage, x, kept
+        self.algebra, self.stage, self.x, self.kept = algebra.reading(x), stage, x, kept
         self.account = account
         self.S = len(stage.dimensions)
         self.tags = algebra.tags[kept : kept + self.S]
@@ -73,19 +88,24 @@ class Walk:
         gated = [layer.cell in GATED for layer in stage.layers for _ in layer.state_dimensions]
         self._gated = np.array(gated)[:, None]
 
-    def step(self, log_N: Array, log_Z: Array) -> tuple[Array, Array, Array, Array]:
-        """One step from states of these norms: new N, Z (S, G), A (S, S, G), b (S, kept, G)."""
+    def step(self, log_N: Array, log_Z: Array) -> Step:
+        """One step from states of these norms (S, G)."""
         states = [
             self.algebra.state(dim, tag, log_N[i], log_Z[i])
             for i, (dim, tag) in enumerate(zip(self.stage.dimensions, self.tags, strict=True))
         ]
         after: tuple[Bound, ...] = self.stage.step(self.algebra, self.x, states)
         lam = np.array([value.log_lam for value in after])
-        return (
+        return Step(
             np.array([value.log_N for value in after]),
             np.array([value.log_Z for value in after]),
             lam[:, self.kept : self.kept + self.S],
             lam[:, : self.kept],
+            {
+                i: value.mixed[1]
+                for i, (tag, value) in enumerate(zip(self.tags, after, strict=True))
+                if value.mixed is not None and value.mixed[0] == tag
+            },
         )
 
     def track(self, steps: int, *, every: bool = False, diagonal: bool = False) -> Track:
@@ -94,7 +114,6 @@ class Walk:
         With ``diagonal`` the systems of caps are horizons 1, 2, …, over and over, and each is
         followed to its own horizon only; every step is then taken.
         """
-        self.algebra.hold(self.x)
         G = self.algebra.size
         log_N = np.full((self.S, G), -np.inf)
         log_Z = np.full((self.S, G), -np.inf)
@@ -104,8 +123,8 @@ class Walk:
         tail: Track | None = None
         for t in range(1, steps + 1):
             before = log_N, log_Z, lam
-            log_N, log_Z, A, b = self.step(log_N, log_Z)
-            lam = applied(A, b, lam)
+            step = self.step(log_N, log_Z)
+            log_N, log_Z, lam = step.log_N, step.log_Z, applied(step.A, step.b, lam)
             self.account.note(lam[:, :-1])  # all but the rounding tag, which has slack of its own
             if diagonal:
                 done = horizon < t
@@ -164,24 +183,26 @@ class Walk:
         drift = steps * self.algebra.inflation
         up_N, up_Z = log_N + 2.0 * (rise + drift), log_Z + rise
         up_Z = np.where(self._gated, up_Z + drift, up_Z)
-        A, b = self._held(log_Z + rise, up_N, up_Z)
-        return None if A is None else at_fixed_norms(up_N, up_Z, A, b, lam, steps, every)
+        held = self._held(log_Z + rise, up_N, up_Z)
+        if held is None:
+            return None
+        return at_fixed_norms(up_N, up_Z, held.A, held.b, lam, steps, every)
 
-    def _held(self, first_Z: Array, up_N: Array, up_Z: Array) -> Any:
-        """A and b at norms that a step does not enlarge; None, None if it does.
+    def _held(self, first_Z: Array, up_N: Array, up_Z: Array) -> Step | None:
+        """The step at norms that it does not enlarge; None if it does.
 
         A gate hands on the larger of two Z. Where the other one stays below ``first_Z``, from which
         the state's Z starts, the state's own stays where it is, but for the gate's roundings, which
         lead from ``first_Z`` to ``up_Z`` at most.
         """
-        new_N, new_Z, A, b = self.step(up_N, up_Z)
+        step = self.step(up_N, up_Z)
         self.account.walked += 1
-        for i, tag in enumerate(self.tags):
-            if self._gated[i, 0]:
-                if not below(self.algebra.candidates[tag], first_Z[i]):
-                    return None, None
-                new_Z[i] = -np.inf
-        return (A, b) if below(new_N, up_N) and below(new_Z, up_Z) else (None, None)
+        new_Z = step.log_Z.copy()
+        for i, mixed in step.mixed.items():
+            if not below(mixed, first_Z[i]):
+                return None
+            new_Z[i] = -np.inf
+        return step if below(step.log_N, up_N) and below(new_Z, up_Z) else None
 
     def _affine(
         self,
@@ -208,17 +229,17 @@ class Walk:
         mask = free[:, None]
         up_N, up_Z = log_N + 1e-12, log_Z + 1e-12
         # States below do not feel those above, so that they stay where they are is seen at once.
-        N_0, Z_0, A, b_0 = self.step(np.where(mask, -np.inf, up_N), np.where(mask, -np.inf, up_Z))
-        if not (below(N_0[~free], up_N[~free]) and below(Z_0[~free], up_Z[~free])):
+        step = self.step(np.where(mask, -np.inf, up_N), np.where(mask, -np.inf, up_Z))
+        if not (below(step.log_N[~free], up_N[~free]) and below(step.log_Z[~free], up_Z[~free])):
             return None
         N_N, b_N = self._slopes(rows)
-        N_0 = np.where(mask, N_0, -np.inf)
+        N_0 = np.where(mask, step.log_N, -np.inf)
         # For every tag k: z = (Λ_k, N, 1) with Λ_k ← A Λ_k + b_N,k N + b_0,k and N ← N_N N + N_0.
         n = 2 * S + 1
         M = np.full((K, G, n, n), -np.inf)
-        M[:, :, :S, :S] = A.transpose(2, 0, 1)[None]
+        M[:, :, :S, :S] = step.A.transpose(2, 0, 1)[None]
         M[:, :, :S, S : 2 * S] = b_N.transpose(2, 3, 1, 0)
-        M[:, :, :S, 2 * S] = b_0.transpose(1, 2, 0)
+        M[:, :, :S, 2 * S] = step.b.transpose(1, 2, 0)
         M[:, :, S : 2 * S, S : 2 * S] = N_N.transpose(2, 1, 0)[None]
         M[:, :, S : 2 * S, 2 * S] = N_0.T[None]
         M[:, :, 2 * S, 2 * S] = 0.0
@@ -240,7 +261,7 @@ class Walk:
         zero = np.full((self.S, G), -np.inf)
         x = Bound(self.x.dim, zero[0], zero[0], self.algebra.still())
         bare = Walk(self.algebra.without_constants(), self.stage, x, self.kept, self.account)
-        b_start = bare.step(zero, zero)[3]
+        b_start = bare.step(zero, zero).b
         constant = np.isfinite(b_start)
         constant[:, -1] = False  # the rounding tag: the constant is counted again, which is sound
         N_N = np.full((self.S, self.S, G), -np.inf)
@@ -248,9 +269,9 @@ class Walk:
         for s in rows:
             unit = zero.copy()
             unit[s] = 0.0
-            N, _, _, b = bare.step(unit, unit)
-            N_N[s, rows] = N[rows]
-            b_N[s] = np.where(constant, -np.inf, b)
+            step = bare.step(unit, unit)
+            N_N[s, rows] = step.log_N[rows]
+            b_N[s] = np.where(constant, -np.inf, step.b)
         return N_N, b_N
 
     def _stretches(self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool) -> Track:
@@ -265,10 +286,11 @@ class Walk:
             self.account.note(lam[:, :-1])
             if found is None:
                 length = 1
-                log_N, log_Z, A, b = self.step(log_N, log_Z)
+                step = self.step(log_N, log_Z)
             else:
-                log_N, log_Z, A, b = found
-            part = at_fixed_norms(log_N, log_Z, A, b, lam, length, every)
+                step = found
+            log_N, log_Z = step.log_N, step.log_Z
+            part = at_fixed_norms(log_N, log_Z, step.A, step.b, lam, length, every)
             parts.append(part)
             lam = part.lam[:, :, -1]
             steps -= length
@@ -281,10 +303,8 @@ class Walk:
                     break
         return Track.joined(parts) if every else parts[-1]
 
-    def _stretch(
-        self, log_N: Array, log_Z: Array, length: int
-    ) -> tuple[Array, Array, Array, Array] | None:
-        """Norms that ``length`` steps do not exceed, with A and b there; None if none was found.
+    def _stretch(self, log_N: Array, log_Z: Array, length: int) -> Step | None:
+        """The step at norms that ``length`` steps do not exceed, and these; None if none was found.
 
         Suppose that all norms stay below such (N, Z) for some steps. Then the norms of a group
         (`recert.sensitivities.recursions`) follow an affine map with coefficients taken there, to
@@ -301,8 +321,10 @@ class Walk:
                 rows = list(group.states)
                 ends = self._group_end(group, log_N, log_Z, up_N, up_Z, length)
                 up_N[rows], up_Z[rows] = ends
-            new_N, new_Z, A, b = self.step(up_N, up_Z)
-            new_Z = self._mixed(log_Z, new_Z, drift)
+            step = self.step(up_N, up_Z)
+            new_N, new_Z = step.log_N, step.log_Z.copy()
+            for i, mixed in step.mixed.items():  # the first Z or the candidate's, and roundings
+                new_Z[i] = np.maximum(log_Z[i], mixed) + drift
             rest = others[:, 0]
             if attempt == 0 and not (
                 below(new_N[rest], up_N[rest]) and below(new_Z[rest], up_Z[rest])
@@ -311,15 +333,9 @@ class Walk:
             if attempt == 0:  # what a step makes of norms that are not exceeded is not exceeded
                 up_N = np.where(others, np.minimum(up_N, np.maximum(new_N, log_N)), up_N)
                 up_Z = np.where(others, np.minimum(up_Z, np.maximum(new_Z, log_Z)), up_Z)
-        return None if _rise(log_Z, up_Z) > RISE and length > 8 else (up_N, up_Z, A, b)
-
-    def _mixed(self, log_Z: Array, new_Z: Array, drift: float) -> Array:
-        """Z of gated states within a stretch: the first or the candidate's, and roundings."""
-        mixed = new_Z.copy()
-        for i, tag in enumerate(self.tags):
-            if self._gated[i, 0]:
-                mixed[i] = np.maximum(log_Z[i], self.algebra.candidates[tag]) + drift
-        return mixed
+        if _rise(log_Z, up_Z) > RISE and length > 8:
+            return None
+        return replace(step, log_N=up_N, log_Z=up_Z)
 
     def _group_end(
         self, group: Group, log_N: Array, log_Z: Array, up_N: Array, up_Z: Array, length: int
@@ -328,17 +344,17 @@ class Walk:
         rows = list(group.states)
         still_N, still_Z = up_N.copy(), up_Z.copy()
         still_N[rows] = still_Z[rows] = -np.inf
-        N_0, Z_0, A, _ = self.step(still_N, still_Z)
+        step = self.step(still_N, still_Z)
         if group.of_c:
             # Z_c ← s Z_c + Z_0, and N likewise: s is how c moves with c, raised for roundings.
-            slope = A[rows][:, rows] + 4.0 * self.algebra.inflation + 1e-15
-            end_N = grown(slope, N_0[rows], log_N[rows], length)
-            end_Z = grown(slope, Z_0[rows], log_Z[rows], length)
+            slope = step.A[rows][:, rows] + 4.0 * self.algebra.inflation + 1e-15
+            end_N = grown(slope, step.log_N[rows], log_N[rows], length)
+            end_Z = grown(slope, step.log_Z[rows], log_Z[rows], length)
             return end_N, end_Z
         if self._linear is None:
             self._linear = self._slopes([i for g in self.groups if not g.of_c for i in g.states])[0]
         slope = self._linear[rows][:, rows].transpose(1, 0, 2)
-        end = grown(slope, N_0[rows], log_N[rows], length)
+        end = grown(slope, step.log_N[rows], log_N[rows], length)
         return end, end
 
 
