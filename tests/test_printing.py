@@ -391,7 +391,7 @@ def one_line(value: object) -> None:
 def test_values_are_one_line(network: Path) -> None:
     import recert
     from recert.certification.certify import prepare
-    from recert.certification.prepare import Declared
+    from recert.certification.declared import Declared
     from recert.compression import compress
     from recert.pac_bayes.posterior import around
 
@@ -449,6 +449,7 @@ def test_whatever_holds_arrays_says_them_by_shape() -> None:
         "networks.blocks", "networks.layers", "networks.network", "networks.margins",
         "samples.sample", "sensitivities.sensitivity", "sensitivities.gate_ranges",
         "sensitivities.growth_rates", "certificates.certificate", "certification.prepare",
+        "certification.declared",
         "certification.certify", "pac_bayes.posterior", "data.dataset", "compression.program",
         "theorems.setting", "training.loop",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ import numpy as np
 
 from recert.certificates.certificate import Assumption, Bound, Certificate
 from recert.certificates.predictor import Padding
-from recert.certification import ledger
-from recert.certification.prepare import Case, Declared, Role, measure, prepare
+from recert.certification.declared import Declared, Role
+from recert.certification.prepare import Case, measure, prepare
 from recert.certification.record import (
     describe_class,
     describe_gates,
@@ -38,11 +38,19 @@ from recert.printed.evaluate import order_bounds
 from recert.samples.sample import At, Enforced
 from recert.sensitivities.gate_ranges import SIGMOIDS, classwide_gates
 from recert.theorems import THEOREMS, Setting, Theorem
-from recert.theorems.setting import not_applicable, paying
+from recert.theorems.menu import evaluate, graded, menu, split_among
 from recert.utils import validation
 from recert.utils.validation import Brief, short
 
-__all__ = ["Case", "certify", "certify_declared", "conclude", "evaluate_menu", "prepare"]
+__all__ = [
+    "Case",
+    "certify",
+    "certify_declared",
+    "conclude",
+    "evaluate_menu",
+    "menu",
+    "prepare",
+]
 
 # Gates are bounded class-wide up to this many steps.
 GATE_STEPS = 500
@@ -134,33 +142,7 @@ def certify(
 
     Source: theory, sections 4 to 7.
     """
-    declared = Declared(
-        delta=delta,
-        at=at,
-        lengths=lengths,
-        groups=groups,
-        input_bound=input_bound,
-        max_length=max_length,
-        caps=caps,
-        margin=margin,
-        initial=initial,
-        holdout=holdout,
-        holdout_role=holdout_role,
-        population=population,
-        tried=tried,
-        encoding=encoding,
-        draws=draws,
-        budget=budget,
-        memory=memory,
-        progress=progress,
-        recurrent=recurrent,
-        head=head,
-        embedding=embedding,
-        output=output,
-        steps_first=steps_first,
-        padding=padding,
-    )
-    return certify_declared(model, sequences, labels, declared, bounds)
+    return certify_declared(model, sequences, labels, Declared.among(locals()), bounds)
 
 
 @rounding.usual
@@ -222,40 +204,9 @@ def _gate_ranges(case: Case) -> dict[str, Any]:
 def evaluate_menu(
     theorems: Sequence[Theorem], setting: Setting, delta: float, rows: Sequence[Assumption]
 ) -> list[Bound]:
-    """Every statement that applies, each at its share of δ; the others with their reasons.
-
-    Whether a statement ``supports`` a setting follows from the architecture and from what was
-    declared, never from what the sample holds. One that is skipped after looking (for its time,
-    its memory, or for want of hope) keeps its share, so shares do not depend on the sample.
-    """
-    reasons = {theorem.name: theorem.supports(setting) for theorem in theorems}
-    applicable = [name for name, reason in reasons.items() if not reason]
-    shares = split_delta(delta, applicable) if applicable else {}
-    found = []
-    for theorem in theorems:
-        if reasons[theorem.name]:
-            found.append(not_applicable(theorem, reasons[theorem.name]))
-            continue
-        bound = paying(theorem, setting, shares[theorem.name], setting.choice_costs)
-        if bound.kind != "not applicable":
-            bound = replace(bound, kind=ledger.grade(bound, rows))
-        found.append(bound)
-    return found
-
-
-def menu(bounds: str | Sequence[str]) -> list[Theorem]:
-    """The statements of these names; InputError for a name that is not on the menu."""
-    if isinstance(bounds, str) and bounds == "all":
-        return list(THEOREMS)
-    known = {theorem.name: theorem for theorem in THEOREMS}
-    menu = f"use 'all' or names on the menu: {', '.join(known)}"
-    wanted = [bounds] if isinstance(bounds, str) else validation.listed("bounds", bounds, menu)
-    if not wanted:
-        raise InputError(f"bounds are none; {menu}")
-    for name in wanted:
-        if not isinstance(name, str) or name not in known:
-            raise InputError(f"there is no bound {validation.short(name)}; {menu}")
-    return [known[name] for name in known if name in wanted]
+    """Every statement that applies, each at its share of δ, graded; the others with reasons."""
+    shares = split_among(theorems, setting, delta)
+    return graded(evaluate(theorems, setting, shares, setting.choice_costs), rows)
 
 
 def reported_margin(found: list[Bound], setting: Setting) -> float:
@@ -390,7 +341,7 @@ def certify_all(
 def _known(options: Any) -> None:
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise InputError(f"arguments of a network are {short(options)}; pass a mapping by name")
-    known = set(Declared.__dataclass_fields__) - {"delta", "together", "holdout_why"}
+    known = set(Declared.__dataclass_fields__) - {"delta", "together", "holdout_why", "arithmetic"}
     unknown = sorted(set(options) - known)
     if unknown:
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from recert.certificates.certificate import SOUND, Assumption, Bound, Kind
+from recert.certificates.certificate import Assumption
 from recert.certificates.hypotheses import SAMPLE, Status
 from recert.errors import InputError
 from recert.networks.margins import MarginTable
@@ -19,41 +19,54 @@ from recert.sensitivities.sensitivity import sensitivity
 from recert.utils import validation
 
 
-def input_bound_row(
-    network: Network, sample: Sample, declared: float | Enforced | None
-) -> tuple[float, Assumption]:
-    """B_x and how far it is known."""
+def input_bound(network: Network, sample: Sample, declared: float | Enforced | None) -> float:
+    """B_x: 1 for tokens, what is declared, or else the largest norm seen."""
     if network.input_kind == "onehot":
         if declared is not None and not (isinstance(declared, (int, float)) and declared == 1):
             raise InputError(
                 f"input_bound is {declared}; tokens are one-hot vectors of norm 1, leave it out"
             )
-        return 1.0, _input_row(1.0, "proved")
-    seen = float(sample.largest_norm)
+        return 1.0
     if declared is None:
-        return seen, _input_row(seen, "estimated")
-    value = float(declared.value if isinstance(declared, Enforced) else declared)
+        return float(sample.largest_norm)
+    return float(declared.value if isinstance(declared, Enforced) else declared)
+
+
+def input_bound_row(
+    network: Network, sample: Sample, declared: float | Enforced | None
+) -> Assumption:
+    """How far B_x is known."""
+    value, seen = input_bound(network, sample, declared), float(sample.largest_norm)
+    if network.input_kind == "onehot":
+        return _input_row(value, "proved")
+    if declared is None:
+        return _input_row(value, "estimated")
     if seen > value * HELD:
-        return value, _input_row(value, "violated", seen)
+        return _input_row(value, "violated", seen)
     if isinstance(declared, Enforced):
-        return value, _input_row(value, "enforced")
-    return value, _input_row(value, "declared", seen)
+        return _input_row(value, "enforced")
+    return _input_row(value, "declared", seen)
 
 
 def _input_row(bound: float, status: Status, largest: float | None = None) -> Assumption:
     return Assumption("input_bound", status, {"value": bound, "largest": largest})
 
 
-def horizon_row(
-    network: Network, sample: Sample, at: object, max_length: int | None
-) -> tuple[int, Assumption]:
-    """T and how far it is known."""
+def horizon(sample: Sample, at: object, max_length: int | None) -> int:
+    """T: the step that is read, what is declared, or else the longest sequence seen."""
     if isinstance(at, int):
-        return at, _steps_row(at, "enforced" if network.two_way else "declared", read_at=at)
+        return at
+    return sample.longest if max_length is None else max_length
+
+
+def horizon_row(network: Network, sample: Sample, at: object, max_length: int | None) -> Assumption:
+    """How far T is known."""
+    T = horizon(sample, at, max_length)
+    if isinstance(at, int):
+        return _steps_row(T, "enforced" if network.two_way else "declared", read_at=at)
     if max_length is None:
-        return sample.longest, _steps_row(sample.longest, "estimated")
-    seen = {"cut": sample.truncated, "longest": sample.longest}
-    return max_length, _steps_row(max_length, "enforced", **seen)
+        return _steps_row(T, "estimated")
+    return _steps_row(T, "enforced", cut=sample.truncated, longest=sample.longest)
 
 
 def _steps_row(steps: int, status: Status, **known: int) -> Assumption:
@@ -171,12 +184,6 @@ def prior_row(network: Network, initial: Network | None) -> Assumption:
     ]
     status: Status = "violated" if same else "declared"
     return Assumption("prior", status, {"centre": "initial weights", "same": same})
-
-
-def grade(bound: Bound, rows: Sequence[Assumption]) -> Kind:
-    """``certificate`` only if every hypothesis that the bound needs is sound."""
-    status = {row.id: row.status for row in rows}
-    return "certificate" if all(status[need] in SOUND for need in bound.needs) else "estimate"
 
 
 def rounding_slack(network: Network, steps: int, input_bound: float) -> float:

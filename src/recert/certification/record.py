@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from recert.certificates.certificate import Assumption, Bound, ListStatement
+from recert.certification.declared import Declared
 from recert.errors import InputError
 from recert.networks.margins import MarginTable
 from recert.networks.network import Block, Network
@@ -15,18 +16,11 @@ from recert.numerics.concentration import hypergeometric_upper_limit
 from recert.numerics.union_bound import total_nats
 from recert.samples.sample import Sample
 from recert.sensitivities.gate_ranges import Gates
-from recert.theorems import Setting
+from recert.theorems import THEOREMS, Setting
 from recert.theorems.setting import OUTWARD
 
 # Statements that hold for a finite list sampled without replacement (theory, section 6).
-LIST_STATEMENTS = (
-    "margin_ball",
-    "margin_cover",
-    "local_ball",
-    "occam",
-    "theorem_3_gaussian",
-    "theorem_3_gaussian_paper",
-)
+LIST_STATEMENTS = {theorem.name for theorem in THEOREMS if theorem.for_lists}
 
 
 def finite_list(
@@ -190,10 +184,8 @@ def describe_sample(
     sample: Sample,
     setting: Setting,
     input_row: Assumption,
-    reading: str,
-    population: int | None,
+    declared: Declared,
     groups: str | None,
-    declared: Mapping[str, Any],
     padding: str | None,
 ) -> dict[str, Any]:
     """Size, unit, horizon, digest and errors of a sample, and what was declared of it."""
@@ -201,8 +193,8 @@ def describe_sample(
     return {
         "m": table.m,
         "unit": table.unit,
-        "reading": reading,
-        "population": population,
+        "reading": "finite list" if declared.of_list else "new draws",
+        "population": declared.population,
         "T": setting.steps,
         "padding": padding,
         "digest": sample.digest,
@@ -214,5 +206,5 @@ def describe_sample(
         if held is None
         else {"m": held.m, "error": held.error, "zero_one": held.zero_one},
         "float_slack": table.slack if math.isfinite(table.slack) else None,
-        "declared": dict(declared),
+        "declared": declared.recorded(),
     }

@@ -44,7 +44,7 @@ from typing import Any
 
 import numpy as np
 
-from recert.certificates.certificate import Bound
+from recert.certificates.certificate import Bound, Predictor
 from recert.errors import InputError
 from recert.numerics.concentration import binomial_upper_limit, kl_inverse_upper, maurer_log_term
 from recert.numerics.union_bound import Cost, total_nats
@@ -171,13 +171,14 @@ NEEDS = (*UNIVERSAL, "prior", "roles", "draws")
 
 
 @dataclass(frozen=True)
-class PacBayesKl:
+class PacBayesKl(Statement["GibbsSetting"]):
     """PAC-Bayes-kl, Monte Carlo limit included."""
 
     name: str = "pac_bayes_kl"
     title: str = "PAC-Bayes-kl (Gibbs)"
     needs: tuple[str, ...] = NEEDS
     reference: str = "theory 5b; Maurer 2004, Langford and Seeger 2001"
+    predictor: Predictor = "gibbs"
 
     def supports(self, setting: GibbsSetting) -> str:
         """Applies always."""
@@ -197,13 +198,14 @@ class PacBayesKl:
 
 
 @dataclass(frozen=True)
-class PacBayesTemperature:
+class PacBayesTemperature(Statement["GibbsSetting"]):
     """PAC-Bayes at a temperature that was fixed beforehand, Monte Carlo limit included."""
 
     name: str = "pac_bayes_temperature"
     title: str = "PAC-Bayes at a fixed temperature (Gibbs)"
     needs: tuple[str, ...] = NEEDS
     reference: str = "theory 5b; Catoni 2007"
+    predictor: Predictor = "gibbs"
 
     def supports(self, setting: GibbsSetting) -> str:
         """Needs a λ."""
@@ -225,13 +227,14 @@ class PacBayesTemperature:
 
 
 @dataclass(frozen=True)
-class GibbsHeldOut:
+class GibbsHeldOut(Statement["GibbsSetting"]):
     """Held-out units, one fresh network for each: their errors are independent and of one mean."""
 
     name: str = "held_out"
     title: str = "held-out units (Gibbs)"
     needs: tuple[str, ...] = ("holdout", *SAID, "draws")
     reference: str = "theory 5d; Clopper and Pearson 1934"
+    predictor: Predictor = "gibbs"
 
     def supports(self, setting: GibbsSetting) -> str:
         """Needs held-out units."""

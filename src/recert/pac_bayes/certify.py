@@ -17,10 +17,9 @@ import numpy as np
 from recert.certificates.certificate import Assumption, Bound, Certificate, ListStatement
 from recert.certificates.predictor import Call, Padding, predictor_row
 from recert.certification import ledger
-from recert.certification.prepare import Declared, Role
+from recert.certification.declared import Declared, Role
 from recert.certification.record import describe_network
 from recert.errors import InputError, type_of
-from recert.networks.forward import check_reading
 from recert.networks.network import Network
 from recert.numerics import rounding
 from recert.numerics.union_bound import split_delta, total_nats
@@ -36,7 +35,9 @@ from recert.pac_bayes.posterior import Posterior, load_posterior
 from recert.pac_bayes.split import Roles, assign_roles
 from recert.readers.padding import aligned, read_as, width_of
 from recert.samples.sample import At, Reading, groups_digest
-from recert.theorems.setting import OUTWARD, paying, shared_costs
+from recert.theorems.menu import evaluate as evaluate_each
+from recert.theorems.menu import graded
+from recert.theorems.setting import OUTWARD, shared_costs
 from recert.utils import validation
 
 # What the draws may fail with, δ'/δ, unless it is said.
@@ -74,28 +75,22 @@ def evaluate(
     of_list: bool,
 ) -> tuple[Bound, ...]:
     """Every statement, applicable or not; the vote and the mean network last."""
-    found: list[Bound] = []
-    for theorem in GIBBS_THEOREMS:
-        reason = theorem.supports(setting)
-        if reason:
-            found.append(
-                Bound(
-                    theorem.name, theorem.title, "not applicable", None, theorem.reference,
-                    needs=theorem.needs, reason=reason, predictor="gibbs",
-                )
-            )  # fmt: skip
-            continue
-        share = shares.get(theorem.name, declared.delta)
-        bound = paying(theorem, setting, share, setting.costs)
-        bound = replace(bound, kind=ledger.grade(bound, rows))
-        if theorem.name == "held_out" and of_list and bound.kind == "certificate":
-            bound = replace(
-                bound, kind="estimate", reason="stated for draws with replacement, not for a list"
-            )
-        found.append(bound)
+    every = {theorem.name: declared.delta for theorem in GIBBS_THEOREMS}
+    found = graded(
+        evaluate_each(GIBBS_THEOREMS, setting, every | dict(shares), setting.costs), rows
+    )
+    if of_list:
+        found = [_not_for_lists(bound) for bound in found]
     gibbs = min((b for b in found if b.name.startswith("pac_bayes") and b.log10 is not None),
                 key=lambda b: b.value)  # fmt: skip
     return (*found, majority_vote(gibbs), mean_network())
+
+
+def _not_for_lists(bound: Bound) -> Bound:
+    if bound.name != "held_out" or bound.kind != "certificate":
+        return bound
+    reason = "stated for draws with replacement, not for a list"
+    return replace(bound, kind="estimate", reason=reason)
 
 
 def described(posterior: Posterior, drawing: Drawing) -> dict[str, Any]:
@@ -185,21 +180,7 @@ def certify_posterior(
 
     Source: theory, sections 5b and 6.
     """
-    declared = Declared(
-        delta=delta,
-        at=at,
-        lengths=lengths,
-        groups=groups,
-        max_length=max_length,
-        holdout=holdout,
-        holdout_role=holdout_role,
-        population=population,
-        tried=tried,
-        encoding=encoding,
-        draws=draws,
-        padding=padding,
-        progress=progress,
-    ).checked()
+    declared = Declared.among(locals()).checked()
     drawing = Drawing(
         validation.whole("repetitions", repetitions),
         validation.share("monte_carlo_share", monte_carlo_share),
@@ -215,8 +196,7 @@ def certify_posterior(
 def _certify(
     posterior: Posterior, sequences: Any, labels: Any, declared: Declared, drawing: Drawing
 ) -> Certificate:
-    reading = _reading(posterior.mean, declared)
-    check_reading(posterior.mean, reading.at)
+    reading, holdout = declared.reading(posterior.mean), declared.held_back()
     prior = posterior.prior
     one = aligned(sequences, labels, declared.lengths, declared.padding, last=declared.at == "last")
     roles = assign_roles(
@@ -224,8 +204,8 @@ def _certify(
         lengths=one.lengths, groups=declared.groups,
     )  # fmt: skip
     _check_population(declared, roles)
-    held = None if declared.holdout is None else held_out(posterior, reading, declared, drawing)
-    told = [(one.padding, width_of(sequences)), *(() if held is None else (held.told,))]
+    held = None if holdout is None else held_out(posterior, reading, holdout, declared, drawing)
+    told = [(one.padding, width_of(sequences)), *(() if holdout is None else (holdout.told,))]
     read = read_as(told, cut=_cut(posterior.mean, reading), radius=None)
     rows = (
         predictor_row(Call("posterior"), read),
@@ -244,21 +224,23 @@ def _certify(
         holdout=None if held is None else (held.tally.first, held.tally.units, held.zero_one),
         choices=described(posterior, drawing),
     )
-    of_list = declared.population is not None and not declared.draws
-    found = evaluate(setting, shares, declared, rows, of_list=of_list)
-    B_x, input_row = ledger.input_bound_row(posterior.mean, roles.sample, None)
+    found = evaluate(setting, shares, declared, rows, of_list=declared.of_list)
+    input_row = ledger.input_bound_row(posterior.mean, roles.sample, None)
     return Certificate(
         network=describe_network(posterior.mean),
         sample={
             "m": roles.rest.m,
             "unit": "sequence" if declared.groups is None else "group of sequences",
-            "reading": "finite list" if of_list else "new draws",
+            "reading": "finite list" if declared.of_list else "new draws",
             "population": declared.population,
             "T": reading.max_length or _longest(roles, held),
             "padding": read.padding,
             "digest": roles.sample.digest,
             "groups": groups_digest(declared.groups, len(roles.sample.traces)),
-            "input_bound": {"value": B_x, "status": input_row.status},
+            "input_bound": {
+                "value": ledger.input_bound(posterior.mean, roles.sample, None),
+                "status": input_row.status,
+            },
             "training_error": counted.mean,
             "zero_one": zero_one(roles.rest, reading.at),
             "holdout": None
@@ -274,17 +256,6 @@ def _certify(
         finite_list=finite_list(found, drawn, roles, declared.population),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-def _reading(network: Network, declared: Declared) -> Reading:
-    at, max_length = declared.at, declared.max_length
-    if not isinstance(at, str):
-        if max_length is not None and max_length < at:
-            raise InputError(
-                f"at is step {at}, beyond max_length = {max_length}; sequences are cut there"
-            )
-        max_length = at
-    return Reading(network.input_kind, network.d_x, network.K, at, max_length)
 
 
 def _cut(network: Network, reading: Reading) -> int | None:

@@ -7,7 +7,6 @@ The ledger of a Gibbs certificate: what it rests on, and how far that is known.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,15 +17,13 @@ from recert import readers
 from recert.certificates.certificate import Assumption
 from recert.certificates.hypotheses import COUNTED
 from recert.certification import ledger
-from recert.certification.prepare import Declared
-from recert.errors import InputError
-from recert.networks.forward import margins_of, network_predictor
+from recert.certification.declared import Declared, Holdout
+from recert.networks.forward import margins_of
 from recert.networks.network import Network
 from recert.pac_bayes.bounds import MonteCarlo, best_rate
 from recert.pac_bayes.posterior import Posterior
 from recert.pac_bayes.sampling import Tally, gibbs_losses, tally, unit_losses
 from recert.pac_bayes.split import DEVIATIONS, Part, Roles, drift, read, take
-from recert.readers.padding import Told, aligned_holdout
 from recert.samples.leakage import between, joined
 from recert.samples.sample import BATCH, At, Reading
 
@@ -85,39 +82,33 @@ def draw(
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Held-out units, what was drawn on them, and how they are padded."""
+    """Held-out units, and what was drawn on them."""
 
     part: Part
     tally: Tally
     zero_one: bool
-    told: Told
 
 
-def held_out(posterior: Posterior, reading: Reading, declared: Declared, drawing: Drawing) -> Held:
+def held_out(
+    posterior: Posterior, reading: Reading, given: Holdout, declared: Declared, drawing: Drawing
+) -> Held:
     """Losses on the held-out units, by networks drawn for each."""
-    (sequences, labels, lengths, groups), told = aligned_holdout(
-        declared.holdout, declared.padding, last=declared.at == "last"
-    )
-    if declared.groups is not None and groups is None:
-        raise InputError(
-            "the sample has groups and the held-out units have none; pass them as the fourth "
-            "member of holdout"
-        )
+    declared.need_groups_of(given)
     part, _ = read(
-        sequences, labels, reading, lengths=lengths, groups=groups, what="held-out sequences"
-    )
+        given.sequences, given.labels, reading, lengths=given.lengths, groups=given.groups,
+        what="held-out sequences",
+    )  # fmt: skip
     losses = gibbs_losses(
         posterior, part.batch, reading.at, repetitions=drawing.repetitions, seed=drawing.seed,
         stream="holdout", progress=declared.progress,
     )  # fmt: skip
     counted = tally(losses, part.units, part.m)
-    return Held(part, counted, zero_one(part, reading.at), told)
+    return Held(part, counted, zero_one(part, reading.at))
 
 
 def fixed_losses(network: Network, part: Part, at: At) -> Array:
     """(m,) losses of one network on the units of a part, ties counted as errors."""
-    loaded = sys.modules.get("torch") is not None
-    predictor = readers.torch_predictor(network) if loaded else network_predictor(network)
+    predictor = readers.predictor_of(network)
     batch, found = part.batch, []
     for start in range(0, len(batch.x), BATCH):
         piece = slice(start, start + BATCH)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from recert.certificates.predictor import Call, Padding
 from recert.errors import InputError, MissingDependencyError, type_of
-from recert.networks.forward import Predictor
+from recert.networks.forward import Predictor, network_predictor
 from recert.networks.network import InputKind, Network
 from recert.numerics import rounding
 from recert.readers.load import ONNX, load_description, load_network, load_onnx, save_network
@@ -17,13 +17,17 @@ from recert.samples.sample import At
 if TYPE_CHECKING:
     from torch import nn
 
+Arithmetic = Literal["numpy", "torch"]
+
 __all__ = [
     "ONNX",
+    "Arithmetic",
     "as_network",
     "from_torch",
     "is_module",
     "load_description",
     "load_network",
+    "predictor_of",
     "read_model",
     "save_network",
     "torch_predictor",
@@ -166,6 +170,21 @@ def _read_torch(model: Any, sequences: Any, **how: Any) -> tuple[Network, Call]:
 
     found = read.read_torch(model, sequences, **how)
     return found.network, found.call
+
+
+def predictor_of(network: Network, arithmetic: Arithmetic | None = None) -> Predictor:
+    """A network's answers, in the arithmetic of certificates; it is chosen here alone.
+
+    Args:
+        network: any.
+        arithmetic: ``"torch"``, its kernels in float64, or ``"numpy"``, the cells' own equations;
+            both stay within the slack that certificates allow for. None: torch if the caller has
+            loaded it already, so that nobody waits for that, else numpy.
+
+    """
+    if arithmetic is None:
+        arithmetic = "numpy" if sys.modules.get("torch") is None else "torch"
+    return torch_predictor(network) if arithmetic == "torch" else network_predictor(network)
 
 
 def torch_predictor(network: Network) -> Predictor:

@@ -36,7 +36,7 @@ from recert.numerics.concentration import binary_entropy, kl_inverse_upper, maur
 from recert.numerics.norms import frobenius_norm_bound
 from recert.numerics.union_bound import SCALE_GRID, Cost, total_nats
 from recert.theorems.margin_ball import ROUNDS, worth_it
-from recert.theorems.setting import OUTWARD, SQRT2, UNIVERSAL, Setting, finish
+from recert.theorems.setting import OUTWARD, SQRT2, UNIVERSAL, Setting, Theorem, finish
 
 Array = NDArray[np.float64]
 
@@ -64,12 +64,13 @@ def _spread(block: Block, n: int, Z: float) -> float:
 
 
 @dataclass(frozen=True)
-class GaussianBall:
+class GaussianBall(Theorem):
     """Theorem 3 (4), repaired; no caps."""
 
     paper: bool = False
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "margin", "floats", "prior")
     reference: str = "theory 5c; Theorem 3 (4) of the paper, repaired; Neyshabur et al. 2018"
+    for_lists: bool = True
 
     @property
     def name(self) -> str:
@@ -80,10 +81,6 @@ class GaussianBall:
     def title(self) -> str:
         """For tables."""
         return "Theorem 3 (4) repaired" + (", the paper’s one σ" if self.paper else "")
-
-    def supports(self, setting: Setting) -> str:
-        """Applies to every network of the family."""
-        return ""
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from recert.certificates.certificate import Bound
 from recert.numerics.concentration import binomial_upper_limit, kl_inverse_upper
-from recert.theorems.setting import OUTWARD, SAID, Setting, finish
+from recert.theorems.setting import OUTWARD, SAID, Setting, Theorem, finish
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOut(Theorem):
     """The practitioner's bound."""
 
     name: str = "held_out"

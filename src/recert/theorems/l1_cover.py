@@ -22,7 +22,7 @@ from recert.certificates.certificate import Bound
 from recert.numerics.union_bound import total_nats
 from recert.theorems.margin_ball import best_margin
 from recert.theorems.rademacher import deviation
-from recert.theorems.setting import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish
+from recert.theorems.setting import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, Theorem, finish
 
 Array = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def _no_l1_caps(setting: Setting) -> str:
 
 
 @dataclass(frozen=True)
-class L1Entropy:
+class L1Entropy(Theorem):
     """The entropy integral with Maurey's covering numbers."""
 
     name: str = "theorem_3_l1"
@@ -112,7 +112,7 @@ class L1Entropy:
 
 
 @dataclass(frozen=True)
-class L1Cover:
+class L1Cover(Theorem):
     """The covering form of the margin ball with Maurey's covering numbers."""
 
     name: str = "theorem_3_l1_cover"

@@ -40,7 +40,7 @@ from recert.perturbation.ellipsoids import MOST_TERMS
 from recert.perturbation.plan import FIRST, HOPELESS, estimate, first_order, plan_radii
 from recert.perturbation.posterior_risk import Sequences
 from recert.perturbation.work import work_of
-from recert.theorems.setting import OUTWARD, UNIVERSAL, Setting, finish, not_applicable
+from recert.theorems.setting import OUTWARD, UNIVERSAL, Setting, Theorem, finish, not_applicable
 
 Array = NDArray[np.float64]
 
@@ -50,13 +50,14 @@ GIB = 2.0**30
 
 
 @dataclass(frozen=True)
-class LocalBall:
+class LocalBall(Theorem):
     """The margin ball with sensitivities measured at the trained weights on the sample."""
 
     name: str = "local_ball"
     title: str = "local margin ball (PAC-Bayes-kl)"
     needs: tuple[str, ...] = (*UNIVERSAL, "caps", "enclosures")
     reference: str = "theory 4d; Maurer 2004"
+    for_lists: bool = True
 
     def supports(self, setting: Setting) -> str:
         """Needs to read the sequences again, and one label a sequence.

@@ -147,17 +147,14 @@ def _values(
 
 
 @dataclass(frozen=True)
-class MarginBall:
+class MarginBall(Theorem):
     """PAC-Bayes-kl with uniform balls: the certificate of the class."""
 
     name: str = "margin_ball"
     title: str = "margin ball (PAC-Bayes-kl)"
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "caps", "margin", "floats")
     reference: str = "theory 4b; Maurer 2004"
-
-    def supports(self, setting: Setting) -> str:
-        """Applies to every network of the family."""
-        return ""
+    for_lists: bool = True
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""
@@ -179,17 +176,14 @@ class MarginBall:
 
 
 @dataclass(frozen=True)
-class MarginCover:
+class MarginCover(Theorem):
     """A union over a proper cover: the elementary version, kept as the check."""
 
     name: str = "margin_cover"
     title: str = "margin ball, covering form"
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "caps", "margin", "floats")
     reference: str = "theory 4b, covering form; Chernoff–Hoeffding"
-
-    def supports(self, setting: Setting) -> str:
-        """Applies to every network of the family."""
-        return ""
+    for_lists: bool = True
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""

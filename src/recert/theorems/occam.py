@@ -23,17 +23,18 @@ from recert.certificates.certificate import Bound
 from recert.networks.margins import MarginTable
 from recert.numerics.concentration import kl_inverse_upper
 from recert.numerics.union_bound import total_nats
-from recert.theorems.setting import OUTWARD, SAID, Setting, finish, owed
+from recert.theorems.setting import OUTWARD, SAID, Setting, Theorem, finish, owed
 
 
 @dataclass(frozen=True)
-class Occam:
+class Occam(Theorem):
     """The certificate of a compressed network."""
 
     name: str = "occam"
     title: str = "Occam (length of the file)"
     needs: tuple[str, ...] = ("iid", *SAID, "program")
     reference: str = "theory 5a; Chernoff–Hoeffding and Kraft"
+    for_lists: bool = True
 
     def supports(self, setting: Setting) -> str:
         """Needs a network that was decoded from a file."""

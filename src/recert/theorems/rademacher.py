@@ -25,7 +25,16 @@ from numpy.typing import NDArray
 
 from recert.certificates.certificate import Bound
 from recert.numerics.union_bound import total_nats
-from recert.theorems.setting import OUTWARD, SQRT2, TINY, UNIVERSAL, Setting, finish, log10_of
+from recert.theorems.setting import (
+    OUTWARD,
+    SQRT2,
+    TINY,
+    UNIVERSAL,
+    Setting,
+    Theorem,
+    finish,
+    log10_of,
+)
 
 Array = NDArray[np.float64]
 
@@ -54,7 +63,7 @@ def deviation(setting: Setting, delta: float, extra: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Theorem2:
+class Theorem2(Theorem):
     """The entropy-integral form, with the paper's range or the clipped one."""
 
     clipped: bool
@@ -70,10 +79,6 @@ class Theorem2:
     def title(self) -> str:
         """For tables."""
         return f"Theorem 2 with constants, {'clipped' if self.clipped else 'paper’s'} range"
-
-    def supports(self, setting: Setting) -> str:
-        """Applies to every network of the family."""
-        return ""
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""
@@ -104,17 +109,13 @@ class Theorem2:
 
 
 @dataclass(frozen=True)
-class SingleScale:
+class SingleScale(Theorem):
     """One cover at one scale, in place of the entropy integral."""
 
     name: str = "theorem_2_single_scale"
     title: str = "Theorem 2 with constants, single scale"
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "caps", "margin", "floats")
     reference: str = REFERENCE
-
-    def supports(self, setting: Setting) -> str:
-        """Applies to every network of the family."""
-        return ""
 
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for, and the best η, which costs nothing."""

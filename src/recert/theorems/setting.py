@@ -183,8 +183,19 @@ class Statement(Protocol[S]):
     def needs(self) -> tuple[str, ...]:
         """Ids of the hypotheses in the ledger."""
 
+    @property
+    def predictor(self) -> Predictor:
+        """Whose error it bounds."""
+        return "network"
+
+    @property
+    def for_lists(self) -> bool:
+        """Whether it holds for a finite list sampled without replacement (theory, section 6)."""
+        return False
+
     def supports(self, setting: S) -> str:
         """Empty if the statement applies, otherwise the reason why not."""
+        return ""
 
     def bound(self, setting: S, delta: float) -> Bound:
         """The bound at failure probability ``delta``, as if every hypothesis held."""
@@ -202,7 +213,7 @@ def not_applicable(theorem: Theorem, reason: str) -> Bound:
     """The row of a statement that says nothing here."""
     return Bound(
         theorem.name, theorem.title, "not applicable", None, theorem.reference,
-        needs=theorem.needs, reason=reason,
+        needs=theorem.needs, reason=reason, predictor=theorem.predictor,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recert import report
+from recert.certification.declared import Declared
 from recert.data.dataset import SequenceData
 from recert.errors import FileError, InputError, type_of
 from recert.networks.network import Network
@@ -82,9 +83,7 @@ class Tracker:
         else:
             taken = _taken(data)
         sequences, labels, lengths, groups = _drawn(taken, most, seed)
-        self.watched = Watched(
-            sequences=sequences,
-            labels=labels,
+        declared = Declared(
             lengths=lengths,
             groups=groups,
             at=("average" if labels.ndim == 2 else "last") if at is None else at,
@@ -92,8 +91,9 @@ class Tracker:
             input_bound=input_bound,
             caps=caps,
             delta=validation.probability("delta", delta),
-            bounds=names_of(bounds),
+            arithmetic="torch",
         )
+        self.watched = Watched(sequences, labels, declared, names_of(bounds))
         self._rows: list[Row] = []
         self._parts = parts
         self._writer = None if tensorboard is None else _summary_writer(tensorboard)
@@ -144,12 +144,12 @@ class Tracker:
         """The model's Network, compared with it when it is first seen."""
         if isinstance(model, Network):
             return model
-        few, lengths = slice(0, _COMPARED), self.watched.lengths
+        few, declared = slice(0, _COMPARED), self.watched.declared
         layout = layout_of(
             model,
             self.watched.sequences[few],
-            lengths=None if lengths is None else lengths[few],
-            at=self.watched.at,
+            lengths=None if declared.lengths is None else declared.lengths[few],
+            at=declared.at,
             **self._parts,
         )
         return layout.network(model)

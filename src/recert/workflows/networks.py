@@ -16,7 +16,7 @@ from recert import data, readers
 from recert.certificates.certificate import Certificate
 from recert.certificates.predictor import Padding
 from recert.certification.certify import JointCertificate, certify_declared, shares_of
-from recert.certification.prepare import Declared, Role
+from recert.certification.declared import Declared, Role
 from recert.compression import SUFFIX
 from recert.data import SequenceData
 from recert.errors import InputError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from recert import data
 from recert.certificates.certificate import Certificate
-from recert.certification.prepare import Role
+from recert.certification.declared import Role
 from recert.data import SequenceData
 from recert.errors import FileError, InputError
 from recert.pac_bayes import certify_posterior

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recert.certification.prepare import Role
+from recert.certification.declared import Role
 from recert.data import SequenceData
 from recert.errors import InputError
 from recert.utils import validation
