@@ -8,8 +8,9 @@ Verdicts and ranges in the words that all studies use.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 from scipy import stats
@@ -181,6 +182,20 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.4g}{_spread(values)}"
 
 
+def mean_and_half(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the range."""
+    return sum(values) / len(values), (max(values) - min(values)) / 2.0
+
+
+def means(columns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Mean of every column that has values, and half its range as "± NAME"."""
+    row: dict[str, float] = {}
+    for name, values in columns.items():
+        if values:
+            row |= {name: mean(values), f"± {name}": (max(values) - min(values)) / 2}
+    return row
+
+
 def limit_and_spread(values: Sequence[float]) -> str:
     """The same of bounds from above: their mean is rounded up."""
     if not values:
@@ -228,8 +243,8 @@ def at_least(values: Iterable[float | None], digits: int = 3, *, none: str = "no
 
 def limit_plus_minus(values: Sequence[float], digits: int = 3) -> str:
     """Mean of bounds ± half their range, neither printed too small."""
-    mean, half = sum(values) / len(values), (max(values) - min(values)) / 2
-    return f"{rounded_up(mean, digits)} ± {rounded_up(half, digits)}"
+    middle, half = mean_and_half(values)
+    return f"{rounded_up(middle, digits)} ± {rounded_up(half, digits)}"
 
 
 def _span(values: Iterable[float | None], text: Callable[[float], str], none: str) -> str:

@@ -33,7 +33,7 @@ from recert_studies.gates.measures import (
     largest_recurrent_norm,
     measure,
 )
-from recert_studies.statistics import spread
+from recert_studies.statistics import means, spread
 
 # Options that decide a network's results, besides its horizons.
 _DECIDING = ("units", "effort", "batch", "delta")
@@ -133,13 +133,6 @@ def _row(
     contender: Contender, seeds: Sequence[Result], ts: Sequence[int], place: int
 ) -> dict[str, Any]:
     """Means over seeds, and half the spread of what varies most."""
-
-    def average(values: Sequence[float]) -> float:
-        return mean(values)
-
-    def half(values: Sequence[float]) -> float:
-        return (max(values) - min(values)) / 2
-
     row: dict[str, Any] = {
         "regime": contender.regime,
         "network": contender.name,
@@ -169,10 +162,7 @@ def _row(
             r["log10"]["as printed"][-1] for r in seeds if _printed(r)
         ],
     }
-    for name, values in columns.items():
-        if values:
-            row |= {name: average(values), f"± {name}": half(values)}
-    return row
+    return row | means(columns)
 
 
 _SOURCES = {

@@ -7,7 +7,7 @@ A rung is a dictionary as `recert_studies.open1_tightness.study` keeps it: ``val
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,8 +186,3 @@ def crossing(values: Mapping[int, float], level: float) -> float | None:
         share = (high - math.log(level)) / (high - low)
         return math.exp(math.log(before) + share * (math.log(m) - math.log(before)))
     return None
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half the range."""
-    return sum(values) / len(values), (max(values) - min(values)) / 2.0

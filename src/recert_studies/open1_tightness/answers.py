@@ -15,10 +15,9 @@ from recert_studies.open1_tightness.anatomy import (
     TITLES,
     crossing,
     entropy_integral,
-    mean_and_spread,
 )
 from recert_studies.open1_tightness.networks import TRAINEES
-from recert_studies.statistics import fit, limits, ranged
+from recert_studies.statistics import fit, limits, mean_and_half, ranged
 
 Row = Mapping[str, Any]
 Runs = Mapping[tuple[str, int, int], Result]
@@ -61,9 +60,9 @@ def _gain(parts: Sequence[Row]) -> str:
         ("useful", "Most of the limit on the error (values above 1 read as 1) is gained by"),
     ):
         found = gains(parts, what)
-        best = max(found, key=lambda step: mean_and_spread(found[step])[0])
+        best = max(found, key=lambda step: mean_and_half(found[step])[0])
         each = "; ".join(
-            f"{step} {mean_and_spread(v)[0]:.3f} ({ranged(v, '.3f')})" for step, v in found.items()
+            f"{step} {mean_and_half(v)[0]:.3f} ({ranged(v, '.3f')})" for step, v in found.items()
         )
         sentences.append(f"{words} '{best}': {each}.")
     return " ".join(sentences)
@@ -144,7 +143,7 @@ def _slopes(runs: Runs, rows: Sequence[Row]) -> str:
             if r["bound"] == bound and r["slope in m"] is not None
         }
         if powers:
-            mean = mean_and_spread(list(powers.values()))[0]
+            mean = mean_and_half(list(powers.values()))[0]
             found.append(f"{TITLES[bound]} {mean:.2f} ({ranged(list(powers.values()), '.2f')})")
     rates = rate_slopes(runs)
     return (

@@ -25,7 +25,6 @@ from recert_studies.open1_tightness.anatomy import (
     STEPS,
     TITLES,
     anatomy,
-    mean_and_spread,
     nats_a_parameter,
     slope,
     steps,
@@ -34,7 +33,7 @@ from recert_studies.open1_tightness.anatomy import (
 )
 from recert_studies.open1_tightness.answers import answers
 from recert_studies.open1_tightness.networks import Trainee
-from recert_studies.statistics import spread
+from recert_studies.statistics import mean_and_half, spread
 
 DRAWN = tuple(name for name in TITLES if name not in ("margin_cover", "theorem_3_l1_cover"))
 """Rungs in the picture: those that others hide are left out."""
@@ -94,7 +93,7 @@ def rows_of(runs: Runs) -> list[dict[str, Any]]:
             there = [run for run in seeds if rung in run["rungs"]]
             if not there:
                 continue
-            value, wide = mean_and_spread([run["rungs"][rung]["value"] for run in there])
+            value, wide = mean_and_half([run["rungs"][rung]["value"] for run in there])
             over = [run["rungs"][rung]["value"] - run["held_error"] for run in there]
             paid = [nats_a_parameter(rung, r["rungs"][rung], r["parameters"]) for r in there]
             nats = [x for x in paid if x is not None]
@@ -106,10 +105,10 @@ def rows_of(runs: Runs) -> list[dict[str, Any]]:
                     "kind": there[0]["rungs"][rung]["kind"],
                     "value": value,
                     "half range": wide,
-                    "over test error": mean_and_spread(over)[0],
-                    "training error": mean_and_spread([r["error"] for r in there])[0],
-                    "test error": mean_and_spread([r["held_error"] for r in there])[0],
-                    "nats a parameter": mean_and_spread(nats)[0] if nats else None,
+                    "over test error": mean_and_half(over)[0],
+                    "training error": mean_and_half([r["error"] for r in there])[0],
+                    "test error": mean_and_half([r["held_error"] for r in there])[0],
+                    "nats a parameter": mean_and_half(nats)[0] if nats else None,
                     "parameters": there[0]["parameters"],
                     "slope in m": slopes(runs, name, rung)[0],
                     "slope half range": slopes(runs, name, rung)[1],
@@ -133,7 +132,7 @@ def slopes(runs: Runs, network: str, rung: str) -> tuple[float | None, float | N
         values = {m: there[m, seed]["rungs"][rung]["value"] for m in sizes_}
         power = slope(values, {m: there[m, seed]["held_error"] for m in sizes_})
         found += [] if power is None else [power]
-    return mean_and_spread(found) if found else (None, None)
+    return mean_and_half(found) if found else (None, None)
 
 
 def parts_of(runs: Runs) -> list[dict[str, Any]]:
@@ -144,15 +143,15 @@ def parts_of(runs: Runs) -> list[dict[str, Any]]:
         taken = [{step.name: step for step in steps(run["rungs"])} for run in seeds]
         for step in STEPS:
             if all(step in one for one in taken):
-                row[f"decades: {step}"] = mean_and_spread([o[step].decades for o in taken])[0]
-                row[f"useful: {step}"] = mean_and_spread([o[step].useful for o in taken])[0]
+                row[f"decades: {step}"] = mean_and_half([o[step].decades for o in taken])[0]
+                row[f"useful: {step}"] = mean_and_half([o[step].useful for o in taken])[0]
         for ball in ("margin_ball", "local_ball"):
             there = [run for run in seeds if ball in run["rungs"]]
             parts = [anatomy(run["rungs"][ball], run["error"], m) for run in there]
             for part in parts[0] if parts else ():
-                row[f"{ball}: {part}"] = mean_and_spread([p[part] for p in parts])[0]
+                row[f"{ball}: {part}"] = mean_and_half([p[part] for p in parts])[0]
             if there:
-                row[f"{ball}: at one nat a parameter"] = mean_and_spread(
+                row[f"{ball}: at one nat a parameter"] = mean_and_half(
                     [without_logarithms(r["rungs"][ball], r["parameters"], m) for r in there]
                 )[0]
         found.append(row)

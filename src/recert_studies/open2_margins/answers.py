@@ -12,7 +12,7 @@ from recert_studies.claims import Claim
 from recert_studies.framework import Result
 from recert_studies.open2_margins import watch
 from recert_studies.open2_margins.watch import BOUNDS
-from recert_studies.statistics import limit_plus_minus, verdict
+from recert_studies.statistics import limit_plus_minus, mean_and_half, verdict
 
 Key = tuple[int, float]
 Found = Mapping[Key, Sequence[Sequence[Result]]]
@@ -41,9 +41,7 @@ def readable(row: Result) -> Result:
 def mean_of(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     """Mean and half the range; None where a value is missing."""
     there = [v for v in values if v is not None]
-    if len(there) < len(values):
-        return None, None
-    return sum(there) / len(there), (max(there) - min(there)) / 2.0
+    return mean_and_half(there) if len(there) == len(values) else (None, None)
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -185,7 +183,8 @@ def plus_minus(values: Sequence[float | None], form: str = ".3f") -> str:
     there = [v for v in values if v is not None]
     if not there:
         return "none"
-    text = f"{sum(there) / len(there):{form}} ± {(max(there) - min(there)) / 2:{form}}"
+    middle, half = mean_and_half(there)
+    text = f"{middle:{form}} ± {half:{form}}"
     return text if len(there) == len(values) else f"{text} ({len(there)} of {len(values)})"
 
 

@@ -25,6 +25,7 @@ from recert.data import SequenceData, recall
 from recert.printed.evaluate import order_bounds
 from recert.report.canvas import pyplot, save
 from recert_studies.framework import Cell, Conclusion, Option, Request, Result, Study
+from recert_studies.statistics import means
 from recert_studies.tradeoff import claims
 from recert_studies.tradeoff.training import CONSTRAINTS, Constraint, largest_margin, trained
 
@@ -189,11 +190,7 @@ def _row(task: str, name: str, seeds: Sequence[Result]) -> dict[str, Any]:
             r["median margin"] / r["largest margin"] for r in seeds if r["largest margin"]
         ],
     }
-    row: dict[str, Any] = {"task": task, "U": name}
-    for column, values in columns.items():
-        if values:
-            row |= {column: mean(values), f"± {column}": (max(values) - min(values)) / 2}
-    return row
+    return {"task": task, "U": name, **means(columns)}
 
 
 def value(result: Mapping[str, Any], name: str = "margin_ball") -> float:
