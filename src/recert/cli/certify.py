@@ -19,11 +19,13 @@ from recert.cli.common import (
     CapList,
     HoldoutData,
     Options,
+    Required,
+    Statements,
+    answer,
     bounds_of,
     caps_of,
     check_required,
     check_writable,
-    enforce,
     given,
     options_of,
     tell_what_is_paid,
@@ -33,8 +35,6 @@ from recert.errors import InputError
 from recert.utils.consoles import counted, progress, results
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from recert.certificates.certificate import Certificate
     from recert.certification.certify import JointCertificate
 
@@ -82,9 +82,7 @@ def certify(
             "else, checking that they may have been seen. By default as training recorded."
         ),
     ] = None,
-    bounds: Annotated[
-        str, typer.Option(help="'all', or names of statements separated by commas.")
-    ] = "all",
+    bounds: Statements = "all",
     budget: Annotated[
         float,
         typer.Option(
@@ -103,13 +101,12 @@ def certify(
         str | None,
         typer.Option(help="Name or number (from 0) of the output of an ONNX model that counts."),
     ] = None,
-    require: Annotated[
-        float | None, typer.Option(help="Exit with status 1 unless a certificate is at most this.")
-    ] = None,
+    require: Required = None,
     out: Annotated[Path | None, typer.Option(help="Folder for certificates and picture.")] = None,
     option: Options = None,
 ) -> None:
     """Bound the error of trained networks on new sequences."""
+    from recert.report import tables
     from recert.workflows import networks
 
     if holdout_role is not None and holdout_role not in ROLES:
@@ -132,41 +129,22 @@ def certify(
         "output": None if output is None else whole_or_word(output),
         "bounds": bounds_of(bounds),
     }
-    console = results()
-    if len(models) == 1:
-        with counted("certifying") as bar:
+    told = {"tried": tried, "encoding": declared["encoding"]}
+    with counted("certifying") as bar:
+        if len(models) == 1:
             best = networks.certify_saved(models[0], data, delta=delta, progress=bar, **declared)
-        tell_what_is_paid(best, tried=tried, encoding=declared["encoding"])
-        written = _write_one(best, str(models[0]), out)
-        _show(best, f"Bounds for {models[0]}", console)
-    else:
-        with counted("certifying") as bar:
+        else:
             joint = networks.certify_together(models, data, delta=delta, progress=bar, **declared)
-        best = joint.best
-        tell_what_is_paid(best, tried=tried, encoding=declared["encoding"])
-        written = _write_joint(joint, out)
-        _show_joint(joint, console)
-    for path in written:
-        console.print(f"written: {path}", soft_wrap=True)
-    enforce(require, best)
-
-
-def _show(certificate: Certificate, title: str, console: Console) -> None:
-    from recert.report import tables
-
-    console.print(tables.ladder(certificate, title))
-    console.print(tables.costs(certificate))
-    console.print(tables.finite_list(certificate))
-    console.print(tables.ledger(certificate))
-    console.print(certificate.statement(), soft_wrap=True)
-
-
-def _show_joint(joint: JointCertificate, console: Console) -> None:
-    from recert.report import tables
-
-    _show(joint.best, f"Bounds for {joint.best_name}, the best of {len(joint)}", console)
-    console.print(tables.comparison(joint.pairs()))
-    console.print(tables.best_of(joint.pairs(), joint=True), soft_wrap=True)
+            best = joint.best
+    tell_what_is_paid(best, **told)
+    if len(models) == 1:
+        written = _write_one(best, str(models[0]), out)
+        answer(best, f"Bounds for {models[0]}", written, require)
+        return
+    title = f"Bounds for {joint.best_name}, the best of {len(joint)}"
+    pairs = joint.pairs()
+    more = (tables.comparison(pairs), tables.best_of(pairs, joint=True))
+    answer(best, title, _write_joint(joint, out), require, more=more)
 
 
 def _write_one(certificate: Certificate, title: str, out: Path | None) -> list[Path]:

@@ -15,16 +15,17 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 from recert.certificates.certificate import Certificate
 from recert.errors import FileError, InputError
 from recert.numerics.rounding import rounded_up
-from recert.utils.consoles import READABLE, messages
+from recert.utils.consoles import READABLE, messages, results
 
 __all__ = ["Stream", "sturdy"]
 
@@ -131,6 +132,16 @@ CapList = Annotated[
     ),
 ]
 
+Required = Annotated[
+    float | None,
+    typer.Option("--require", help="Exit with status 1 unless a certificate is at most this."),
+]
+Statements = Annotated[
+    str, typer.Option("--bounds", help="'all', or names of statements separated by commas.")
+]
+Hidden = Annotated[int | None, typer.Option("--hidden", min=1, help="Hidden units d_h of a layer.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of shuffles, draws and trainings.")]
+
 
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given."""
@@ -176,6 +187,41 @@ def enforce(require: float | None, certificate: Certificate) -> None:
         found = f"the best is {best}" if kind == "certificate" else f"{best} is only an {kind}"
         messages().print(f"no certificate at most {require}: {found}", soft_wrap=True)
         raise typer.Exit(1)
+
+
+def answer(
+    certificate: Certificate,
+    title: str,
+    written: Sequence[object],
+    require: float | None,
+    *,
+    more: Sequence[RenderableType] = (),
+    brief: bool = False,
+) -> None:
+    """Print a certificate and which files were written, then hold it to what is required.
+
+    Args:
+        certificate: what was found.
+        title: of its table.
+        written: paths, a line each.
+        require: as for `enforce`.
+        more: printed after the statement.
+        brief: without the finite list and the ledger.
+    """
+    from recert.report import tables
+
+    console = results()
+    console.print(tables.ladder(certificate, title))
+    console.print(tables.costs(certificate))
+    if not brief:
+        console.print(tables.finite_list(certificate))
+        console.print(tables.ledger(certificate))
+    console.print(certificate.statement(), soft_wrap=True)
+    for item in more:
+        console.print(item, soft_wrap=isinstance(item, str))
+    for path in written:
+        console.print(f"written: {path}", soft_wrap=True)
+    enforce(require, certificate)
 
 
 def options_of(pairs: list[str] | None, holdout: Path | None = None) -> dict[str, Any]:

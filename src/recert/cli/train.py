@@ -14,13 +14,17 @@ import typer
 
 from recert.cli.common import (
     CapList,
+    Hidden,
     HoldoutData,
     Options,
+    Required,
+    Seed,
+    Statements,
+    answer,
     bounds_of,
     caps_of,
     check_required,
     check_writable,
-    enforce,
     given,
     options_of,
     tell_what_is_paid,
@@ -32,7 +36,7 @@ from recert.utils.validation import probability
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for certificates and pictures.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of shuffle and training.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train two networks on a real data set, certify both, draw the pictures."""
     from recert.workflows.demo import run
@@ -45,7 +49,7 @@ def train(
     data: Annotated[str, typer.Argument(help="Name of a data set (recert data list), or a path.")],
     cell: Annotated[str, typer.Option(help="vanilla, mgu, gru, lstm or conv.")] = "vanilla",
     out: Annotated[Path, typer.Option(help="Folder for the network.")] = Path("network"),
-    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units d_h of a layer.")] = None,
+    hidden: Hidden = None,
     layers: Annotated[int | None, typer.Option(min=1, help="Recurrent layers.")] = None,
     bidirectional: Annotated[
         bool, typer.Option("--bidirectional", help="Read each sequence from its end, too.")
@@ -73,8 +77,8 @@ def train(
             "nothing; certify gives their limit beside the bounds."
         ),
     ] = None,
+    seed: Seed = 0,
     holdout_data: HoldoutData = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
     option: Options = None,
 ) -> None:
     """Train a network and write it to disk (safetensors and a JSON description)."""
@@ -125,23 +129,18 @@ def compress(
         str, typer.Option(help="Prices of a bit, in units of 1/m; one training each.")
     ] = "3,4",
     delta: Annotated[float, typer.Option(help="Failure probability of all bounds.")] = 0.01,
-    bounds: Annotated[
-        str, typer.Option(help="'all', or names of statements separated by commas.")
-    ] = "occam",
+    bounds: Statements = "occam",
     units: Annotated[
         int | None, typer.Option(min=1, help="Without MODEL: units to train on.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    require: Annotated[
-        float | None, typer.Option(help="Exit with status 1 unless a certificate is at most this.")
-    ] = None,
+    seed: Seed = 0,
+    require: Required = None,
     holdout_data: HoldoutData = None,
     option: Options = None,
 ) -> None:
     """Train with rounding, write the file whose certificate is smallest, and certify it."""
     from recert import report
     from recert.certification.certify import menu
-    from recert.report import tables
     from recert.workflows import compress as compression_runs
     from recert.workflows import networks
 
@@ -152,7 +151,7 @@ def compress(
     probability("delta", delta)
     check_required(require)
     check_writable(out)
-    console, told = results(), messages()
+    told = messages()
     found = compression_runs.compress_and_save(
         data,
         out,
@@ -176,12 +175,8 @@ def compress(
     picture = report.frontier(
         found.points(), f"Certified error against code length, {data}", out / "frontier.png"
     )
-    console.print(tables.ladder(certificate, f"Bounds for {found.path}"))
-    console.print(tables.costs(certificate))
-    console.print(certificate.statement(), soft_wrap=True)
-    written = f"written: {found.path} ({found.best.bytes} bytes), {saved}, {picture}"
-    console.print(written, soft_wrap=True)
-    enforce(require, certificate)
+    written = (f"{found.path} ({found.best.bytes} bytes)", saved, picture)
+    answer(certificate, f"Bounds for {found.path}", written, require, brief=True)
 
 
 def _prices(text: str) -> list[float]:
@@ -202,7 +197,7 @@ def pacbayes(
         "posterior"
     ),
     cell: Annotated[str | None, typer.Option(help="vanilla, mgu, gru or lstm.")] = None,
-    hidden: Annotated[int | None, typer.Option(min=1, help="Hidden units d_h of a layer.")] = None,
+    hidden: Hidden = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the prior.")] = None,
     share: Annotated[
         float | None, typer.Option(help="Share of the units that makes the prior.")
@@ -233,17 +228,13 @@ def pacbayes(
             "--posterior, as were declared.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    require: Annotated[
-        float | None, typer.Option(help="Exit with status 1 unless the limit is at most this.")
-    ] = None,
+    seed: Seed = 0,
+    require: Required = None,
     holdout_data: HoldoutData = None,
     option: Options = None,
 ) -> None:
     """Train a posterior over networks on DATA, and bound the error of weights drawn from it."""
     from recert import report
-    from recert.errors import InputError
-    from recert.report import tables
     from recert.workflows import posteriors
 
     if (data is None) == (posterior is None):
@@ -251,7 +242,7 @@ def pacbayes(
     probability("delta", delta)
     check_required(require)
     check_writable(out)
-    console, told = results(), messages()
+    told = messages()
     if data is not None:
         run = posteriors.train_and_save(
             data,
@@ -279,14 +270,8 @@ def pacbayes(
     tell_what_is_paid(certificate, tried=tried)
     saved = certificate.save(out / "certificate.json")
     picture = report.ladder([(certificate, str(posterior))], out / "ladder.png")
-    console.print(tables.ladder(certificate, f"Bounds for the posterior in {posterior}"))
-    console.print(tables.costs(certificate))
-    console.print(tables.finite_list(certificate))
-    console.print(tables.ledger(certificate))
-    console.print(certificate.statement(), soft_wrap=True)
-    for path in (saved, picture):
-        console.print(f"written: {path}", soft_wrap=True)
-    enforce(require, certificate)
+    title = f"Bounds for the posterior in {posterior}"
+    answer(certificate, title, (saved, picture), require)
 
 
 def ladder(
@@ -296,7 +281,7 @@ def ladder(
         int | None, typer.Option(min=1, help="Units to train on; the rest is for checking.")
     ] = None,
     delta: Annotated[float, typer.Option(help="Failure probability of each certificate.")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     option: Options = None,
 ) -> None:
     """Train a network, a short file and a posterior on DATA; every certificate in one picture."""
