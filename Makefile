@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo compare ladder reproduce test check simulate bench clean
+# No training, no other process: numbers, cells, sensitivities, theorems, certificate, the paper.
+QUICK := rounding logspace concentration norms choices algebra family_algebra enclosures gates \
+	sensitivities family_sensitivities margins local theorems certificate printed errata
+
+.PHONY: demo compare ladder reproduce quick test test-studies check simulate bench clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,8 +31,14 @@ reproduce: .venv/.installed ## the paper's figure, table, claims and open proble
 	for study in figure4 table1 gates tradeoff open-1 open-2 open-3 open-4; do \
 		$(BIN)/recert reproduce $$study --out reproduce/$$study || exit 1; done
 
-test: .venv/.installed ## every test but the long simulations
+quick: .venv/.installed ## what to run while writing: within a minute
+	$(BIN)/python -m pytest -n 2 $(QUICK:%=tests/test_%.py)
+
+test: .venv/.installed ## every test but studies' and the long simulations
 	$(BIN)/python -m pytest -n 2
+
+test-studies: .venv/.installed ## the studies of `recert reproduce`
+	$(BIN)/python -m pytest -n 2 -m 'studies and not slow'
 
 simulate: .venv/.installed ## the long simulations of coverage
 	$(BIN)/python -m pytest -m slow

@@ -319,6 +319,7 @@ def test_every_study_that_trains_is_tested_on_another_device() -> None:
     assert {one.name for one in STUDIES if one.trains} == set(TRAINING)
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize(
     ("name", "place"),
     [(name, place) for name, (_, places) in TRAINING.items() for place in range(len(places))],

@@ -41,6 +41,8 @@ from recert_studies.statistics import fit, ranged, spread, verdict
 from recert_studies.table1 import claims, classes
 from recert_studies.table1 import study as table1
 
+pytestmark = pytest.mark.studies
+
 Run = Callable[..., tuple[int, str, str]]
 QUIET = Console(quiet=True)
 

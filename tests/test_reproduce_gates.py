@@ -26,6 +26,8 @@ from recert_studies.gates import measures as gates_theory
 from recert_studies.gates import study as gates
 from recert_studies.gates.measures import CONTENDERS, FREE, SMALL
 
+pytestmark = pytest.mark.studies
+
 pytest.importorskip("torch")
 
 QUIET = Console(quiet=True)

@@ -21,6 +21,8 @@ from recert_studies.open1_tightness import anatomy, answers, networks, study
 from recert_studies.open1_tightness.study import OPEN_1
 from recert_studies.open1_tightness.training import CERTIFIED
 
+pytestmark = pytest.mark.studies
+
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
     "networks": "nouns-capped-8,nouns-free-16", "smallest": 200, "largest": 400, "sizes": 2,

@@ -24,6 +24,8 @@ from recert_studies.open2_margins import figure as study
 from recert_studies.open2_margins import study as open2
 from recert_studies.open2_margins.study import OPEN_2
 
+pytestmark = pytest.mark.studies
+
 QUIET = Console(quiet=True)
 TINY: dict[str, Any] = {
     "units": 300, "held": 200, "widths": "2,3,4", "base": 3, "noises": "0,0.4", "epochs": 2,

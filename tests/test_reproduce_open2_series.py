@@ -24,6 +24,8 @@ from recert_studies.open2_margins.runs import Run
 from recert_studies.open2_margins.study import OPEN_2
 from test_reproduce_open2 import TINY, row
 
+pytestmark = pytest.mark.studies
+
 
 def seen(**known: Any) -> dict[str, Any]:
     """A row that has the columns of the ball, too."""

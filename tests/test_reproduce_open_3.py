@@ -35,6 +35,8 @@ from recert_studies.open3_implicit_bias.study import (
 )
 from recert_studies.statistics import kendall, mean_and_spread, trend
 
+pytestmark = pytest.mark.studies
+
 needs_nouns = pytest.mark.skipif(find_spec("german_nouns") is None, reason="no german-nouns")
 STEPS = np.geomspace(100, 1000, 20)
 

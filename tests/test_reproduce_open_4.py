@@ -38,6 +38,8 @@ from recert_studies.open4_adaptivity.tasks import (
     material,
 )
 
+pytestmark = pytest.mark.studies
+
 needs_nouns = pytest.mark.skipif(find_spec("german_nouns") is None, reason="no german-nouns")
 T = 4
 

@@ -26,6 +26,8 @@ from recert_studies.open4_adaptivity import posteriors as said
 from recert_studies.open4_adaptivity.posteriors import Posteriors
 from recert_studies.open4_adaptivity.tasks import RANDOM, TASKS, TRUE, K, Material, material
 
+pytestmark = pytest.mark.studies
+
 OPTIONS = {
     "share": 0.5, "price": 50.0, "cell": "vanilla", "hidden": 4, "passes": 3, "steps": 16,
     "delta": 0.01,

@@ -30,6 +30,8 @@ from recert_studies.tradeoff.training import (  # fmt: skip
     trained,
 )
 
+pytestmark = pytest.mark.studies
+
 QUIET = Console(quiet=True)
 TINY = {"units": 200, "epochs": 1, "batch": 64, "hidden": 3, "length": 4, "local": "yes"}
 
