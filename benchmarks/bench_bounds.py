@@ -16,7 +16,8 @@ import numpy as np
 
 import recert
 from recert.certification.certify import evaluate_menu, prepare
-from recert.networks.layers import GATES, Bidirectional, Layer, layer_of, suffix_of
+from recert.networks.cells import CELLS
+from recert.networks.layers import Bidirectional, Layer, layer_of, suffix_of
 from recert.networks.network import Block, Head, Network
 from recert.theorems import THEOREMS
 
@@ -41,7 +42,7 @@ def gated(cell: str, layers: int = 1, two_way: bool = False, d_h: int = 32) -> N
 
     def one(k: int, width: int, reverse: bool) -> Layer:
         values = {}
-        for gate in GATES[cell]:
+        for gate in CELLS[cell].gates:
             for letter, shape in (("U", (d_h, d_h)), ("W", (d_h, width)), ("b", (d_h,))):
                 values[letter + gate] = rng.uniform(-1, 1, shape) / np.sqrt(d_h)
         suffix = suffix_of(k, layers, reverse=reverse)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from recert.networks.layers import EXTRA, Bidirectional, Dense, Layer, layer_of, suffix_of
+from recert.networks.cells import CELLS as SPECS
+from recert.networks.layers import Bidirectional, Dense, Layer, layer_of, suffix_of
 from recert.networks.network import Block, Head, Network
 
-CELLS = ("vanilla", "mgu", "gru", "gru_original", "lstm", "conv", "conv_averaged")
-SIMPLE = ("vanilla", "mgu", "gru", "gru_original", "lstm")
+CELLS = tuple(SPECS)
+SIMPLE = tuple(cell for cell in CELLS if not SPECS[cell].filters)
 
 
 def random_layer(
@@ -26,23 +27,26 @@ def random_layer(
     width: int = 3,
 ) -> Layer:
     """A layer with normal weights; "conv" has 2 channels of d_h/2 positions, which d_in fills."""
-    from recert.networks.layers import GATES
 
     def draw(*shape: int) -> np.ndarray:
         return scale * rng.standard_normal(shape) / np.sqrt(max(1, shape[-1]))
 
     values: dict[str, np.ndarray] = {}
     d_out = proj or d_h
-    for gate in GATES[cell]:
+    spec = SPECS[cell]
+    for gate in spec.gates:
         if cell == "conv":
             values["U"], values["W"] = draw(2, 2, width), draw(2, 2 * d_in // d_h, width)
         elif cell == "conv_averaged":
             values["U"], values["W"] = draw(width, 1, width), draw(width, d_in // d_h, width)
         else:
-            values[f"U{gate}"], values[f"W{gate}"] = draw(d_h, d_out), draw(d_h, d_in)
+            if spec.reads_state:
+                values[f"U{gate}"] = draw(d_h, d_out)
+            values[f"W{gate}"] = draw(d_h, d_in)
         if bias and cell != "conv_averaged":
             values[f"b{gate}"] = draw(2 if cell == "conv" else d_h)
-    if bias and "b_hn" in EXTRA.get(cell, ()):
+    values |= {role: draw(d_h) for role in spec.vectors}
+    if bias and "b_hn" in spec.optional:
         values["b_hn"] = draw(d_h)
     if proj:
         values["P"] = draw(proj, d_h)

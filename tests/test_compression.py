@@ -41,9 +41,9 @@ from recert.compression.integers import IntegerCode
 from recert.compression.parts import Part, notched
 from recert.compression.search import certified
 from recert.errors import FileError, InputError, MissingDependencyError, RecertError
-from recert.networks.blocks import Block
+from recert.networks.blocks import Block, FixedMap
 from recert.networks.forward import network_predictor
-from recert.networks.layers import Dense, FixedMap, group_average, layer_of
+from recert.networks.layers import Dense, group_average, layer_of
 from recert.networks.network import Head, Network
 
 pytest.importorskip("constriction")

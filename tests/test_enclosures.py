@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 import family
 from recert.networks.activations import ACTIVATIONS
-from recert.networks.blocks import Block
-from recert.networks.layers import FixedMap
+from recert.networks.blocks import Block, FixedMap
 from recert.networks.network import MarginForm, margin_basis
 from recert.numerics.norms import convolution_matrix, convolution_norm_bound
 from recert.perturbation import ellipsoids

@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from scipy.stats import binom
 
 from recert import printed
-from recert.networks import cells
+from recert.networks import reading
 from recert.networks.forward import NumbersAlgebra
 from recert.networks.layers import channel_average, layer_of
 from recert.networks.network import Block, Head, Network
@@ -457,7 +457,7 @@ def scalars(**values):
 
 def states_of(network, xs):
     """All states after every step of one sequence (T, d_x), by the cells' own equations."""
-    (stage,) = cells.stages(network)
+    (stage,) = reading.stages(network)
     algebra = NumbersAlgebra(network)
     states = tuple(np.zeros((1, dim)) for dim in stage.dimensions)
     trace = []

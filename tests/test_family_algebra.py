@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from recert.networks.activations import ACTIVATIONS
+from recert.networks.blocks import FixedMap
 from recert.networks.forward import NumbersAlgebra
-from recert.networks.layers import FixedMap, channel_average, group_average, over_positions
+from recert.networks.layers import channel_average, group_average, over_positions
 from recert.networks.network import Block, vanilla
 from recert.numerics.logspace import affine_last, affine_power
 from recert.sensitivities.norm_domain import ROUNDING, Bound, BoundsAlgebra

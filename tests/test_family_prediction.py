@@ -11,9 +11,10 @@ from mpmath import mp, mpf
 
 from family import random_network
 from recert.certification.ledger import rounding_slack
-from recert.networks import cells
+from recert.networks import cells, reading
+from recert.networks.blocks import FixedMap
 from recert.networks.forward import margins_of, network_predictor
-from recert.networks.layers import FixedMap, layer_of
+from recert.networks.layers import layer_of
 from recert.networks.network import Bidirectional, Block, Head, Network
 
 torch = pytest.importorskip("torch")
@@ -291,11 +292,11 @@ def exact_logits(network, x):
     """The last step's logits of one sequence in the working precision."""
     algebra = ExactNumbers()
     read = [int(t) if network.input_kind == "onehot" else [mpf(float(a)) for a in t] for t in x]
-    values = [cells.encode(algebra, network, t) for t in read]
+    values = [reading.encode(algebra, network, t) for t in read]
     ends = values[-1]
-    for stage in cells.stages(network):
+    for stage in reading.stages(network):
         runs = []
-        for way in [cells.Stage((s,)) for s in stage.layers] if stage.two_way else [stage]:
+        for way in [reading.Stage((s,)) for s in stage.layers] if stage.two_way else [stage]:
             states, run = [[mpf(0)] * d for d in way.dimensions], []
             for v in values[::-1] if runs else values:
                 states = way.step(algebra, v, states)
@@ -310,7 +311,7 @@ def exact_logits(network, x):
         h = [mp.fsum(a) / len(values) for a in zip(*values, strict=True)]
     else:
         h = values[-1]
-    return cells.head(algebra, network, h)
+    return reading.head(algebra, network, h)
 
 
 ROUNDED = [

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from family import random_layer, random_network
-from recert.networks import cells
+from recert.networks import cells, reading
+from recert.networks.cells import CELLS
 from recert.networks.forward import network_predictor
 from recert.networks.network import Bidirectional, Block, Head, Network
 from recert.networks.norm_class import Cap
@@ -22,7 +23,7 @@ from recert.sensitivities import unroll
 from recert.sensitivities.sensitivity import sensitivities, sensitivity
 
 SAFE = 1.0 - 1e-12
-ONE_WAY = ("vanilla", "mgu", "gru", "gru_original", "lstm", "conv", "conv_averaged")
+ONE_WAY = tuple(CELLS)
 
 
 # --- what every test needs: shapes, caps, members ---
@@ -187,10 +188,10 @@ def exact_bounds(network, caps, B_x, T, *, sharpest=False):
     algebra = ExactAlgebra(caps, sharpest)
     names = [block.name for block in network.blocks()]
     read = mpf(1) if network.input_kind == "onehot" else mpf(B_x)
-    x = cells.encode(
+    x = reading.encode(
         algebra, network, Exact(network.d_x, read, read, {}, network.input_kind == "onehot")
     )
-    for stage in cells.stages(network):
+    for stage in reading.stages(network):
         states = [Exact(dim, mpf(0), mpf(0), {}) for dim in stage.dimensions]
         for _ in range(T):
             tagged = [Exact(v.dim, v.N, v.Z, {i: mpf(1)}) for i, v in enumerate(states)]
@@ -202,7 +203,7 @@ def exact_bounds(network, caps, B_x, T, *, sharpest=False):
                 v.lam = moved
             states = list(after)
         x = stage.output(algebra, states)
-    y = cells.head(algebra, network, x)
+    y = reading.head(algebra, network, x)
     return y.N, {k: y.lam.get(k, mpf(0)) for k in names}
 
 
@@ -553,10 +554,10 @@ def norms_of(block, A):
 def outputs(network, weights, x):
     """What the head gives at every step that it may be read at: a list of (restarts, K)."""
     algebra = TorchAlgebra(weights)
-    values = [cells.encode(algebra, network, x_t) for x_t in x]
+    values = [reading.encode(algebra, network, x_t) for x_t in x]
     final = None
-    for stage in cells.stages(network):
-        ways = [cells.Stage((layer,)) for layer in stage.layers] if stage.two_way else [stage]
+    for stage in reading.stages(network):
+        ways = [reading.Stage((layer,)) for layer in stage.layers] if stage.two_way else [stage]
         runs = []
         for backward, way in enumerate(ways):
             states = [torch.zeros(len(x[0]), d, dtype=torch.float64) for d in way.dimensions]
@@ -572,7 +573,7 @@ def outputs(network, weights, x):
         values = [final]
     elif network.read == "mean":
         values = [sum(values) / len(values)]
-    return [cells.head(algebra, network, h) for h in values]
+    return [reading.head(algebra, network, h) for h in values]
 
 
 def attack(network, caps, B_x, T, *, seed, rounds, moved="all", restarts=8, size=1e-4):

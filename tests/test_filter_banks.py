@@ -11,7 +11,7 @@ import family
 import recert
 from recert.certification.certify import prepare
 from recert.errors import InputError
-from recert.networks.layers import FixedMap
+from recert.networks.blocks import FixedMap
 from recert.networks.network import Block, Head, Network
 from recert.networks.norm_class import Cap
 from recert.numerics.norms import convolution_matrix

@@ -16,23 +16,23 @@ from rich.console import Console
 from family import random_network
 from recert import report as plots
 from recert.errors import InputError
-from recert.networks import cells
+from recert.networks import reading
+from recert.networks.cells import CELLS
 from recert.networks.forward import NumbersAlgebra
-from recert.networks.layers import GATES, Bidirectional, layer_of
+from recert.networks.layers import Bidirectional, layer_of
 from recert.networks.network import Block, Head, Network
 from recert.numerics.rounding import rounded_up, significant_up
 from recert.report.gates import curves, gate_report, table
 from recert.samples.sample import Reading, Sample
 from recert.sensitivities import gate_ranges
 from recert.sensitivities.gate_ranges import (
-    SIGMOIDS,
     classwide_gates,
     measured_gates,
     printed_gates,
 )
 from recert.sensitivities.growth_rates import SLOPE, rates
 
-GATED = tuple(SIGMOIDS)
+GATED = ("mgu", "gru", "gru_original", "lstm")
 CLOSE = {"rel": 1e-12, "abs": 1e-15}
 
 
@@ -65,7 +65,7 @@ def oracle_step(layer, x, h, c):
     def affine(gate, state):
         return A[f"W_{gate}"] @ x + A[f"U_{gate}"] @ state + A.get(f"b_{gate}", 0.0)
 
-    found = {gate: sigma(affine(gate, h)) for gate in SIGMOIDS[layer.cell]}
+    found = {gate: sigma(affine(gate, h)) for gate in layer.spec.sigmoids}
     r = found["r"]
     if layer.cell == "mgu":
         return found, (1 - r) * h + r * np.tanh(affine("h", r * h)), c
@@ -203,7 +203,7 @@ def test_the_printed_range(cell, scale, tokens):
     printed = printed_gates(network, steps=7)
     calculus = classwide_gates(network, steps=7)
     assert printed.kind == "order" and not printed.reason
-    for gate in SIGMOIDS[cell]:
+    for gate in CELLS[cell].sigmoids:
         W, U = (network.block(f"{letter}_{gate}").value for letter in "WU")
         reach = np.linalg.norm(W, 2) + np.abs(U).sum(axis=1).max()
         exact = 1 / (1 + mp.exp(-mp.mpf(reach)))
@@ -365,7 +365,7 @@ def test_a_step_multiplies_by_no_more_than_the_rates(data):
     scale, T = 10.0 ** data.draw(st.floats(-1, 1)), data.draw(st.integers(2, 12))
     network = random_network(rng, cell, bias=data.draw(st.booleans()), scale=scale)
     found = classwide_gates(network, steps=T)
-    (stage,) = cells.stages(network)
+    (stage,) = reading.stages(network)
     algebra = NumbersAlgebra(network)
     xs = rng.standard_normal((T, 2, 4))
     xs /= np.linalg.norm(xs, axis=2, keepdims=True)
@@ -391,7 +391,7 @@ def test_without_input_the_state_grows_by_no_more_than_beta(data):
     network = random_network(rng, cell, bias=False, scale=scale)
     found = classwide_gates(network, steps=T)
     (got,) = rates(network, found, repaired=True)
-    (stage,) = cells.stages(network)
+    (stage,) = reading.stages(network)
     states = tuple(np.zeros((1, dim)) for dim in stage.dimensions)
     for t in range(T):
         x = np.zeros((1, 4)) if t == T - 1 else rng.standard_normal((1, 4))
@@ -439,7 +439,7 @@ ATTAINED = [
 def test_every_term_of_the_repaired_rates_is_needed(cell, last):
     values = {
         f"{letter}_{gate[1:]}": np.zeros((2, 2 if letter == "U" else 3))
-        for gate in GATES[cell]
+        for gate in CELLS[cell].gates
         for letter in "UW"
     }
     for entries in (DRIVE[cell], last):
@@ -449,7 +449,7 @@ def test_every_term_of_the_repaired_rates_is_needed(cell, last):
     T, small = 21, 1e-5
     head = Head(Block("V", np.eye(2), "spectral"))
     network = Network((layer_of(cell, values),), head, "real")
-    (stage,) = cells.stages(network)
+    (stage,) = reading.stages(network)
     xs = np.zeros((T, 2, 3))
     xs[:-1, :, 0], xs[-2, :, 1], xs[-1, :, 2] = 1.0 - small, [small, -small], 1.0
     states = tuple(np.zeros((2, dim)) for dim in stage.dimensions)

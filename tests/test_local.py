@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import family
-from recert.networks import cells
-from recert.networks.blocks import Block
-from recert.networks.cells import Stage
-from recert.networks.layers import FixedMap
+from recert.networks import cells, reading
+from recert.networks.blocks import Block, FixedMap
 from recert.networks.network import MarginForm, margin_basis
+from recert.networks.reading import Stage
 from recert.numerics.norms import convolution_matrix, convolution_norm_bound
 from recert.perturbation.adjoint import Losses, by_length, losses
 from recert.perturbation.ball import Parts, draw, euclidean_ball, parts_of, spectral_ball, whole
@@ -263,8 +262,8 @@ def outputs(algebra: TorchAlgebra, net: MarginForm, steps: list[torch.Tensor]) -
             found.append(states[stage.output_index])
         return found
 
-    values = [cells.encode(algebra, net, x) for x in steps]
-    for stage in cells.stages(net):
+    values = [reading.encode(algebra, net, x) for x in steps]
+    for stage in reading.stages(net):
         if not stage.two_way:
             values = run(stage, values)
             final = values[-1]
@@ -274,7 +273,7 @@ def outputs(algebra: TorchAlgebra, net: MarginForm, steps: list[torch.Tensor]) -
         final = torch.cat([one[-1], other[0]], dim=1)
         values = [torch.cat(pair, dim=1) for pair in zip(one, other, strict=True)]
     last = sum(values) / len(values) if net.read == "mean" else values[-1]
-    return cells.head(algebra, net, final if net.read == "final" else last)
+    return reading.head(algebra, net, final if net.read == "final" else last)
 
 
 def steepest(block: Block, G: torch.Tensor, radius: Any) -> torch.Tensor:

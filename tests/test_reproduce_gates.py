@@ -15,6 +15,7 @@ from rich.console import Console
 from recert import data
 from recert.certification.certify import evaluate_menu, menu
 from recert.errors import InputError
+from recert.networks.cells import CELLS
 from recert.networks.norm_class import Cap
 from recert.sensitivities.gate_ranges import GateRange, Gates
 from recert.sensitivities.growth_rates import rates
@@ -72,7 +73,7 @@ def test_at_the_largest_norm_the_rate_is_one(cell: str, reach: float, letter: st
     trained, _ = network_of(cell)
     network = trained.model.recert_network()
     s = {g: gates_theory.gate_range(reach + 0.01 * i) for i, g in enumerate("grzo")}
-    s = {gate: s[gate] for gate in gates_networks.SIGMOIDS[cell]}
+    s = {gate: s[gate] for gate in CELLS[cell].sigmoids}
     norms = dict.fromkeys(s, 0.01)
     largest = gates_theory.largest_recurrent_norm(
         cell, s, norms if letter == "theta" else None, d_h=3

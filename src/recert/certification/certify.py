@@ -36,7 +36,7 @@ from recert.numerics.rounding import significant_up, written_up
 from recert.numerics.union_bound import split_delta
 from recert.printed.evaluate import order_bounds
 from recert.samples.sample import At, Enforced
-from recert.sensitivities.gate_ranges import SIGMOIDS, classwide_gates
+from recert.sensitivities.gate_ranges import classwide_gates
 from recert.theorems import THEOREMS, Setting, Theorem
 from recert.theorems.menu import evaluate, graded, menu, split_among
 from recert.utils import validation
@@ -190,7 +190,7 @@ def conclude(case: Case, theorems: Sequence[Theorem] = THEOREMS) -> Certificate:
 
 def _gate_ranges(case: Case) -> dict[str, Any]:
     """Gate ranges for the certificate: class-wide, and measured where they were."""
-    if not any(layer.cell in SIGMOIDS for layer in case.network.directions()):
+    if not any(layer.spec.sigmoids for layer in case.network.directions()):
         return {}
     bounded = classwide_gates(
         case.network,

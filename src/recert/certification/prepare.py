@@ -32,7 +32,7 @@ from recert.readers.padding import Given, Told, given_sample, read_as
 from recert.samples import arrays
 from recert.samples.leakage import Between, Within, between, within
 from recert.samples.sample import At, Reading, Sample, groups_digest, unit_numbers
-from recert.sensitivities.gate_ranges import SIGMOIDS, Gates, measured_gates
+from recert.sensitivities.gate_ranges import Gates, measured_gates
 from recert.theorems import Setting
 from recert.theorems.setting import shared_costs
 from recert.utils.validation import Brief
@@ -243,7 +243,7 @@ def _units(groups: Any, sequences: int) -> NDArray[np.int64] | None:
 
 def _measured_gates(subject: Subject) -> Gates | None:
     """Gate ranges on the first sequences; None without gates or where batches are read once."""
-    gated = any(layer.cell in SIGMOIDS for layer in subject.network.directions())
+    gated = any(layer.spec.sigmoids for layer in subject.network.directions())
     if not gated or subject.given.labels is None or not hasattr(subject.given.sequences, "shape"):
         return None
     return measured_gates(subject.network, subject.opened(most=GATE_SEQUENCES))

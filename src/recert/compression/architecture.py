@@ -13,18 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recert.compression.coder import SCALE, Coder, flag, member, natural
+from recert.compression.coder import HALF, SCALE, Coder, flag, member, natural
 from recert.errors import InputError
 from recert.networks.activations import ACTIVATIONS
-from recert.networks.blocks import Block, Norm
+from recert.networks.blocks import Block, FixedMap, Norm
+from recert.networks.cells import CELLS, is_bias, is_vector
 from recert.networks.layers import (
-    CONVOLUTIONAL,
-    EXTRA,
-    FREE_ACTIVATION,
-    GATES,
     Bidirectional,
     Dense,
-    FixedMap,
     Layer,
     group_average,
     suffix_of,
@@ -35,10 +31,12 @@ T = TypeVar("T")
 
 LARGEST_SIZE = 1 << 24
 MOST_LAYERS = 64
+LONGEST_NAME = 64
 # Entries of the fixed maps that convolutional layers and pools build.
 MOST_ENTRIES = 1 << 22
 
 RARE, UNUSUAL, OFTEN = SCALE // 16, SCALE // 8, 3 * SCALE // 4
+# The cells that files of the first kind know. Files of the second kind spell cells' names.
 _CELLS = [("gru", 4), ("vanilla", 3), ("lstm", 3), ("mgu", 3), ("conv", 1), ("conv_averaged", 1),
           ("gru_original", 1)]  # fmt: skip
 _READS: list[tuple[Read, int]] = [("step", 6), ("final", 1), ("mean", 1)]
@@ -51,10 +49,11 @@ class ArchitectureCode:
     Args:
         coder: writes, reads or measures.
         budget: the largest number of weights that is allowed.
+        spelt: whether cells are named in full.
     """
 
-    def __init__(self, coder: Coder, budget: int) -> None:
-        self.coder, self.budget = coder, budget
+    def __init__(self, coder: Coder, budget: int, spelt: bool = False) -> None:
+        self.coder, self.budget, self.spelt = coder, budget, spelt
         self.names: list[tuple[str, str]] = []
         self._zeros: tuple[int, ...] = ()
         self._any_zeros = False
@@ -115,8 +114,8 @@ class ArchitectureCode:
             before
             and flag(coder, of(old, lambda n: (n.cell, n.activation) == (cell, activation)), OFTEN)
         ):
-            cell = member(coder, None if old is None else old.cell, _CELLS)
-            free = cell in FREE_ACTIVATION
+            cell = self.cell(None if old is None else old.cell)
+            free = "relu" in CELLS[cell].activations
             relu = free and flag(coder, of(old, lambda n: n.activation == "relu"), SCALE // 4)
             activation = "relu" if relu else "tanh"
         roles = self.roles(old, cell)
@@ -124,18 +123,32 @@ class ArchitectureCode:
         blocks = {}
         for role in roles:
             column = tokens and role[0] == "W"
-            norm: Norm = "euclidean" if role[0] == "b" else "column" if column else "spectral"
-            if cell in CONVOLUTIONAL and norm != "euclidean":
+            norm: Norm = "euclidean" if is_vector(role) else "column" if column else "spectral"
+            if CELLS[cell].filters and norm != "euclidean":
                 norm = "operator"
             block = None if old is None else old.blocks[role]
             at = positions if norm == "operator" else 1
             blocks[role] = self.block(f"{role}{suffix}", block, shapes[role], norm, at)
         return Layer(cell, blocks, activation)
 
+    def cell(self, old: str | None) -> str:
+        """The name of a cell: one of the first kind's, or any in ASCII."""
+        if not self.spelt:
+            return member(self.coder, old, _CELLS)
+        name = (old or "").encode("ascii", "replace")
+        count = natural(self.coder, len(name), LONGEST_NAME)
+        bits = [
+            self.coder.bit(HALF, bool(name) and name[k // 7] >> k % 7 & 1) for k in range(7 * count)
+        ]
+        found = bytes(sum(bits[7 * k + i] << i for i in range(7)) for k in range(count)).decode()
+        if found not in CELLS:
+            raise InputError(f"cell {found!r} is not covered; the cells are {', '.join(CELLS)}")
+        return found
+
     def roles(self, old: Layer | None, cell: str) -> list[str]:
         """Roles that have blocks, gate by gate; biases mostly all or none."""
-        biases = [f"b{gate}" for gate in GATES[cell]] if cell != "conv_averaged" else []
-        biases += [role for role in EXTRA.get(cell, ()) if role[0] == "b"]
+        spec = CELLS[cell]
+        biases = spec.biases
         there = set() if old is None else set(old.blocks)
         held = set()
         if biases and flag(self.coder, bool(there & set(biases))):
@@ -143,27 +156,25 @@ class ArchitectureCode:
             if not flag(self.coder, held <= there, OFTEN):
                 held = {role for role in biases if flag(self.coder, role in there)}
         roles = []
-        for gate in GATES[cell]:
-            roles += [f"U{gate}", f"W{gate}"]
+        for gate in spec.gates:
+            roles += [role for role in (f"U{gate}", f"W{gate}") if role in spec.needed]
             roles += [f"b{gate}"] if f"b{gate}" in held else []
-        roles += ["b_hn"] if "b_hn" in held else []
-        if cell == "lstm" and flag(self.coder, "P" in there, UNUSUAL):
-            roles.append("P")
+        roles += spec.vectors
+        for role in spec.optional:
+            if role in held if is_bias(role) else flag(self.coder, role in there, UNUSUAL):
+                roles.append(role)
         return roles
 
     def shapes(
         self, old: Layer | None, cell: str, d_in: int, projected: bool
     ) -> tuple[dict[str, tuple[int, ...]], int]:
         """Shape by role, and the positions of a convolutional cell."""
-        if cell in CONVOLUTIONAL:
+        if CELLS[cell].filters:
             return self.filters(old, cell, d_in)
         d_h = natural(self.coder, of(old, lambda n: n.d_h), LARGEST_SIZE)
         d_out = natural(self.coder, of(old, lambda n: n.d_out), LARGEST_SIZE) if projected else d_h
-        shapes: dict[str, tuple[int, ...]] = {"P": (d_out, d_h), "b_hn": (d_h,)}
-        for gate in GATES[cell]:
-            shapes[f"U{gate}"], shapes[f"W{gate}"] = (d_h, d_out), (d_h, d_in)
-            shapes[f"b{gate}"] = (d_h,)
-        return shapes, 1
+        matrices = {"P": (d_out, d_h), "U": (d_h, d_out), "W": (d_h, d_in)}
+        return {role: matrices.get(role[0], (d_h,)) for role in CELLS[cell].roles}, 1
 
     def near(self, value: int, usual: int) -> int:
         """A size that is mostly the usual one."""
@@ -175,15 +186,15 @@ class ArchitectureCode:
         self, old: Layer | None, cell: str, d_in: int
     ) -> tuple[dict[str, tuple[int, ...]], int]:
         """As `shapes`, of a convolutional cell."""
-        coder = self.coder
+        coder, averaged = self.coder, CELLS[cell].filters == "averaged"
         channels = natural(coder, of(old, lambda n: n.blocks["U"].shape[0]), LARGEST_SIZE)
         positions = natural(coder, of(old, lambda n: n.positions), 1 << 16)
-        square = channels * positions * (positions if cell == "conv_averaged" else channels)
+        square = channels * positions * (positions if averaged else channels)
         if square > MOST_ENTRIES or d_in % positions:
             raise InputError(f"{channels} channels on {positions} positions are not what it reads")
         width = natural(coder, of(old, lambda n: n.blocks["U"].shape[2]), LARGEST_SIZE)
         width_W = self.near(of(old, lambda n: n.blocks["W"].shape[2]), width)
-        states = 1 if cell == "conv_averaged" else channels
+        states = 1 if averaged else channels
         shapes = {
             "U": (channels, states, width),
             "W": (channels, d_in // positions, width_W),
@@ -300,6 +311,11 @@ class ArchitectureCode:
         self.budget -= size
         if self.budget < 0:
             raise InputError("it has more weights than a file of its length may declare")
+
+
+def spelt(network: Network) -> bool:
+    """Whether files of the first kind lack one of its cells."""
+    return any(layer.cell not in dict(_CELLS) for layer in network.directions())
 
 
 def of(part: Any, ask: Callable[[Any], T]) -> Any:

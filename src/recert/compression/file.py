@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recert.compression.architecture import ArchitectureCode
+from recert.compression.architecture import ArchitectureCode, spelt
 from recert.compression.coder import (
     HALF,
     Adaptive,
@@ -34,7 +34,8 @@ from recert.networks.blocks import Block
 from recert.utils.files import read_bytes, write_atomically
 
 SUFFIX = ".rcz"
-MAGIC = b"\xce"
+# First bytes: cells of the first list alone, or cells whose names are spelt.
+MAGIC = {False: b"\xce", True: b"\xcf"}
 LARGEST_FILE = 1 << 22
 MOST_WEIGHTS = 1 << 19
 # A file may declare so many weights, and so many more for each of its bytes.
@@ -51,9 +52,7 @@ def encode(program: Program) -> bytes:
         MissingDependencyError: constriction is not installed.
     """
     program.network()
-    writer = Writer()
-    _, names = _code(writer, program, MOST_WEIGHTS)
-    data = MAGIC + writer.finish()
+    data, names = _written(program)
     try:
         found = decode(data)
     except FileError as error:
@@ -72,13 +71,13 @@ def decode(data: bytes) -> Program:
     """
     if len(data) > LARGEST_FILE:
         raise FileError(f"it has {len(data)} bytes, more than the {LARGEST_FILE} that are read")
-    if data[:1] != MAGIC:
+    if data[:1] not in MAGIC.values():
         raise FileError("it is not a compressed network of recert; check the path")
     budget = min(MOST_WEIGHTS, WEIGHTS + WEIGHTS_PER_BYTE * len(data))
     try:
-        program, _ = _code(Reader(data[len(MAGIC) :]), None, budget)
+        program, _ = _code(Reader(data[1:]), None, budget, data[:1] == MAGIC[True])
         program.network()
-        expected = _written(program)
+        expected, _ = _written(program)
     except (FileError, MissingDependencyError):
         raise
     except RecertError as error:
@@ -99,7 +98,7 @@ def coded_bits(program: Program) -> float:
     The file has at most (bits + 9)/8, rounded up, and one byte more.
     """
     meter = Meter()
-    _code(meter, program, MOST_WEIGHTS)
+    _code(meter, program, MOST_WEIGHTS, spelt(program.skeleton))
     return meter.bits
 
 
@@ -130,20 +129,20 @@ def load_program(path: str | Path) -> Program:
 
 def file_bytes(program: Program) -> int:
     """The length of a program's file, which is not checked by decoding it."""
-    return len(_written(program))
+    return len(_written(program)[0])
 
 
-def _written(program: Program) -> bytes:
-    writer = Writer()
-    _code(writer, program, MOST_WEIGHTS)
-    return MAGIC + writer.finish()
+def _written(program: Program) -> tuple[bytes, list[tuple[str, str]]]:
+    writer, kind = Writer(), spelt(program.skeleton)
+    _, names = _code(writer, program, MOST_WEIGHTS, kind)
+    return MAGIC[kind] + writer.finish(), names
 
 
 def _code(
-    coder: Coder, program: Program | None, budget: int
+    coder: Coder, program: Program | None, budget: int, kind: bool
 ) -> tuple[Program, list[tuple[str, str]]]:
     """Write a program, or read one where there is none; with pairs (its name, a file's name)."""
-    architecture = ArchitectureCode(coder, budget)
+    architecture = ArchitectureCode(coder, budget, kind)
     skeleton = architecture.network(None if program is None else program.skeleton)
     old = {new: name for name, new in architecture.names}
     code = BlockCode(coder, architecture.pay)

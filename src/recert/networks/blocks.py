@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -144,3 +145,33 @@ class Block:
     def matrix_norms(self) -> norms.NormBounds:
         """All of them."""
         return norms.NormBounds(**{what: self.matrix_norm(what) for what in norms.BOUNDS})
+
+
+@dataclass(frozen=True, eq=False)
+class FixedMap:
+    """A linear map that is the same in every member of the class, with upper bounds of its norms.
+
+    Args:
+        matrix: (d1, d2).
+    """
+
+    matrix: Array
+
+    def __repr__(self) -> str:
+        """One line: its dimensions."""
+        return f"FixedMap({self.matrix.shape[1]}→{self.rows})"
+
+    @cached_property
+    def norm(self) -> float:
+        """The spectral norm, rounded up."""
+        return norms.spectral_norm_bound(self.matrix)
+
+    @cached_property
+    def row_sum(self) -> float:
+        """The largest absolute row sum, rounded up."""
+        return norms.row_sum_norm_bound(self.matrix)
+
+    @property
+    def rows(self) -> int:
+        """d1."""
+        return int(self.matrix.shape[0])

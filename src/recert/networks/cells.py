@@ -1,20 +1,17 @@
-"""The family's equations, each written once over an algebra.
+"""The cells: each one's equations, written once over an algebra, and one table of what they have.
 
 A cell takes an algebra, a layer, an input and the layer's states, and returns the new states,
-the first of which the layer gives out. Read with ``algebra.numbers`` it predicts; read with
-``algebra.bounds`` it yields the norms and sensitivities that the theorems need.
+the first of which the layer gives out. Read with `recert.networks.forward` it predicts; read with
+`recert.sensitivities.norm_domain` it yields the norms and sensitivities that the theorems need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from recert.networks.blocks import Block
-from recert.networks.layers import Bidirectional, Dense, FixedMap, Layer
-from recert.networks.network import Chain
+from recert.networks.blocks import Block, FixedMap
 
 Value = Any
 States = tuple[Value, ...]
@@ -41,7 +38,7 @@ class Algebra(Protocol):
     def activation(self, name: str, v: Value) -> Value:
         """σ(v), entrywise."""
 
-    def opened(self, layer: Layer, gate: str, v: Value) -> Value:
+    def opened(self, layer: Parts, gate: str, v: Value) -> Value:
         """σ(v), how far a gate of the layer opens, by the letter of its blocks."""
         return self.activation("sigmoid", v)
 
@@ -52,13 +49,28 @@ class Algebra(Protocol):
         """Values one after the other."""
 
 
-def vanilla(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+class Parts(Protocol):
+    """What equations read of a layer (`recert.networks.layers.Layer`)."""
+
+    @property
+    def activation(self) -> str:
+        """Of cells that have a choice."""
+
+    @property
+    def blocks(self) -> Mapping[str, Block]:
+        """Blocks by role."""
+
+    def fixed(self, name: str) -> FixedMap:
+        """A fixed map of a convolutional cell: ``"average"`` or ``"spread"``."""
+
+
+def vanilla(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """h_t = σ_h(U h_{t−1} + W x_t + b) (Section 1 of the paper)."""
     (h,) = states
     return (algebra.activation(layer.activation, _affine(algebra, layer, "", x, h)),)
 
 
-def mgu(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+def mgu(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """r = σ(U_r h + W_r x), h̃ = tanh(U_h (r⊙h) + W_h x), h = (1−r)⊙h + r⊙h̃ (Section 5)."""
     (h,) = states
     r = _opened(algebra, layer, "r", x, h)
@@ -66,7 +78,7 @@ def mgu(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     return (algebra.gate(r, h, candidate),)
 
 
-def gru(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+def gru(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """n = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h, as torch and ONNX have it."""
     (h,) = states
     r, z = (_opened(algebra, layer, gate, x, h) for gate in "rz")
@@ -80,7 +92,7 @@ def gru(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     return (algebra.gate(z, n, h),)
 
 
-def gru_original(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+def gru_original(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """n = tanh(W_n x + U_n (r⊙h) + b_n), h = (1−z)⊙n + z⊙h: the reset before the product."""
     (h,) = states
     r, z = (_opened(algebra, layer, gate, x, h) for gate in "rz")
@@ -88,7 +100,7 @@ def gru_original(algebra: Algebra, layer: Layer, x: Value, states: States) -> St
     return (algebra.gate(z, n, h),)
 
 
-def lstm(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+def lstm(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """c = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o (Section 5); P h if projected.
 
     Torch calls them f, i, o and the candidate g.
@@ -101,7 +113,34 @@ def lstm(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     return (algebra.linear(layer.blocks["P"], h) if "P" in layer.blocks else h), c
 
 
-def conv(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+def peephole_lstm(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
+    """An LSTM whose gates see c: g, r add p⊙c_{t−1} inside the sigmoid, o adds p_o⊙c_t.
+
+    Source: Gers and Schmidhuber, Recurrent nets that time and count, IJCNN 2000.
+    """
+    h, c = states
+
+    def gate(letter: str, seen: Value) -> Value:
+        peep = algebra.mul(algebra.bias(layer.blocks[f"p_{letter}"]), seen)
+        z = algebra.add(_affine(algebra, layer, f"_{letter}", x, h), peep)
+        return algebra.opened(layer, letter, z)
+
+    candidate = algebra.activation("tanh", _affine(algebra, layer, "_c", x, h))
+    c = algebra.add(algebra.mul(gate("g", c), c), algebra.mul(gate("r", c), candidate))
+    return algebra.mul(gate("o", c), algebra.activation("tanh", c)), c
+
+
+def min_gru(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
+    """z = σ(W_z x + b_z), h̃ = W_h x + b_h, h = (1−z)⊙h + z⊙h̃: nothing reads the state but h.
+
+    Source: Feng et al., Were RNNs all we needed?, 2024 (their minGRU in real numbers).
+    """
+    (h,) = states
+    z = _opened(algebra, layer, "z", x)
+    return (algebra.gate(z, h, _affine(algebra, layer, "_h", x)),)
+
+
+def conv(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """h = σ_h(U*h + W*x + b) with filter banks, zero padding, one bias a channel."""
     (h,) = states
     z = _affine(algebra, layer, "", x, h, bias=False)
@@ -111,7 +150,7 @@ def conv(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
     return (algebra.activation(layer.activation, z),)
 
 
-def conv_averaged(algebra: Algebra, layer: Layer, x: Value, states: States) -> States:
+def conv_averaged(algebra: Algebra, layer: Parts, x: Value, states: States) -> States:
     """h = σ_h(P(U*h + W*x)), P the average over the k channels (Appendix D)."""
     (h,) = states
     z = algebra.fixed(layer.fixed("average"), _affine(algebra, layer, "", x, h, bias=False))
@@ -119,108 +158,114 @@ def conv_averaged(algebra: Algebra, layer: Layer, x: Value, states: States) -> S
 
 
 def _affine(
-    algebra: Algebra, layer: Layer, gate: str, x: Value, h: Value, *, bias: bool = True
+    algebra: Algebra,
+    layer: Parts,
+    gate: str,
+    x: Value,
+    h: Value | None = None,
+    *,
+    bias: bool = True,
 ) -> Value:
-    """W x + U h + b with the blocks of one gate."""
-    z = algebra.add(
-        algebra.linear(layer.blocks[f"W{gate}"], x), algebra.linear(layer.blocks[f"U{gate}"], h)
-    )
+    """W x + U h + b with the blocks of one gate; U only where a state is given."""
+    z = algebra.linear(layer.blocks[f"W{gate}"], x)
+    if h is not None:
+        z = algebra.add(z, algebra.linear(layer.blocks[f"U{gate}"], h))
     if bias and f"b{gate}" in layer.blocks:
         z = algebra.add(z, algebra.bias(layer.blocks[f"b{gate}"]))
     return z
 
 
-def _opened(algebra: Algebra, layer: Layer, gate: str, x: Value, h: Value) -> Value:
+def _opened(algebra: Algebra, layer: Parts, gate: str, x: Value, h: Value | None = None) -> Value:
     """σ(W x + U h + b) with the blocks of a gate."""
     return algebra.opened(layer, gate, _affine(algebra, layer, f"_{gate}", x, h))
 
 
-CELLS: dict[str, Callable[[Algebra, Layer, Value, States], States]] = {
-    "vanilla": vanilla,
-    "mgu": mgu,
-    "gru": gru,
-    "gru_original": gru_original,
-    "lstm": lstm,
-    "conv": conv,
-    "conv_averaged": conv_averaged,
-}
+@dataclass(frozen=True)
+class CellSpec:
+    """What every part of the package needs to know of a cell.
 
+    Roles of blocks: ``U…`` reads the output (d_h, d_out), ``W…`` the input, ``P`` projects the
+    output; all others are vectors (d_h,), of which ``b…`` are biases. Each of ``gates`` has W,
+    U unless the cell has none, and perhaps b.
 
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """Layers that take their steps together: a stack in one direction, or two directions at once.
-
-    What a stage above a two-way layer reads depends on the whole sequence, so stages are walked
-    one after the other.
+    Attributes:
+        title: what people call it.
+        step: its equations.
+        gates: suffixes of the gates' roles.
+        sigmoids: letters of those that come from a sigmoid, such as ``"r"`` for ``"_r"``.
+        reads_state: whether gates have U.
+        vectors: further blocks that it must have, vectors.
+        optional: further blocks that it may have.
+        inner: whether it has a second state c (d_h,).
+        mixes: whether its state is mixed with a candidate by `Algebra.gate`.
+        affine_c: whether c ← g⊙c + v where neither g nor v depends on c.
+        filters: of a convolutional cell, whether its channels are kept or averaged.
+        activations: those it may have.
     """
 
-    layers: tuple[Layer, ...]
-    two_way: bool = False
+    title: str
+    step: Callable[[Algebra, Any, Value, States], States]
+    gates: tuple[str, ...] = ("",)
+    sigmoids: tuple[str, ...] = ()
+    reads_state: bool = True
+    vectors: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    inner: bool = False
+    mixes: bool = False
+    affine_c: bool = False
+    filters: Literal["", "kept", "averaged"] = ""
+    activations: tuple[str, ...] = ("tanh",)
 
-    @cached_property
-    def dimensions(self) -> tuple[int, ...]:
-        """Dimensions of all states, layer by layer."""
-        return tuple(dim for layer in self.layers for dim in layer.state_dimensions)
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Roles that it must have, gate by gate."""
+        letters = "UW" if self.reads_state else "W"
+        return (*(f"{letter}{g}" for g in self.gates for letter in letters), *self.vectors)
 
-    @cached_property
-    def output_index(self) -> int:
-        """Which state the top layer gives out (of a stack in one direction)."""
-        return sum(len(layer.state_dimensions) for layer in self.layers[:-1])
+    @property
+    def biases(self) -> tuple[str, ...]:
+        """Roles of biases that it may have."""
+        own = () if self.filters == "averaged" else tuple(f"b{gate}" for gate in self.gates)
+        return (*own, *(role for role in self.optional if is_bias(role)))
 
-    def step(self, algebra: Algebra, x: Value, states: Sequence[Value]) -> tuple[Value, ...]:
-        """One step: in a stack each layer reads the new output of the layer below."""
-        after: list[Value] = []
-        start = 0
-        for layer in self.layers:
-            end = start + len(layer.state_dimensions)
-            new = CELLS[layer.cell](algebra, layer, x, tuple(states[start:end]))
-            after.extend(new)
-            start = end
-            if not self.two_way:
-                x = new[0]
-        return tuple(after)
-
-    def output(self, algebra: Algebra, states: Sequence[Value]) -> Value:
-        """What the stage gives out: the top output, or those of both directions."""
-        last = states[self.output_index]
-        return algebra.concatenate([states[0], last]) if self.two_way else last
-
-
-def stages(network: Chain) -> tuple[Stage, ...]:
-    """The network's layers in groups that can be walked together, bottom first."""
-    found: list[Stage] = []
-    for layer in network.layers:
-        if isinstance(layer, Bidirectional):
-            found.append(Stage(layer.directions, two_way=True))
-        elif found and not found[-1].two_way:
-            found[-1] = Stage((*found[-1].layers, layer))
-        else:
-            found.append(Stage((layer,)))
-    return tuple(found)
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles that it may have."""
+        return (*self.needed, *self.biases, *(r for r in self.optional if not is_bias(r)))
 
 
-def encode(algebra: Algebra, network: Chain, x: Value) -> Value:
-    """What the first recurrent layer reads: the embedded and encoded input."""
-    if network.embedding is not None:
-        x = algebra.linear(network.embedding, x)
-    for dense in network.encoder:
-        x = apply_dense(algebra, dense, x)
-    return x
+def is_vector(role: str) -> bool:
+    """Whether the block of this role is a vector (d_h,)."""
+    return role[0] not in "UWP"
 
 
-def apply_dense(algebra: Algebra, dense: Dense, v: Value) -> Value:
-    """σ(A v + b)."""
-    v = algebra.linear(dense.A, v)
-    if dense.b is not None:
-        v = algebra.add(v, algebra.bias(dense.b))
-    return algebra.activation(dense.activation, v)
+def is_bias(role: str) -> bool:
+    """Whether the block of this role is a bias."""
+    return role[0] == "b"
 
 
-def head(algebra: Algebra, network: Chain, h: Value) -> Value:
-    """y = V h + b_V after the head's hidden layers, pooled where the head pools."""
-    for dense in network.head.hidden:
-        h = apply_dense(algebra, dense, h)
-    y = algebra.linear(network.head.V, h)
-    if network.head.pool is not None:
-        y = algebra.fixed(network.head.pool, y)
-    return y if network.head.b is None else algebra.add(y, algebra.bias(network.head.b))
+_FREE = ("tanh", "relu")
+# Every cell by name. Whatever the package knows of a cell by name, it reads here.
+CELLS: dict[str, CellSpec] = {
+    "vanilla": CellSpec("RNN", vanilla, activations=_FREE),
+    "mgu": CellSpec("MGU", mgu, ("_r", "_h"), ("r",), mixes=True),
+    "gru": CellSpec(
+        "GRU", gru, ("_r", "_z", "_n"), ("r", "z"), optional=("b_hn",), mixes=True
+    ),
+    "gru_original": CellSpec(
+        "GRU (original)", gru_original, ("_r", "_z", "_n"), ("r", "z"), mixes=True
+    ),
+    "lstm": CellSpec(
+        "LSTM", lstm, ("_g", "_r", "_o", "_c"), ("g", "r", "o"),
+        optional=("P",), inner=True, affine_c=True,
+    ),
+    "peephole_lstm": CellSpec(
+        "LSTM (peephole)", peephole_lstm, ("_g", "_r", "_o", "_c"), ("g", "r", "o"),
+        vectors=("p_g", "p_r", "p_o"), inner=True,
+    ),
+    "min_gru": CellSpec("minGRU", min_gru, ("_z", "_h"), ("z",), reads_state=False, mixes=True),
+    "conv": CellSpec("conv RNN", conv, filters="kept", activations=_FREE),
+    "conv_averaged": CellSpec(
+        "conv RNN (averaged)", conv_averaged, filters="averaged", activations=_FREE
+    ),
+}  # fmt: skip

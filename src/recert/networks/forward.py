@@ -18,12 +18,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from recert.errors import InputError
-from recert.networks import cells
+from recert.networks import cells, reading
 from recert.networks.activations import ACTIVATIONS
-from recert.networks.blocks import Block
-from recert.networks.cells import Stage
-from recert.networks.layers import FixedMap
+from recert.networks.blocks import Block, FixedMap
 from recert.networks.network import Network
+from recert.networks.reading import Stage
 from recert.samples.sample import At
 
 Array = NDArray[np.float64]
@@ -108,24 +107,24 @@ def sorted_logits(
 ) -> Array:
     """Logits of sequences sorted by falling length: (n, K), or (n, T, K)."""
     active = active_rows(lengths, int(lengths.max()))
-    *below, top = cells.stages(network)
+    *below, top = reading.stages(network)
     values: Iterable[Array] = _inputs(algebra, network, x, active)
     for stage in below:
         values = _outputs(algebra, stage, values, active)
     if network.read == "final":
-        return cells.head(algebra, network, _final(algebra, top, values, active))
+        return reading.head(algebra, network, _final(algebra, top, values, active))
     outputs = _outputs(algebra, top, values, active)
     if at == "average":
         y = np.zeros((len(x), x.shape[1], network.K))
         for t, h in enumerate(outputs):
-            y[: len(h), t] = cells.head(algebra, network, h)
+            y[: len(h), t] = reading.head(algebra, network, h)
         return y
     if network.read == "mean":
         total = np.zeros((len(x), network.d_h))
         for h in outputs:
             total[: len(h)] += h
-        return cells.head(algebra, network, total / lengths[:, None])
-    return cells.head(algebra, network, _last(outputs, active))
+        return reading.head(algebra, network, total / lengths[:, None])
+    return reading.head(algebra, network, _last(outputs, active))
 
 
 def _inputs(
@@ -137,7 +136,7 @@ def _inputs(
     else:
         steps = np.ascontiguousarray(x.transpose(1, 0, 2), dtype=np.float64)
     for x_t, n in zip(steps, active, strict=False):
-        yield cells.encode(algebra, network, x_t[:n])
+        yield reading.encode(algebra, network, x_t[:n])
 
 
 def _outputs(

@@ -8,67 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 
 from recert.errors import InputError, UnsupportedModelError, an
 from recert.networks.activations import ACTIVATIONS
-from recert.networks.blocks import Array, Block
-from recert.numerics import norms
+from recert.networks.blocks import Block, FixedMap
+from recert.networks.cells import CELLS, CellSpec, is_bias, is_vector
 from recert.utils.validation import short
-
-# The gates of every cell, each with blocks U, W and perhaps b.
-GATES = {
-    "vanilla": ("",),
-    "mgu": ("_r", "_h"),
-    "gru": ("_r", "_z", "_n"),
-    "gru_original": ("_r", "_z", "_n"),
-    "lstm": ("_g", "_r", "_o", "_c"),
-    "conv": ("",),
-    "conv_averaged": ("",),
-}
-# What people call a cell.
-TITLES = {
-    "vanilla": "RNN", "mgu": "MGU", "gru": "GRU", "gru_original": "GRU (original)", "lstm": "LSTM",
-    "conv": "conv RNN", "conv_averaged": "conv RNN (averaged)",
-}  # fmt: skip
-# Further blocks that a cell may have.
-EXTRA = {"gru": ("b_hn",), "lstm": ("P",)}
-CONVOLUTIONAL = ("conv", "conv_averaged")
-# Cells whose activation may be another than tanh.
-FREE_ACTIVATION = ("vanilla", *CONVOLUTIONAL)
-
-
-@dataclass(frozen=True, eq=False)
-class FixedMap:
-    """A linear map that is the same in every member of the class, with upper bounds of its norms.
-
-    Args:
-        matrix: (d1, d2).
-    """
-
-    matrix: Array
-
-    def __repr__(self) -> str:
-        """One line: its dimensions."""
-        return f"FixedMap({self.matrix.shape[1]}→{self.rows})"
-
-    @cached_property
-    def norm(self) -> float:
-        """The spectral norm, rounded up."""
-        return norms.spectral_norm_bound(self.matrix)
-
-    @cached_property
-    def row_sum(self) -> float:
-        """The largest absolute row sum, rounded up."""
-        return norms.row_sum_norm_bound(self.matrix)
-
-    @property
-    def rows(self) -> int:
-        """d1."""
-        return int(self.matrix.shape[0])
 
 
 def channel_average(channels: int, positions: int) -> FixedMap:
@@ -98,10 +46,8 @@ def group_average(size: int, groups: int) -> FixedMap:
 class Layer:
     """One recurrent layer in one direction: a cell's name, its activation, its blocks by role.
 
-    Every cell has blocks U, W and perhaps b for each of its gates: ``vanilla`` and the
-    convolutional cells one (``U``, ``W``, ``b``), ``mgu`` r and h, ``gru`` and ``gru_original`` r,
-    z and n, ``lstm`` g (forget), r (input), o (output) and c. ``gru`` may have ``b_hn`` (inside the
-    reset), ``lstm`` ``P`` (d_out, d_h), which projects its output.
+    Which roles a cell has says `recert.networks.cells.CELLS`: mostly U, W and perhaps b for each
+    of its gates, such as ``U_g``, ``W_g``, ``b_g`` of an LSTM's forget gate.
 
     Raises:
         InputError: roles are missing or unknown, shapes do not fit.
@@ -120,15 +66,15 @@ class Layer:
     def short(self) -> str:
         """The cell and its dimensions, as ``LSTM 28→32``."""
         relu = ", relu" if self.activation != "tanh" else ""
-        return f"{TITLES.get(self.cell, self.cell)} {self.d_in}→{self.d_out}{relu}"
+        return f"{self.spec.title} {self.d_in}→{self.d_out}{relu}"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", MappingProxyType(dict(self.blocks)))
-        if not isinstance(self.cell, str) or self.cell not in GATES:
+        if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise UnsupportedModelError(
-                f"cell {short(self.cell)} is not covered; the cells are {', '.join(GATES)}"
+                f"cell {short(self.cell)} is not covered; the cells are {', '.join(CELLS)}"
             )
-        allowed = ("tanh", "relu") if self.cell in FREE_ACTIVATION else ("tanh",)
+        allowed = self.spec.activations
         if not isinstance(self.activation, str) or self.activation not in allowed:
             raise UnsupportedModelError(
                 f"activation {short(self.activation)} of {an(self.cell)} cell is not covered; use "
@@ -139,8 +85,7 @@ class Layer:
         self._make_fixed()
 
     def _check_roles(self) -> None:
-        needed = {f"{letter}{gate}" for gate in self.gates for letter in "UW"}
-        allowed = needed | {f"b{gate}" for gate in self.gates} | set(EXTRA.get(self.cell, ()))
+        needed, allowed = set(self.spec.needed), set(self.spec.roles)
         roles = set(self.blocks)
         if not needed <= roles <= allowed:
             raise InputError(
@@ -160,7 +105,10 @@ class Layer:
                 check_dimension(f"{role} reads", block.columns, "the state has", self.d_out)
             elif role.startswith("W"):
                 check_dimension(f"{role} reads", block.columns, "the input has", inputs)
-            matrix = not role.startswith("b")
+            matrix = not is_vector(role)
+            if matrix == (block.norm == "euclidean"):
+                kind = "matrix" if matrix else "vector"
+                raise InputError(f"{role} of {an(self.cell)} cell must be a {kind}")
             if self.convolutional and matrix and block.norm != "operator":
                 raise InputError(f"{role} of {an(self.cell)} cell must be a filter bank")
             if not self.convolutional and block.norm == "operator":
@@ -171,26 +119,29 @@ class Layer:
                 )
 
     def _make_fixed(self) -> None:
-        if self.cell == "conv_averaged":
+        if self.spec.filters == "averaged":
             self._fixed["average"] = channel_average(self._channels, self.positions)
-            if "b" in self.blocks:
-                raise InputError("a conv_averaged cell (the paper's) has no bias")
-        elif self.cell == "conv" and "b" in self.blocks:
+        elif self.spec.filters and "b" in self.blocks:
             self._fixed["spread"] = over_positions(self._channels, self.positions)
+
+    @property
+    def spec(self) -> CellSpec:
+        """What is known of its cell."""
+        return CELLS[self.cell]
 
     @property
     def gates(self) -> tuple[str, ...]:
         """Suffixes of the gates' roles."""
-        return GATES[self.cell]
+        return self.spec.gates
 
     @property
     def convolutional(self) -> bool:
         """Whether U and W are filter banks."""
-        return self.cell in CONVOLUTIONAL
+        return bool(self.spec.filters)
 
     @property
     def _first(self) -> Block:
-        return self.blocks[f"U{self.gates[0]}"]
+        return self.blocks[self.spec.needed[0]]
 
     @property
     def _channels(self) -> int:
@@ -204,7 +155,7 @@ class Layer:
     @property
     def d_h(self) -> int:
         """Number of hidden units."""
-        return self.positions if self.cell == "conv_averaged" else self._first.rows
+        return self.positions if self.spec.filters == "averaged" else self._first.rows
 
     @property
     def d_out(self) -> int:
@@ -219,7 +170,7 @@ class Layer:
     @property
     def state_dimensions(self) -> tuple[int, ...]:
         """Dimensions of the states, the output's first."""
-        return (self.d_out, self.d_h) if self.cell == "lstm" else (self.d_out,)
+        return (self.d_out, self.d_h) if self.spec.inner else (self.d_out,)
 
     @property
     def directions(self) -> tuple[Layer, ...]:
@@ -237,7 +188,7 @@ class Layer:
             "activation": self.activation,
             "d_in": self.d_in,
             "d_h": self.d_h,
-            "bias": any(role.startswith("b") for role in self.blocks),
+            "bias": any(is_bias(role) for role in self.blocks),
         }
         if self.d_out != self.d_h:
             plain["d_out"] = self.d_out
@@ -307,7 +258,7 @@ class Bidirectional:
 
     def short(self) -> str:
         """The cells and their dimensions, as ``LSTM 28→2×32``."""
-        kinds = dict.fromkeys(TITLES.get(way.cell, way.cell) for way in self.directions)
+        kinds = dict.fromkeys(way.spec.title for way in self.directions)
         widths = [way.d_out for way in self.directions]
         both = f"2×{widths[0]}" if len(set(widths)) == 1 else "+".join(map(str, widths))
         return f"{'/'.join(kinds)} {self.d_in}→{both}"

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from recert.errors import InputError
-from recert.networks.blocks import Array, Block, Norm
-from recert.networks.layers import Bidirectional, Dense, FixedMap, Layer, check_dimension
+from recert.networks.blocks import Array, Block, FixedMap, Norm
+from recert.networks.layers import Bidirectional, Dense, Layer, check_dimension
 from recert.utils import validation
 
 __all__ = [

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.networks import cells
-from recert.networks.cells import Stage
+from recert.networks import reading
 from recert.networks.network import MarginForm, margin_basis
+from recert.networks.reading import Stage
 from recert.perturbation.ball import Parts
 from recert.perturbation.ellipsoids import LARGER, ROUND, UNDERFLOW, Node
 from recert.perturbation.enclosure_domain import EnclosureAlgebra
@@ -127,24 +127,24 @@ def forward(algebra: EnclosureAlgebra, network: MarginForm, x: NDArray[Any]) -> 
     values: list[Node] = []
     for t in range(T):
         step = x[:, t] if network.input_kind == "onehot" else algebra.given(x[:, t].astype(float))
-        values.append(cells.encode(algebra, network, step))
-    *below, top = cells.stages(network)
+        values.append(reading.encode(algebra, network, step))
+    *below, top = reading.stages(network)
     for stage in below:
         values = _outputs(algebra, stage, values, n)
     if network.read == "final" and top.two_way:
         ahead, back = (Stage((layer,)) for layer in top.layers)
         ends = [_freed(algebra, ahead, values, n)[-1], _freed(algebra, back, values[::-1], n)[-1]]
-        return cells.head(algebra, network, algebra.concatenate(ends))
+        return reading.head(algebra, network, algebra.concatenate(ends))
     if network.read == "mean" or top.two_way:
         outputs = _outputs(algebra, top, values, n)
     else:
         outputs = [states[top.output_index] for states in _states(algebra, top, values, n)]
     if network.read != "mean":
-        return cells.head(algebra, network, outputs[-1])
+        return reading.head(algebra, network, outputs[-1])
     total = outputs[0]
     for h in outputs[1:]:
         total = algebra.add(total, h)
-    return cells.head(algebra, network, algebra.scaled(total, np.full(1, 1.0 / T)))
+    return reading.head(algebra, network, algebra.scaled(total, np.full(1, 1.0 / T)))
 
 
 def _outputs(algebra: EnclosureAlgebra, stage: Stage, values: list[Node], n: int) -> list[Node]:

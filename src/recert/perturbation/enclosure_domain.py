@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.networks.activations import ACTIVATIONS
-from recert.networks.blocks import Block
+from recert.networks.blocks import Block, FixedMap
 from recert.networks.cells import Algebra
-from recert.networks.layers import FixedMap
 from recert.numerics.norms import convolution_matrix
 from recert.perturbation.ellipsoids import (
     LARGER,

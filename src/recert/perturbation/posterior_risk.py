@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.networks import cells
+from recert.networks import reading
 from recert.networks.margins import MarginTable
 from recert.networks.network import MarginForm
 from recert.numerics.concentration import kl_inverse_upper
@@ -144,7 +144,7 @@ class Sequences:
 
     def _drawn_together(self, network: MarginForm) -> int:
         """For how many sequences networks are drawn at a time, whatever memory there is."""
-        D = max(sum(stage.dimensions) for stage in cells.stages(network))
+        D = max(sum(stage.dimensions) for stage in reading.stages(network))
         weights = sum(block.parameters for block in network.blocks())
         most = min(STATES // (int(self.lengths.max()) * D * (D + 8)), WEIGHTS // weights)
         return max(1, min(TOGETHER, most))

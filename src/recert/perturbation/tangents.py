@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.networks.activations import ACTIVATIONS
-from recert.networks.blocks import Block
-from recert.networks.layers import FixedMap
+from recert.networks.blocks import Block, FixedMap
 from recert.perturbation.ellipsoids import Move, Node
 from recert.perturbation.enclosure_domain import (
     EnclosureAlgebra,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import cpu_count
 
-from recert.networks import cells
+from recert.networks import reading
 from recert.networks.layers import Dense, Layer
 from recert.networks.network import MarginForm
 from recert.perturbation.ball import Parts
@@ -105,7 +105,7 @@ def work_of(network: MarginForm, parts: Parts, steps: int) -> Work:
     small = sum(d.A.rows for d in once)
     each = deep = held = transient = products = states = 0.0
     values = 3.0 * len(once)
-    for stage in cells.stages(network):
+    for stage in reading.stages(network):
         D = sum(stage.dimensions)
         for layer in stage.layers:
             each += _linear(layer)
@@ -124,7 +124,7 @@ def work_of(network: MarginForm, parts: Parts, steps: int) -> Work:
         products += 1.5 * D**3
         held += D * D
         transient += 6.0 * D * D
-    top = max(sum(stage.dimensions) for stage in cells.stages(network))
+    top = max(sum(stage.dimensions) for stage in reading.stages(network))
     heads = sum(_head(d, top) for d in network.head.hidden)
     forward = steps * (each + shallow + products) + heads
     sums = SUMMED * (parts.count + wrong)

@@ -22,7 +22,7 @@ from recert.networks.network import Network
 from recert.networks.norm_class import HELD
 from recert.numerics import norms
 from recert.numerics.logspace import LN10
-from recert.sensitivities.gate_ranges import SIGMOIDS, Gates, beyond_paper, printed_range
+from recert.sensitivities.gate_ranges import Gates, beyond_paper, printed_range
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def gated_letters(network: Network, input_bound: float) -> dict[str, float]:
     values["B_V"] = network.head.V.matrix_norm("spectral")
     for role, block in layer.blocks.items():
         values[f"B_{role.replace('_', '')}"] = block.matrix_norm("spectral")
-    for gate in SIGMOIDS[layer.cell]:
+    for gate in layer.spec.sigmoids:
         s = printed_range(layer, gate, input_bound)
         values |= {f"{gate}_max": s, f"one_minus_{gate}_max": s}
     return values

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from recert.errors import InputError
-from recert.networks import cells
-from recert.networks.cells import Stage
+from recert.networks import reading
 from recert.networks.forward import NumbersAlgebra, in_pieces, sorted_logits
 from recert.networks.layers import Bidirectional, Layer
 from recert.networks.network import Network
 from recert.networks.norm_class import Cap, Caps, complete_caps
+from recert.networks.reading import Stage
 from recert.samples.sample import At, Batch
 from recert.sensitivities.norm_domain import Bound, BoundsAlgebra
 from recert.sensitivities.sensitivity import bounds_algebra, network_input
@@ -34,13 +34,6 @@ Direction = Literal["forward", "backward"]
 Source = Literal["measured", "calculus", "printed"]
 Key = tuple[int, Direction, str]
 
-# The gates of every cell that come from a sigmoid, by the letter of their blocks.
-SIGMOIDS = {
-    "mgu": ("r",),
-    "gru": ("r", "z"),
-    "gru_original": ("r", "z"),
-    "lstm": ("g", "r", "o"),
-}
 DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 # Bounds that have not come to rest after this many steps are not followed further.
 MOST_STEPS = 10_000
@@ -156,7 +149,7 @@ def classwide_gates(
     algebra.watch = _Watch(network)
     x = network_input(algebra, network, input_bound)
     totals: dict[Key, Array] = {}
-    for stage in cells.stages(network):
+    for stage in reading.stages(network):
         x = _walked(algebra, stage, x, steps, totals)
     return Gates("calculus", steps, _ranges(totals))
 
@@ -181,7 +174,7 @@ def printed_gates(network: Network, *, steps: int, input_bound: float = 1.0) -> 
         return Gates("printed", steps, (), reason)
     (layer,) = network.directions()
     totals: dict[Key, Array] = {}
-    for gate in SIGMOIDS.get(layer.cell, ()):
+    for gate in layer.spec.sigmoids:
         s = printed_range(layer, gate, input_bound)
         totals[0, "forward", gate] = np.full((2, steps), s)
     return Gates("printed", steps, _ranges(totals))

@@ -44,7 +44,6 @@ from recert.networks.norm_class import Cap, Caps
 from recert.numerics.logspace import log_S
 from recert.sensitivities.gate_ranges import (
     DIRECTIONS,
-    SIGMOIDS,
     Direction,
     GateRange,
     Gates,
@@ -96,10 +95,10 @@ def rates(
     found = []
     for index, layers in enumerate(network.layers):
         for direction, layer in zip(DIRECTIONS, layers.directions, strict=False):
-            ranges = {
-                gate: gates.of(gate, index, direction) for gate in SIGMOIDS.get(layer.cell, ())
-            }
-            beta, theta = _RATES[layer.cell](_Letters(layer, full), ranges, gates.steps, repaired)
+            if layer.cell not in RATES:
+                continue
+            ranges = {gate: gates.of(gate, index, direction) for gate in layer.spec.sigmoids}
+            beta, theta = RATES[layer.cell](_Letters(layer, full), ranges, gates.steps, repaired)
             found.append(Rates(index, direction, layer.cell, gates.source, repaired, beta, theta))
     return tuple(found)
 
@@ -162,7 +161,7 @@ def _lstm(letters: _Letters, ranges: Ranges, steps: int, repaired: bool) -> tupl
     return beta, beta + SLOPE * (o * c * B("U_g") + o * B("U_r") + B("U_o"))
 
 
-_RATES: dict[str, Callable[[_Letters, Ranges, int, bool], tuple[Array, Array]]] = {
+RATES: dict[str, Callable[[_Letters, Ranges, int, bool], tuple[Array, Array]]] = {
     "vanilla": _vanilla,
     "conv": _vanilla,
     "conv_averaged": _vanilla,

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.networks.activations import ACTIVATIONS, Activation
-from recert.networks.blocks import Block
+from recert.networks.blocks import Block, FixedMap
 from recert.networks.cells import Algebra
-from recert.networks.layers import FixedMap
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.networks.cells import Stage
+from recert.networks.reading import Stage
 from recert.numerics.logspace import affine_last, affine_orbit, affine_power
 
 Array = NDArray[np.float64]
@@ -27,8 +27,8 @@ EPS = 2.0**-52
 class Group:
     """States (positions in a stage) whose norms grow by an affine map of their own norms.
 
-    Either consecutive ReLU layers of a stack, or the cell state of one LSTM layer (``of_c``); of
-    two directions those of both.
+    Either consecutive ReLU layers of a stack, or the cell state of one layer that
+    is affine in itself (``of_c``); of two directions those of both.
     """
 
     states: tuple[int, ...]
@@ -40,7 +40,7 @@ def groups(stage: Stage) -> tuple[Group, ...]:
     found: list[Group] = []
     start, chain = 0, False
     for layer in stage.layers:
-        if layer.cell == "lstm":
+        if layer.spec.affine_c:
             found.append(Group((start + 1,), True))
             chain = False
         elif layer.activation == "relu":

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import InputError, type_of
-from recert.networks import cells
-from recert.networks.cells import Stage
+from recert.networks import reading
 from recert.networks.network import Chain
 from recert.networks.norm_class import Cap, Caps, complete_caps
+from recert.networks.reading import Stage
 from recert.sensitivities.norm_domain import ROUNDING, UNIT_ROUNDOFF, Bound, BoundsAlgebra
 from recert.sensitivities.recursions import Account, Track
 from recert.sensitivities.unroll import Walk
@@ -107,7 +107,7 @@ def sensitivities(
     """``sensitivity`` for several systems of caps at once; results lead with an axis of systems."""
     _check_horizon(network, steps, input_bound)
     names = tuple(block.name for block in network.blocks())
-    stages = cells.stages(network)
+    stages = reading.stages(network)
     kept = len(names) + 1
     algebra = bounds_algebra(network, systems, computed=computed)
     x = network_input(algebra, network, input_bound)
@@ -129,7 +129,7 @@ def sensitivities(
         x = _stage_output(algebra, stage, track, kept)
     if network.read == "mean":
         x = algebra.mean(x, steps)
-    y = cells.head(algebra, network, x)
+    y = reading.head(algebra, network, x)
     shape = (len(systems), horizons) if every else (len(systems),)
     log_N = account.rounded_up(y.log_N).reshape(shape)
     log_lam = account.rounded_up(y.log_lam[:kept]).reshape((kept, *shape))
@@ -167,7 +167,7 @@ def bounds_algebra(
 ) -> BoundsAlgebra:
     """The reading on bounds within these caps; its tags are blocks, ROUNDING, and states."""
     names = tuple(block.name for block in network.blocks())
-    stages = cells.stages(network)
+    stages = reading.stages(network)
     with np.errstate(divide="ignore"):
         log_caps = {k: np.log([caps[k].norm for caps in systems]) for k in names}
         log_rows = {
@@ -196,7 +196,7 @@ def network_input(algebra: BoundsAlgebra, network: Chain, input_bound: float) ->
     else:
         log_B_x = math.log(input_bound) if input_bound > 0 else -math.inf
         x = algebra.real(network.d_x, log_B_x)
-    found: Bound = cells.encode(algebra, network, x)
+    found: Bound = reading.encode(algebra, network, x)
     return found
 
 

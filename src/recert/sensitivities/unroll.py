@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.networks.cells import Stage
+from recert.networks.reading import Stage
 from recert.numerics.logspace import affine_last, affine_orbit
 from recert.sensitivities.norm_domain import Bound, BoundsAlgebra
 from recert.sensitivities.recursions import (
@@ -45,8 +45,6 @@ STRETCH, RISE = 0.05, 0.065
 AIM, FIRST_STRETCH = 0.04, 8
 # Norms that rose by more within a stretch do not stand still after it.
 NEARLY = 1e-3
-# Cells whose state is mixed with a candidate by a gate.
-GATED = ("mgu", "gru", "gru_original")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ class Walk:
         self.groups = groups(stage)
         self._linear: Array | None = None
         # States that a gate mixes with a candidate.
-        gated = [layer.cell in GATED for layer in stage.layers for _ in layer.state_dimensions]
+        gated = [layer.spec.mixes for layer in stage.layers for _ in layer.state_dimensions]
         self._gated = np.array(gated)[:, None]
 
     def step(self, log_N: Array, log_Z: Array) -> Step:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from recert.errors import InputError
+from recert.networks import cells
 from recert.networks.blocks import Norm
-from recert.networks.layers import CONVOLUTIONAL, EXTRA, GATES, suffix_of
+from recert.networks.layers import suffix_of
 
 CELLS = ("vanilla", "mgu", "gru", "lstm", "conv")
 """The cells that can be trained."""
@@ -107,9 +108,14 @@ class Architecture:
             )
 
     @property
+    def spec(self) -> cells.CellSpec:
+        """What is known of the cell."""
+        return cells.CELLS[self.cell]
+
+    @property
     def convolutional(self) -> bool:
         """Whether U and W are filter banks."""
-        return self.cell in CONVOLUTIONAL
+        return bool(self.spec.filters)
 
     @property
     def positions(self) -> int:
@@ -172,7 +178,7 @@ class Architecture:
         def add(role: str, shape: tuple[int, ...], norm: Norm, positions: int = 1) -> None:
             found[role] = Part(f"{role}{suffix}", role, shape, norm, positions)
 
-        for gate in GATES[self.cell]:
+        for gate in self.spec.gates:
             if self.convolutional:
                 L, C = self.positions, self.channels
                 add(f"U{gate}", (C, C, self.width), "operator", L)
@@ -182,7 +188,7 @@ class Architecture:
                 add(f"W{gate}", (self.d_h, d_in), "column" if tokens else "spectral")
             if self.bias:
                 add(f"b{gate}", (self.channels if self.convolutional else self.d_h,), "euclidean")
-        if self.bias and "b_hn" in EXTRA.get(self.cell, ()):
+        if self.bias and "b_hn" in self.spec.optional:
             add("b_hn", (self.d_h,), "euclidean")
         return found
 
@@ -193,5 +199,5 @@ def check_cell(cell: str, activation: str) -> None:
         raise InputError(f"cell is {cell!r}; use {', '.join(CELLS)}")
     if activation not in ("tanh", "relu"):
         raise InputError(f"activation is {activation!r}; use 'tanh' or 'relu'")
-    if activation != "tanh" and cell not in ("vanilla", *CONVOLUTIONAL):
+    if activation not in cells.CELLS[cell].activations:
         raise InputError(f"activation is {activation!r}; {cell} cells have tanh, leave it out")

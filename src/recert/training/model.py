@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from recert.networks import cells
 from recert.networks.blocks import Block
-from recert.networks.layers import GATES, Bidirectional, Layer
+from recert.networks.layers import Bidirectional, Layer
 from recert.networks.network import Head, Network, Read
 from recert.training.architecture import Architecture, Direction, Part
 
@@ -226,7 +227,7 @@ def mgu(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
 def gru(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
     """n = tanh(W_n x + b_n + r⊙(U_n h + b_hn)), h = (1−z)⊙n + z⊙h."""
     d_h = blocks["U_r"].shape[0]
-    U = torch.cat([blocks[f"U{gate}"] for gate in GATES["gru"]]).T
+    U = torch.cat([blocks[f"U{gate}"] for gate in cells.CELLS["gru"].gates]).T
     gates, candidates = drive.split([2 * d_h, d_h], dim=2)
     h = drive.new_zeros(drive.shape[1], d_h)
     states = []
@@ -244,7 +245,7 @@ def gru(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
 def lstm(drive: Tensor, blocks: Blocks, activation: str) -> list[Tensor]:
     """c = g⊙c + r⊙c̃, h = o⊙tanh(c) with forget g, input r, output o."""
     d_h = blocks["U_g"].shape[0]
-    U = torch.cat([blocks[f"U{gate}"] for gate in GATES["lstm"]]).T
+    U = torch.cat([blocks[f"U{gate}"] for gate in cells.CELLS["lstm"].gates]).T
     h = c = drive.new_zeros(drive.shape[1], d_h)
     states = []
     for step in drive:

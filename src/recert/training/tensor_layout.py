@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recert.errors import InputError, UnsupportedModelError, type_of
-from recert.networks.layers import GATES, suffix_of
+from recert.networks import cells
+from recert.networks.layers import suffix_of
 from recert.networks.network import Network
 from recert.readers.torch.parity import CallError
 from recert.readers.torch.parts import OWN, Parts, one_module
@@ -213,7 +214,7 @@ def _roles(name: str, module: Any, end: str) -> Iterator[tuple[str, tuple[Place,
     """Roles of one layer in one direction, gates being stacked in the rows of fused tensors."""
     cell = next(CELLS[kind] for kind in CELLS if isinstance(module, kind))
     d_h = module.hidden_size
-    for gate in GATES[cell]:
+    for gate in cells.CELLS[cell].gates:
         k = STACKED[cell].index(gate)
         rows = (k * d_h, (k + 1) * d_h)
         yield f"U{gate}", (Place(name, f"weight_hh{end}", rows),)

@@ -223,6 +223,27 @@ class Equations(Calculus):
         h = self.mul(o, self.activation("tanh", c))
         return (self.linear(cell.parts["P"], h) if "P" in cell.parts else h), c
 
+    def _peephole_lstm(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+        h, c = states
+
+        def gate(letter: str, seen: Value) -> Value:
+            z = self._pre(cell, f"_{letter}", x, h)
+            z = self.add(z, self.mul(self.bias(cell.parts[f"p_{letter}"]), seen))
+            return self.activation("sigmoid", z)
+
+        candidate = self.activation("tanh", self._pre(cell, "_c", x, h))
+        new = self.add(self.mul(gate("g", c), c), self.mul(gate("r", c), candidate))
+        return self.mul(gate("o", new), self.activation("tanh", new)), new
+
+    def _min_gru(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+        z = self.activation("sigmoid", self._of_input(cell, "_z", x))
+        return (self.gate(z, states[0], self._of_input(cell, "_h", x)),)
+
+    def _of_input(self, cell: Cell, gate: str, x: Value) -> Value:
+        """W x + b of one gate."""
+        z = self._input(cell.parts[f"W{gate}"], x)
+        return self.add(z, self.bias(cell.parts[f"b{gate}"])) if f"b{gate}" in cell.parts else z
+
     def _conv(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         parts = cell.parts
         z = self.add(self._input(parts["W"], x), self.linear(parts["U"], states[0]))

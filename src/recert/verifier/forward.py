@@ -149,6 +149,26 @@ class Loops:
         h = o.times(c.activation("tanh"))
         return (self.weights.linear(cell.parts["P"], h) if "P" in cell.parts else h), c
 
+    def _peephole_lstm(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+        h, c = states
+
+        def gate(letter: str, seen: Value) -> Value:
+            peep = self.weights.bias(cell.parts[f"p_{letter}"]).times(seen)
+            return self._pre(cell, f"_{letter}", x, h).plus(peep).activation("sigmoid")
+
+        candidate = self._pre(cell, "_c", x, h).activation("tanh")
+        new = gate("g", c).times(c).plus(gate("r", c).times(candidate))
+        return gate("o", new).times(new.activation("tanh")), new
+
+    def _min_gru(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+        z = self._of_input(cell, "_z", x).activation("sigmoid")
+        return (z.between(states[0], self._of_input(cell, "_h", x)),)
+
+    def _of_input(self, cell: Cell, gate: str, x: Any) -> Value:
+        """W x + b of one gate."""
+        z = self.weights.linear(cell.parts[f"W{gate}"], x)
+        return z.plus(self.weights.bias(cell.parts[f"b{gate}"])) if f"b{gate}" in cell.parts else z
+
     def _conv(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         z = self._maps(cell, x, states[0])
         if "b" in cell.parts:

@@ -119,8 +119,12 @@ def stages(network: Structure) -> list[Stage]:
 
 
 def _kinds(stage: Stage) -> list[str]:
-    """What every state of a stage is: an output h, or an LSTM's c."""
-    return [kind for cell in stage.cells for kind in ("h", "c")[: len(cell.states)]]
+    """What every state of a stage is: "c" where it is an LSTM's, whose gates do not see it."""
+    return [
+        "c" if i and cell.cell == "lstm" else "h"
+        for cell in stage.cells
+        for i in range(len(cell.states))
+    ]
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Decided:
         cells = [cell for cells in self.walk.network.layers for cell in cells]
         products = sum(part.rows * part.columns for part in self.walk.network.blocks)
         entries = sum(
-            part.rows for cell in cells for role, part in cell.parts.items() if role[0] == "U"
+            part.rows for cell in cells for role, part in cell.parts.items() if role[0] == "W"
         )
         return PER_PRODUCT * products + PER_ENTRY * entries
 

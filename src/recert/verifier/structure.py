@@ -20,10 +20,15 @@ GATES = {
     "gru": ("_r", "_z", "_n"),
     "gru_original": ("_r", "_z", "_n"),
     "lstm": ("_g", "_r", "_o", "_c"),
+    "peephole_lstm": ("_g", "_r", "_o", "_c"),
+    "min_gru": ("_z", "_h"),
     "conv": ("",),
     "conv_averaged": ("",),
 }
 EXTRA = {"gru": "b_hn", "lstm": "P"}
+# Blocks that a cell has beside: vectors (d_h,). Cells without U; cells with a second state c.
+VECTORS = {"peephole_lstm": {"p_g", "p_r", "p_o"}}
+NO_U, WITH_C = ("min_gru",), ("lstm", "peephole_lstm")
 # Blocks of the largest network that is read.
 MOST = 1000
 
@@ -57,8 +62,8 @@ class Cell:
 
     @property
     def first(self) -> Part:
-        """U of its first gate."""
-        return self.parts[f"U{GATES[self.cell][0]}"]
+        """U of its first gate, or W where it has no U."""
+        return self.parts[f"{'W' if self.cell in NO_U else 'U'}{GATES[self.cell][0]}"]
 
     @property
     def channels(self) -> int:
@@ -83,7 +88,7 @@ class Cell:
     @property
     def states(self) -> tuple[int, ...]:
         """Dimensions of its states, the output's first."""
-        return (self.out, self.units) if self.cell == "lstm" else (self.out,)
+        return (self.out, self.units) if self.cell in WITH_C else (self.out,)
 
 
 @dataclass(frozen=True)
@@ -214,11 +219,14 @@ def _cell(prefix: str, row: Mapping[str, Any], by_role: Mapping[str, Part]) -> C
         if role.startswith(prefix) and "." not in role[len(prefix) :]
     }
     name = row["cell"]
-    _need(name in GATES, f"cell {name!r}")
-    needed = {f"{letter}{gate}" for gate in GATES[name] for letter in "UW"}
-    allowed = (
-        needed | {f"b{gate}" for gate in GATES[name]} | {EXTRA.get(name, "U" + GATES[name][0])}
-    )
+    if name not in GATES:
+        raise InputError(
+            f"network: the verifier has no checker for cell {name!r}; it knows {', '.join(GATES)}"
+        )
+    letters = "W" if name in NO_U else "UW"
+    needed = {f"{letter}{gate}" for gate in GATES[name] for letter in letters}
+    needed |= VECTORS.get(name, set())
+    allowed = needed | {f"b{gate}" for gate in GATES[name]} | {EXTRA.get(name, "")}
     _need(needed <= set(parts) <= allowed, f"blocks of {prefix[:-1]}")
     cell = Cell(name, row["activation"], parts)
     free = name in ("vanilla", "conv", "conv_averaged")
@@ -238,7 +246,7 @@ def _check_cell(cell: Cell, row: Mapping[str, Any]) -> None:
             continue
         rows = cell.channels if maps and role.startswith("b") else cell.first.rows
         _need(part.rows == rows, f"rows of {part.name}")
-        if role.startswith("b"):
+        if role[0] in "bp":
             _need(part.norm == "euclidean", f"norm of {part.name}")
             continue
         _need((part.norm == "operator") == maps, f"norm of {part.name}")
@@ -286,8 +294,8 @@ def _check_norms(found: Structure) -> None:
     names = {part.name for part in readers}
     for part in found.blocks:
         _need((part.norm == "column") == (part.name in names), f"norm of {part.name}")
-        bias = part.role.rpartition(".")[2].startswith("b")
-        _need(bias == (part.norm == "euclidean"), f"norm of {part.name}")
+        vector = part.role.rpartition(".")[2][0] in "bp"
+        _need(vector == (part.norm == "euclidean"), f"norm of {part.name}")
 
 
 def _used(found: Structure) -> list[Part]:

@@ -35,12 +35,12 @@ import numpy as np
 from recert.certificates.certificate import Bound
 from recert.certification.certify import evaluate_menu, menu, prepare, reported_margin
 from recert.certification.prepare import Case
+from recert.networks.cells import CELLS
 from recert.networks.network import Network
 from recert.numerics.logspace import LN10
 from recert.printed.evaluate import order_bounds
 from recert.samples.sample import Reading, Sample
 from recert.sensitivities.gate_ranges import (
-    SIGMOIDS,
     Gates,
     classwide_gates,
     measured_gates,
@@ -110,7 +110,7 @@ def _ranges(network: Network, cell: str, found: Gates, bounded: Gates) -> dict[s
     """Gate → least and largest entry measured, s by the calculus and by the paper's formula."""
     printed = printed_gates(network, steps=found.steps)
     ranges = {}
-    for gate in SIGMOIDS.get(cell, ()):
+    for gate in CELLS[cell].sigmoids:
         largest, complement = found.of(gate).up_to(found.steps)
         ranges[gate] = {
             "least": 1.0 - complement,
@@ -139,7 +139,7 @@ def _finite(values: Any) -> list[float]:
 
 def _thresholds(cell: str, network: Network, caps: Any, bounded: Gates) -> dict[str, Any]:
     """How far the class's gates reach, and the ‖U‖ below which its rates are less than 1."""
-    s = {gate: bounded.of(gate).up_to(bounded.steps)[0] for gate in SIGMOIDS.get(cell, ())}
+    s = {gate: bounded.of(gate).up_to(bounded.steps)[0] for gate in CELLS[cell].sigmoids}
     if not s:
         return {"reach": None, "largest U, β": 1.0, "largest U, θ": 1.0}
     norms = {gate: caps[f"U_{gate}"].norm for gate in s}
@@ -256,14 +256,14 @@ def recurrent(cell: str) -> str:
 
 def is_gate(cell: str, role: str) -> bool:
     """Whether a block belongs to one of the cell's sigmoid gates."""
-    return role[2:] in SIGMOIDS.get(cell, ()) and role[1:2] == "_"
+    return role[2:] in CELLS[cell].sigmoids and role[1:2] == "_"
 
 
 def small_caps(cell: str) -> dict[str, float]:
     """Caps inside which a gated cell's gates stay near one half, ‖U‖ ≤ 1.2 of its candidate."""
     candidate = CANDIDATE[cell]
     caps = {f"U_{candidate}": RECURRENT, f"W_{candidate}": 3.0, "V": 1.0}
-    for gate in SIGMOIDS[cell]:
+    for gate in CELLS[cell].sigmoids:
         caps |= {f"U_{gate}": GATE_U, f"W_{gate}": GATE_W}
     return caps
 

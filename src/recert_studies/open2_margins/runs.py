@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recert.data import SequenceData
-from recert.networks.layers import GATES
+from recert.networks.cells import CELLS
 from recert_studies.framework import Cell, Request, Result
 from recert_studies.open1_tightness import networks as open1_networks
 from recert_studies.open2_margins import watch
@@ -62,7 +62,7 @@ Found = Mapping[Run, Sequence[Sequence[Result]]]
 
 def weights(cell: str, d_h: int, d_x: int, K: int) -> int:
     """Number of weights of a cell without biases and its head, counted in K − 1 rows."""
-    return len(GATES[cell]) * d_h * (d_h + d_x) + (K - 1) * d_h
+    return len(CELLS[cell].gates) * d_h * (d_h + d_x) + (K - 1) * d_h
 
 
 def matched(cell: str, vanilla: int, d_x: int, K: int) -> int:

@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import FileError, InputError, RecertError, UnsupportedModelError
-from recert.networks.blocks import Block, Norm
-from recert.networks.layers import (
-    CONVOLUTIONAL,
-    EXTRA,
-    GATES,
-    Bidirectional,
-    Dense,
-    FixedMap,
-    Layer,
-    layer_of,
-    suffix_of,
-)
+from recert.networks.blocks import Block, FixedMap, Norm
+from recert.networks.cells import CELLS
+from recert.networks.layers import Bidirectional, Dense, Layer, layer_of, suffix_of
 from recert.networks.network import Head, InputKind, Network
 from recert.readers.weights import state_dicts
 from recert.readers.weights.description import NAMES, check_keys, choice
@@ -147,9 +138,9 @@ class _Reader:
     def cell(self, entry: Mapping[str, Any]) -> tuple[str, str]:
         """Cell and activation of a layer; the top's activation is for cells that have a choice."""
         cell = entry.get("cell", self.description.get("cell", "vanilla"))
-        if not isinstance(cell, str) or cell not in GATES:
+        if not isinstance(cell, str) or cell not in CELLS:
             raise UnsupportedModelError(
-                f"cell {cell!r} is not covered; the cells are {', '.join(GATES)}"
+                f"cell {cell!r} is not covered; the cells are {', '.join(CELLS)}"
             )
         return cell, entry.get("activation", self.description.get("activation", "tanh"))
 
@@ -157,10 +148,9 @@ class _Reader:
         if not isinstance(entry, dict):
             raise FileError(f"{where} must be a JSON object with the layer's cell and tensors")
         cell, activation = self.cell(entry)
-        weights = [f"{letter}{gate}" for gate in GATES[cell] for letter in "UW"]
-        roles = [*weights, *(f"b{gate}" for gate in GATES[cell]), *EXTRA.get(cell, ())]
+        roles = CELLS[cell].roles
         check_keys(entry, {"cell": str, "activation": str} | dict.fromkeys(roles, NAMES), where)
-        missing = [role for role in weights if entry.get(role) is None]
+        missing = [role for role in CELLS[cell].needed if entry.get(role) is None]
         if missing:
             raise FileError(f"{where} lacks {missing[0]!r}, the name of its tensor; add it")
         blocks = {
@@ -168,8 +158,8 @@ class _Reader:
             for role in entry
             if role in roles and entry[role] is not None
         }
-        if cell in CONVOLUTIONAL:
-            _check_size(blocks["U"], where, square=cell == "conv_averaged")
+        if CELLS[cell].filters:
+            _check_size(blocks["U"], where, square=CELLS[cell].filters == "averaged")
         return Layer(cell, blocks, activation)
 
     def fused(
@@ -264,11 +254,11 @@ class _Reader:
         norms: dict[int, Norm] = {1: "euclidean", 2: "column" if tokens else "spectral"}
         norm = norms.get(value.ndim, "operator")
         name = names[0] if self.by_tensor else letter
-        bias = letter.startswith("b")
-        if value.ndim not in ((1,) if bias else (2, 3)):
+        vector = letter[0] not in "EFGPUVW"
+        if value.ndim not in ((1,) if vector else (2, 3)):
             raise InputError(
                 f"{where}: {names[0]!r} has {value.ndim} dimensions, expected "
-                f"{'1 for a bias' if bias else '2, or 3 for a filter bank'}"
+                f"{'1 for a vector' if vector else '2, or 3 for a filter bank'}"
             )
         value = value.T if transpose else value
         return Block(name, value, norm, self.zeros(names[0]), self.acts_on(names[0]))

@@ -12,7 +12,7 @@ Version 2; every key of version 1 means the same and is still read::
 
 Only ``format``, ``version``, ``input``, ``layers`` and ``head`` are required; any part may be null
 or absent where the network has none. A list of names is a sum. A layer names the tensor of every
-role that its cell has (`recert.networks.layers.GATES`: ``U_r``, ``W_r``, ``b_r``, …, ``P``);
+role that its cell has (`recert.networks.cells.CELLS`: ``U_r``, ``W_r``, ``b_r``, …, ``P``);
 ``cell`` and ``activation`` may also stand at the top, for all layers. A layer in two directions is
 ``{"forward": {…}, "backward": {…}}``.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import InputError, UnsupportedModelError, an
-from recert.networks.layers import GATES
+from recert.networks.cells import CELLS
 from recert.readers.weights.description import FORMAT, VERSION
 
 Array = NDArray[np.float64]
@@ -26,7 +26,7 @@ _ENCODER = re.compile(r"(^|[._])(enc|encoder|pre|first|input|in)([._\d]|$)")
 def roles_of(
     cell: str, W: Array, U: Array, biases: tuple[Array, Array] | None, P: Array | None = None
 ) -> dict[str, Array]:
-    """Blocks by role from torch's fused tensors, gate by gate in the order of `GATES`.
+    """Blocks by role from torch's fused tensors, gate by gate in the order of its gates.
 
     Both biases are summed, except those of a GRU's n, one of which stands inside the reset.
 
@@ -52,7 +52,7 @@ def roles_of(
             f"shapes do not fit: both biases of {an(cell)} cell must have {rows} entries"
         )
     roles: dict[str, Array] = {}
-    for gate in GATES[cell]:
+    for gate in CELLS[cell].gates:
         k = gates.index(gate)
         part = slice(k * rows // len(gates), (k + 1) * rows // len(gates))
         roles[f"U{gate}"], roles[f"W{gate}"] = U[part], W[part]
