@@ -38,7 +38,7 @@ class Algebra(Protocol):
     def activation(self, name: str, v: Value) -> Value:
         """σ(v), entrywise."""
 
-    def opened(self, layer: Parts, gate: str, v: Value) -> Value:
+    def opened(self, layer: Any, gate: str, v: Value) -> Value:
         """σ(v), how far a gate of the layer opens, by the letter of its blocks."""
         return self.activation("sigmoid", v)
 
