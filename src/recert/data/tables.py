@@ -26,6 +26,7 @@ USUAL = {
     "group": ("group", "groups", "subject"),
     "role": ("role", "split"),
 }
+_PLAIN = re.compile(r"[-+0-9.eE ]*", re.ASCII)
 ROLES = {"train": False, "training": False, "holdout": True, "test": True}
 
 
@@ -117,6 +118,11 @@ def _reals(table: Table, name: str) -> np.ndarray:
     column = table.columns[name]
     if isinstance(column, np.ndarray) and column.dtype.kind in "iuf":
         found = column.astype(np.float64)
+    elif all(isinstance(cell, str) for cell in column) and _PLAIN.fullmatch(" ".join(column)):
+        try:
+            found = np.array(column, dtype=np.float64)
+        except ValueError:  # one of them is no number, and is named below
+            found = np.array([_number(table, row, name, cell) for row, cell in enumerate(column)])
     else:
         numbers = (_number(table, row, name, cell) for row, cell in enumerate(column))
         found = np.fromiter(numbers, dtype=np.float64, count=len(column))
