@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "certify": "recert.certification.certify",
+    "certify_losses": "recert.certification.black_box",
     "certify_all": "recert.certification.certify",
     "certify_posterior": "recert.pac_bayes",
     "Posterior": "recert.pac_bayes.posterior",
@@ -67,6 +68,7 @@ __all__ = [
     "__version__",
     "certify",
     "certify_all",
+    "certify_losses",
     "certify_posterior",
     "data",
     "errors",
@@ -85,6 +87,7 @@ __all__ = [
 if TYPE_CHECKING:
     from recert import data, errors, printed
     from recert.certificates.certificate import Certificate, load_certificate
+    from recert.certification.black_box import certify_losses
     from recert.certification.certify import JointCertificate, certify, certify_all
     from recert.networks.network import Network, vanilla
     from recert.networks.norm_class import Cap

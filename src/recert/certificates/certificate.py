@@ -291,6 +291,8 @@ class Certificate:
         )
         real = not {"floats", "enclosures"}.isdisjoint(best.needs)
         arithmetic = ", for the network in real arithmetic" if real else ""
+        if "loss" in best.terms:
+            whom, percent = "the mean loss on a new draw", rounded_up(best.terms["loss"], 6)
         if unit != "sequence":
             whom += ", averaged within a unit and then over units,"
         return (

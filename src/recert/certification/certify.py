@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from recert.certificates.certificate import Assumption, Bound, Certificate
 from recert.certificates.predictor import Padding
+from recert.certification.black_box import without_structure
 from recert.certification.declared import Declared, Role
 from recert.certification.prepare import Case, measure, prepare
 from recert.certification.record import (
@@ -29,7 +30,7 @@ from recert.certification.record import (
     finite_list,
     only_for_lists,
 )
-from recert.errors import InputError
+from recert.errors import InputError, ParityError, UnsupportedModelError
 from recert.networks.norm_class import Cap
 from recert.numerics import rounding
 from recert.numerics.rounding import significant_up, written_up
@@ -52,13 +53,15 @@ __all__ = [
     "prepare",
 ]
 
+Structure = Literal["optional", "required"]
+
 # Gates are bounded class-wide up to this many steps.
 GATE_STEPS = 500
 
 
 def certify(
     model: Any,
-    sequences: Any,
+    sequences: Any = None,
     labels: Any = None,
     *,
     delta: float = 0.01,
@@ -86,13 +89,18 @@ def certify(
     output: str | int | None = None,
     steps_first: bool | None = None,
     padding: Padding | None = None,
+    threshold: float | None = None,
+    structure: Structure = "optional",
 ) -> Certificate:
-    """Bounds on the error of a trained recurrent network on new sequences.
+    """Bounds on the error of a trained network, or of whatever answers, on new sequences.
 
     Args:
-        model: a torch module, a ``Network``, or the path of a network on disk.
+        model: a torch module, a ``Network``, or the path of a network on disk; with ``holdout``
+            whatever answers: modules of any structure, an ONNX path or session, an object with
+            ``predict`` (scikit-learn, Keras), a function of a batch that returns logits, scores
+            or classes. Then held-out units alone are enough.
         sequences: (m, T, d_x) real or (m, T) integer tokens, numpy or torch, padded on the right
-            (tokens with −1), or an iterable of batches.
+            (tokens with −1), or an iterable of batches; None where ``holdout`` is all there is.
         labels: (m,) classes 0..K−1, or (m, T) for losses at a step or averaged over steps.
         delta: failure probability of the whole certificate, split over its bounds.
         at: ``"last"`` valid step, ``"average"`` over valid steps, or a step 1..T.
@@ -135,6 +143,10 @@ def certify(
             sequences without their padding, or passed their lengths where that is the same;
             ``"left"``, likewise, it stands on the left; ``"as given"``, with their padding, which
             is then part of the inputs, and without lengths where the model does not ask for them.
+        threshold: the score above which a black box with one score a unit says class 1: 0 for
+            logits, 0.5 for probabilities.
+        structure: ``"optional"`` certifies what is left where the structure of a model is not
+            covered, its answers to held-out units; ``"required"`` refuses such a model.
 
     Raises:
         InputError, UnsupportedModelError, ParityError, FileError: with one line that says what is
@@ -142,7 +154,7 @@ def certify(
 
     Source: theory, sections 4 to 7.
     """
-    return certify_declared(model, sequences, labels, Declared.among(locals()), bounds)
+    return certify_declared(model, sequences, labels, Declared.among(locals()), bounds, structure)
 
 
 @rounding.usual
@@ -152,10 +164,23 @@ def certify_declared(
     labels: Any,
     declared: Declared,
     bounds: str | Sequence[str] = "all",
+    structure: Structure = "required",
 ) -> Certificate:
     """As ``certify``, from declarations in one value."""
+    validation.word("structure", structure, ("optional", "required"))
     theorems = menu(bounds)
-    return conclude(measure(model, sequences, labels, declared), theorems)
+    if structure == "required" and sequences is not None:
+        return conclude(measure(model, sequences, labels, declared), theorems)
+    offered = without_structure(model, sequences, labels, declared, theorems, structure)
+    if isinstance(offered, Certificate):
+        return offered
+    try:
+        case = measure(model, sequences, labels, declared)
+    except (UnsupportedModelError, ParityError) as refusal:
+        if offered is None:
+            raise
+        return offered(refusal)
+    return conclude(case, theorems)
 
 
 @rounding.usual

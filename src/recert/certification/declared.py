@@ -57,6 +57,7 @@ class Declared(Brief):
     output: str | int | None = None
     steps_first: bool | None = None
     padding: Padding | None = None
+    threshold: float | None = None
     arithmetic: Arithmetic | None = None
 
     @classmethod
@@ -78,6 +79,7 @@ class Declared(Brief):
         return replace(
             self,
             padding=padding,
+            threshold=_threshold(self.threshold),
             delta=validation.probability("delta", self.delta),
             at=validation.step("at", self.at),
             max_length=None if T is None else validation.whole("max_length", T),
@@ -156,6 +158,11 @@ class Holdout(Brief):
     lengths: Any
     groups: Any
     told: Told
+
+
+def _threshold(given: Any) -> float | None:
+    remedy = "give the score above which a predictor with one score says class 1"
+    return None if given is None else validation.number("threshold", given, remedy) + 0.0
 
 
 def _radius(given: Any) -> float | Enforced | None:

@@ -60,7 +60,7 @@ def _ladder_panel(axis: Any, certificate: Certificate, title: str) -> None:
     axis.text(1.0, -0.75, " 1: says nothing beyond", fontsize=8, va="bottom")
     held = certificate.sample.get("holdout")
     for label, error, style in (
-        ("training error", certificate.sample["training_error"], ":"),
+        ("training error", certificate.sample.get("training_error"), ":"),
         ("test error", held and held["error"], "--"),
     ):
         if error:

@@ -15,7 +15,14 @@ from typing import Any
 from recert.certificates.certificate import Certificate
 from recert.certificates.schema import check_certificate
 from recert.errors import RecertError
-from recert.verifier import class_bounds, hypotheses, network_bounds, posterior_bounds, titles
+from recert.verifier import (
+    black_box,
+    class_bounds,
+    hypotheses,
+    network_bounds,
+    posterior_bounds,
+    titles,
+)
 from recert.verifier import hypotheses as wording
 from recert.verifier import posterior_bounds as posteriors
 from recert.verifier.balls import ONE, ZERO, Ball, ball, log_of, total
@@ -42,6 +49,7 @@ CHECKERS: dict[str, Checker] = {
     "local_ball": network_bounds.local_ball,
     "occam": network_bounds.occam,
     "held_out": network_bounds.held_out,
+    "held_out_losses": black_box.held_out_losses,
     "pac_bayes_kl": posteriors.pac_bayes_kl,
     "pac_bayes_temperature": posteriors.pac_bayes_temperature,
     "majority_vote": posteriors.majority_vote,
@@ -69,6 +77,10 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         # As text, because to Python 4 is 4.0 and 1 is true.
         same = json.dumps(again[key], sort_keys=True) == json.dumps(data[key], sort_keys=True)
         sheet.holds(key, same, _first(data[key]), _first(again[key]))
+    if record.black_box:
+        _guarded("assumptions", lambda: black_box.check(record, sheet), sheet)
+        _statements(record, sheet)
+        return record
     try:
         blocks = record.network.blocks
     except RecertError as error:
@@ -76,19 +88,24 @@ def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
         return None
     sheet.holds("network", bool(blocks), len(blocks), "a network of the family")
     _guarded("assumptions", lambda: hypotheses.check_facts(record, sheet), sheet)
+    _statements(record, sheet)
+    _guarded("finite_list", lambda: posterior_bounds.check(record, sheet), sheet)
+    _guarded("sample.float_slack", lambda: check_slack(record, sheet), sheet)
+    _described(record, sheet)
+    return record
+
+
+def _statements(record: Record, sheet: Sheet) -> None:
+    """Every bound, that they hold together, and the best of them."""
     _guarded("assumptions", lambda: wording.check(record, sheet), sheet)
     titles.check(record, sheet)
     names = [bound["name"] for bound in record.bounds]
     sheet.holds("bounds", len(set(names)) == len(names), names, "no name twice")
     # The best first: where there is too much to derive, it is the one that must be.
-    for bound in sorted(record.bounds, key=lambda b: b["name"] != data["best"]):
+    for bound in sorted(record.bounds, key=lambda b: b["name"] != record.data["best"]):
         _bound(record, bound, sheet)
     _shares(record, sheet)
-    _guarded("finite_list", lambda: posterior_bounds.check(record, sheet), sheet)
     _best(record, sheet)
-    _guarded("sample.float_slack", lambda: check_slack(record, sheet), sheet)
-    _described(record, sheet)
-    return record
 
 
 def _described(record: Record, sheet: Sheet) -> None:
@@ -126,6 +143,7 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
         return
     fits = name in CHECKERS and (not record.gibbs or name in GIBBS_NAMES)
     fits = fits and (record.gibbs or name == "held_out" or name not in GIBBS_NAMES)
+    fits = fits and (record.black_box or name != black_box.LOSSES)
     if not sheet.holds(f"{name}.kind", fits, kind, "a statement of the theory"):
         return
     hypotheses.check_needs(record, bound, sheet)

@@ -123,7 +123,12 @@ class Record:
     @property
     def gibbs(self) -> bool:
         """Whether weights are drawn: then no class is recorded."""
-        return "caps" not in self.data["network"]
+        return "caps" not in self.data["network"] and not self.black_box
+
+    @property
+    def black_box(self) -> bool:
+        """Whether only answers are known."""
+        return "black_box" in self.data["network"]
 
     @property
     def of_list(self) -> bool:

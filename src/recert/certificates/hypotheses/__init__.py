@@ -10,7 +10,7 @@ verifier's `ledger`, and a line in docs/certificate.md.
 
 from __future__ import annotations
 
-from recert.certificates.hypotheses import network, predictor, sample
+from recert.certificates.hypotheses import black_box, network, predictor, sample
 from recert.certificates.hypotheses.facts import COUNTED, SAMPLE, Facts, Form, Sentences, Status
 from recert.errors import InputError
 from recert.utils import validation
@@ -18,6 +18,7 @@ from recert.utils import validation
 __all__ = ["COUNTED", "FORMS", "SAMPLE", "Facts", "Sentences", "Status", "words"]
 
 FORMS: dict[str, tuple[Form, ...]] = {**predictor.FORMS, **sample.FORMS, **network.FORMS}
+FORMS |= {id: (*FORMS[id], *forms) for id, forms in black_box.FORMS.items()}
 
 
 def words(id: str, status: str, facts: Facts) -> Sentences:

@@ -79,12 +79,12 @@ def _horizon(status: str, f: Facts) -> Sentences | None:
 
 
 # What recurs, by kind; and what another role shares with it.
-_RECURS = {
+RECURS = {
     "repeated": "sequences were repeated: they recur more evenly than draws do",
     "near": "sequences were repeated with small changes: near ones recur more evenly than in draws",
     "overlap": "windows of one text are one unit: pass groups; they overlap oftener than draws do",
 }
-_SHARED = {
+SHARED = {
     "repeated": "more than chance explains",
     "near": "and others differ from it by little, more of them than chance explains",
     "overlap": "and others lie some steps further, more of them than chance explains",
@@ -103,7 +103,7 @@ def _iid(status: str, f: Facts) -> Sentences | None:
     seen = f"{f['distinct']:,} of {f['sequences']:,} sequences are distinct"
     if fault is not None:
         at = f", at a shift of {f['shift']}" if f["shift"] else ""
-        return by_status(statement, status, {"violated": f"{_RECURS[fault]}; {seen}{at}"})
+        return by_status(statement, status, {"violated": f"{RECURS[fault]}; {seen}{at}"})
     if f["shift"]:
         return None
     of_list = f", drawn without replacement from {N:,}" if own and N is not None else ""
@@ -134,9 +134,9 @@ def _holdout(status: str, f: Facts) -> Sentences | None:
     why = f["why"] and quoted(f["why"])
     evidence = {}
     if f["fault"] is not None:
-        evidence["violated"] = f"{seen}, {_SHARED[f['fault']]}"
+        evidence["violated"] = f"{seen}, {SHARED[f['fault']]}"
     elif f["own_fault"] is not None:
-        own = _RECURS[f["own_fault"]]
+        own = RECURS[f["own_fault"]]
         evidence["violated"] = f"{seen}; of the held-out ones themselves: {own}"
     elif f["role"] == "checking":
         evidence["estimated"] = f"for checking: {why or 'may have been seen before'}; {seen}"
@@ -152,11 +152,11 @@ def _roles(status: str, f: Facts) -> Sentences | None:
     )
     evidence = {"enforced": seen}
     if f["fault"] is not None:
-        evidence = {"violated": f"{seen}, {_SHARED[f['fault']]}"}
+        evidence = {"violated": f"{seen}, {SHARED[f['fault']]}"}
     return by_status("no unit that made the prior is counted by the bound", status, evidence)
 
 
-_FAULT = among(None, *_RECURS)
+FAULT = among(None, *RECURS)
 _NORM = {"value": number, "largest": perhaps(number)}
 _STEPS = {
     "steps": positive, "read_at": perhaps(positive), "cut": perhaps(count),
@@ -164,7 +164,7 @@ _STEPS = {
 }  # fmt: skip
 _DRAWS = {
     "words": text, "population": perhaps(positive), "prior_units": perhaps(positive),
-    "sequences": positive, "distinct": positive, "shift": count, "fault": _FAULT,
+    "sequences": positive, "distinct": positive, "shift": count, "fault": FAULT,
 }  # fmt: skip
 FORMS: dict[str, tuple[Form, ...]] = {
     "input_bound": (Form(_NORM, _input_bound),),
@@ -178,14 +178,14 @@ FORMS: dict[str, tuple[Form, ...]] = {
                 "why": text,
                 "shared": count,
                 "held_out": positive,
-                "fault": _FAULT,
-                "own_fault": _FAULT,
+                "fault": FAULT,
+                "own_fault": FAULT,
             },
             _holdout,
         ),
     ),
     "roles": (
-        Form({"units": positive, "shared": count, "further": positive, "fault": _FAULT}, _roles),
+        Form({"units": positive, "shared": count, "further": positive, "fault": FAULT}, _roles),
     ),
     "draws": (
         always(
