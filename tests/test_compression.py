@@ -581,6 +581,7 @@ def test_many_hostile_files() -> None:
 def test_any_bytes_give_one_line_or_a_network(data: bytes) -> None:
     attempt(data)
     attempt(files.MAGIC + data)
+    attempt(files.SPELT + data)
 
 
 class Forger(Writer):

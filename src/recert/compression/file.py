@@ -34,8 +34,8 @@ from recert.networks.blocks import Block
 from recert.utils.files import read_bytes, write_atomically
 
 SUFFIX = ".rcz"
-# First bytes: cells of the first list alone, or cells whose names are spelt.
-MAGIC = {False: b"\xce", True: b"\xcf"}
+# First bytes: of files with cells of the first list alone, and of those that spell cells' names.
+MAGIC, SPELT = b"\xce", b"\xcf"
 LARGEST_FILE = 1 << 22
 MOST_WEIGHTS = 1 << 19
 # A file may declare so many weights, and so many more for each of its bytes.
@@ -71,11 +71,11 @@ def decode(data: bytes) -> Program:
     """
     if len(data) > LARGEST_FILE:
         raise FileError(f"it has {len(data)} bytes, more than the {LARGEST_FILE} that are read")
-    if data[:1] not in MAGIC.values():
+    if data[:1] not in (MAGIC, SPELT):
         raise FileError("it is not a compressed network of recert; check the path")
     budget = min(MOST_WEIGHTS, WEIGHTS + WEIGHTS_PER_BYTE * len(data))
     try:
-        program, _ = _code(Reader(data[1:]), None, budget, data[:1] == MAGIC[True])
+        program, _ = _code(Reader(data[1:]), None, budget, data[:1] == SPELT)
         program.network()
         expected, _ = _written(program)
     except (FileError, MissingDependencyError):
@@ -135,7 +135,7 @@ def file_bytes(program: Program) -> int:
 def _written(program: Program) -> tuple[bytes, list[tuple[str, str]]]:
     writer, kind = Writer(), spelt(program.skeleton)
     _, names = _code(writer, program, MOST_WEIGHTS, kind)
-    return MAGIC[kind] + writer.finish(), names
+    return (SPELT if kind else MAGIC) + writer.finish(), names
 
 
 def _code(
