@@ -1,6 +1,9 @@
-"""CONTRIBUTING's "Add a cell" is true: a toy cell of this file gets everything by one line."""
+"""CONTRIBUTING is true: a toy cell and a toy statement of this file get everything by one line."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from recert.errors import FileError
 from recert.networks.cells import CELLS, CellSpec
 from recert.networks.forward import network_predictor
 from recert.sensitivities.sensitivity import sensitivity
+from recert.theorems import menu
+from recert.theorems.setting import SAID, finish, owed
 from test_compression import random_program
 
 
@@ -109,3 +114,48 @@ def test_every_cell_of_the_table_is_read_and_confirmed(cell, tmp_path):
     assert recert.verify(certificate, network, *data).ok
     recert.save_network(network, tmp_path / "net.safetensors")
     assert recert.load_network(tmp_path / "net.safetensors").digest == network.digest
+
+
+@dataclass(frozen=True)
+class ErrorsAreShares:
+    """At most the whole of a population errs: true, and of no use."""
+
+    name: str = "toy"
+    title: str = "Toy (an error is a share)"
+    needs: tuple[str, ...] = ("iid", *SAID)
+    reference: str = "no theory"
+
+    def supports(self, setting):
+        """Every network."""
+        return ""
+
+    def bound(self, setting, delta):
+        """1, whatever is paid."""
+        cost = owed(self.name, setting.choice_costs)
+        terms = {"error": setting.table.error}
+        return finish(self, 1.0, math.log(1.0), delta=delta, terms=terms, choices={}, cost=cost)
+
+
+def test_a_toy_statement_is_on_the_menu_and_in_the_picture_and_not_confirmed(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(menu, "THEOREMS", (*menu.THEOREMS, ErrorsAreShares()))
+    rng = np.random.default_rng(7)
+    network = random_network(rng, "vanilla", d_x=3, d_h=3)
+    data = sample(rng, network)
+    certificate = recert.certify(network, *data, bounds=["toy", "margin_ball"])
+    found = {bound.name: bound for bound in certificate.bounds}
+    assert (found["toy"].value, found["toy"].title) == (1.0, ErrorsAreShares.title)
+    # δ is shared with it.
+    alone = recert.certify(network, *data, bounds=["margin_ball"])
+    assert (
+        found["margin_ball"].delta < next(b for b in alone.bounds if b.name == "margin_ball").delta
+    )
+    certificate.plot(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    path = tmp_path / "certificate.json"
+    certificate.save(path)
+    assert recert.load_certificate(path).to_json() == certificate.to_json()
+    pytest.importorskip("flint")
+    checks = recert.verify(path).checks
+    assert any("no checker for statement 'toy'" in str(c.derived) for c in checks if not c.ok)
+    assert not recert.verify(path).ok
