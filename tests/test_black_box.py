@@ -16,7 +16,7 @@ from torch import nn
 
 import recert
 from recert.certificates.certificate import Certificate
-from recert.errors import InputError, ParityError, UnsupportedModelError
+from recert.errors import CallError, InputError, ParityError, UnsupportedModelError
 from recert.numerics.concentration import binomial_upper_limit
 from recert.theorems.held_out import HeldOutLosses, Losses
 
@@ -328,6 +328,8 @@ def test_somebody_elses_network_from_one_call() -> None:
         {"holdout": (real()[0], real()[1][:5])},
         {"input_bound": recert.Enforced(1.0)},
         {"population": 10_000},
+        {"padding": "cut"},
+        {"max_length": T - 1},
         {"structure": "maybe"},
         {"structure": "required"},
         {"at": T + 1},
@@ -464,3 +466,22 @@ def test_the_best_of_several_checkpoints_unpaid_breaks_the_limit() -> None:
 
     assert failures(200, lambda rng: once(rng, paid=False)) > 60
     assert failures(200, lambda rng: once(rng, paid=True)) <= 33
+
+
+def test_which_answer_is_meant_is_asked_not_guessed() -> None:
+    """Padding that changes the answer of a network that is read: as without a holdout, refused."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.fc = nn.RNN(D, 8, batch_first=True), nn.Linear(8, K)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.rnn(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    (x, y), model = real(), Last()
+    lengths = np.arange(N) % T + 1
+    x[np.arange(T) >= lengths[:, None]] = 0.0
+    with pytest.raises(CallError, match="padding='cut'"):
+        recert.certify(model, *real(100, 1), holdout=(x, y, lengths), max_length=T, input_bound=3.0)

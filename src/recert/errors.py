@@ -19,6 +19,14 @@ class ParityError(RecertError):
     """The Network read from a model does not compute what the model computes."""
 
 
+class CallError(ParityError):
+    """How the module is called decides what it answers, and the user has to say it."""
+
+
+class BatchError(ParityError):
+    """The answer to a sequence depends on the batch that it is in."""
+
+
 class FileError(RecertError):
     """A file is missing, truncated, of the wrong kind, or cannot be written."""
 

@@ -115,7 +115,7 @@ def certify_answers(
             that it would have beside every other statement of the menu.
     """
     units, groups = read_units(declared.holdout, declared.at)
-    _refuse(declared)
+    _refuse(declared, units)
     found = outcomes(
         model,
         units,
@@ -335,12 +335,23 @@ def _codes(texts: NDArray[Any]) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64).reshape(texts.shape)
 
 
-def _refuse(declared: Declared) -> None:
+def _refuse(declared: Declared, units: Units) -> None:
     """InputError for declarations that a black box cannot be held to."""
     if isinstance(declared.input_bound, Enforced):
         raise InputError(
             "inputs of a predictor whose structure is not read are not scaled; scale them in the "
             "predictor, or give input_bound as a number"
+        )
+    if declared.padding in ("cut", "left"):
+        raise InputError(
+            f"padding={declared.padding!r} is for models whose structure is read; this one is "
+            "called with batches as given: leave it out, or cut padding off in the predictor"
+        )
+    longest = units.width if units.lengths is None else int(units.lengths.max())
+    if declared.max_length is not None and longest > declared.max_length:
+        raise InputError(
+            f"a held-out sequence has {longest} steps, beyond max_length = {declared.max_length}; "
+            "inputs of a predictor whose structure is not read are not cut: cut them beforehand"
         )
     if declared.population is not None:
         raise InputError(

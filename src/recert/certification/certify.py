@@ -30,7 +30,7 @@ from recert.certification.record import (
     finite_list,
     only_for_lists,
 )
-from recert.errors import InputError, ParityError, UnsupportedModelError
+from recert.errors import BatchError, CallError, InputError, ParityError, UnsupportedModelError
 from recert.networks.norm_class import Cap
 from recert.numerics import rounding
 from recert.numerics.rounding import significant_up, written_up
@@ -177,7 +177,8 @@ def certify_declared(
     try:
         case = measure(model, sequences, labels, declared)
     except (UnsupportedModelError, ParityError) as refusal:
-        if offered is None:
+        # Those two ask which of a model's answers is meant.
+        if offered is None or isinstance(refusal, (CallError, BatchError)):
             raise
         return offered(refusal)
     return conclude(case, theorems)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from recert.certificates.predictor import Output
-from recert.errors import ParityError
+from recert.errors import BatchError, CallError, ParityError
 from recert.networks.forward import check_reading, network_predictor
 from recert.networks.network import Bidirectional, Block, Dense, Layer, Network
 from recert.readers.torch.calls import Arguments
@@ -65,14 +65,6 @@ class Compared:
     reordered: bool
     stated: bool
     arithmetic: str
-
-
-class CallError(ParityError):
-    """How the module is called decides what it answers, and the user has to say it."""
-
-
-class BatchError(ParityError):
-    """The answer to a sequence depends on the batch that it is in."""
 
 
 @dataclass(frozen=True)
