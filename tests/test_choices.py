@@ -109,6 +109,12 @@ def test_split_delta_never_exceeds_delta(delta, weights, mapping):
         assert shares[name] == pytest.approx(delta * w / math.fsum(weights), rel=1e-13)
 
 
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, math.nan])
+def test_split_delta_says_what_a_failure_probability_is(delta):
+    with pytest.raises(InputError, match="strictly between 0 and 1"):
+        union_bound.split_delta(delta, ["a"])
+
+
 def test_split_delta_equal_shares():
     assert union_bound.split_delta(0.05, ["a", "b"]) == {"a": 0.025, "b": 0.025}
     assert union_bound.split_delta(0.05, ("only",)) == {"only": 0.05}

@@ -350,6 +350,30 @@ def test_systems_side_by_side_are_never_below_the_systems_forced():
         assert all(one[k] >= two[k] - 1e-9 * max(1.0, abs(two[k])) for k in two if two[k] > -1e300)
 
 
+@pytest.mark.parametrize("cell", ["gru", "mgu", "gru_original"])
+def test_a_candidate_that_grows_slowly_raises_what_the_gate_mixes_it_with(cell):
+    """Tiny inputs and a state read in full: the candidate, then the state, grow past step 128."""
+    net = stack((cell, "tanh"))
+    rows = {b.name for b in net.blocks() if b.norm == "spectral"}
+    caps = {b.name: {"U": 2.0, "V": 1.0}.get(b.name[0], 1e-4) for b in net.blocks()}
+    caps = {k: Cap(c, c if k in rows else None) for k, c in caps.items()}
+    least, greatest, largest = excess(net, 400, caps)
+    assert least >= 0 and greatest <= 0.05 * largest
+
+
+@pytest.mark.parametrize("cell", ["vanilla", "gru", "mgu", "gru_original"])
+def test_norms_that_stand_still_are_seen_at_once(cell, monkeypatch):
+    taken, step = itertools.count(1), unroll.Walk.step
+
+    def counted(*arguments):
+        assert next(taken) < 128, "steps were taken after the norms had come to stand still"
+        return step(*arguments)
+
+    monkeypatch.setattr(unroll.Walk, "step", counted)
+    net = stack((cell, "tanh"))
+    sensitivity(net, steps=10**6, caps=dict.fromkeys((b.name for b in net.blocks()), 0.3))
+
+
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("computed", [False, True])
 def test_long_horizons_take_few_steps(name, computed, monkeypatch):

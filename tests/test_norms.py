@@ -66,6 +66,21 @@ def test_elementary_norms_are_tight_upper_bounds(A):
             assert bound <= true * (1 + mpmath.mpf(40) * 2.0**-52) + 5e-324 * (A.size + 2), kind
 
 
+@pytest.mark.parametrize(
+    "pair",  # of 4·10^6 drawn pairs those that the roundings make smallest
+    [
+        (0.5000864153079638, 0.5313287970801712),
+        (0.5163281175009525, 0.5002768997713326),
+        (0.5098000388382117, 0.5080301660609579),
+        (0.6498096401491075, 0.2996185914665114),
+    ],
+)
+@pytest.mark.parametrize("kind", ["column", "frobenius", "two_one"])
+def test_the_allowance_covers_the_worst_roundings_of_two_entries(kind, pair):
+    square = sum(Fraction(a) ** 2 for a in pair)
+    assert Fraction(FUNCTIONS[kind](np.array(pair)[:, None])) ** 2 >= square
+
+
 @settings(max_examples=60, deadline=None)
 @given(matrices(side=4))
 def test_spectral_is_a_tight_upper_bound(A):

@@ -17,6 +17,7 @@ from recert.errors import InputError
 from recert.networks.forward import margins_of, network_predictor
 from recert.networks.network import Block, Head, Layer, Network, vanilla
 from recert.networks.norm_class import Cap
+from recert.sensitivities.norm_domain import _log_tanh
 from recert.sensitivities.sensitivity import sensitivities, sensitivity
 
 CLOSE = mpf("1e-9")
@@ -340,6 +341,20 @@ def test_row_caps_only_help_and_infinite_ones_change_nothing():
     assert float(tight.log_norm) < float(none.log_norm) - 0.1
     assert float(tight.log_lambda["U"]) < float(none.log_lambda["U"]) - 0.1
     assert float(tight.log_lambda["W"]) == pytest.approx(float(none.log_lambda["W"]), rel=1e-11)
+
+
+def test_a_result_is_equal_to_itself_alone_and_may_be_a_key():
+    net = shape_of("tanh", d=6)
+    one, two = (sensitivity(net, steps=3, caps=dict.fromkeys("UWV", 0.5)) for _ in range(2))
+    assert one == one and one != two and len({one, two, one}) == 2
+
+
+@pytest.mark.parametrize("log_x", [-800.0, -21.0, -20.5, -20.0, -19.5, -3.0, 0.0, 2.0, 3.9])
+def test_log_tanh_is_above_the_exact_one_and_close(log_x):
+    with mpmath.workdps(40):
+        exact = mpmath.log(mpmath.tanh(mpmath.exp(mpmath.mpf(log_x))))
+        found = float(_log_tanh(np.array(log_x)))
+        assert abs(found - exact) <= 1e-14 * (1 + abs(exact))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

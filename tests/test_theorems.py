@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -22,7 +23,12 @@ from recert.networks.network import Block, Head, Layer, Network, vanilla
 from recert.networks.norm_class import Cap
 from recert.numerics.union_bound import Cost
 from recert.theorems import THEOREMS, Setting
-from recert.theorems.gaussian import GaussianBall
+from recert.theorems.gaussian import (
+    GaussianBall,
+    _divergences,
+    _least_divergences,
+    admissible_scales,
+)
 from recert.theorems.held_out import HeldOut
 from recert.theorems.l1_cover import L1Cover, L1Entropy, log_cover
 from recert.theorems.margin_ball import MarginBall, MarginCover
@@ -524,6 +530,26 @@ def test_theorem_3_gaussian(case, paper, centred):
 
 def setting_like(case, **changes):
     return Setting(**({f: getattr(case, f) for f in case.__dataclass_fields__} | changes))
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-6, 0.01, 1.0, 1e5])
+def test_candidate_margins_go_with_the_sample_s(scale):
+    """From 2^−12 of its largest margin to twice that, on a grid of ratio 2^¼."""
+    table = table_of(10**6)
+    setting = setting_of(table=replace(table, margins=table.margins * scale))
+    gammas, largest = setting.margin_choices[0], float(setting.table.sorted_margins[-1])
+    assert largest <= gammas[-1] <= 2.0 * largest and len(gammas) >= 52
+    assert largest * 2.0**-12 <= gammas[0] <= largest * 2.0**-11.75 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_no_scales_have_less_divergence_than_is_foretold(case, paper):
+    """What is said never to be reached decides which γ are tried at all."""
+    Z, gammas = GaussianBall(paper=paper).Z, case.margin_choices[0]
+    least = _least_divergences(case, gammas, Z, common=paper)
+    log_sigma = admissible_scales(case, gammas, Z, common=paper)
+    KL, _ = _divergences(case, log_sigma, common=paper)
+    assert (least * (1.0 - 1e-9) <= KL).all() and (least > 0.0).all()
 
 
 def test_initial_weights_help_when_training_moved_little():
