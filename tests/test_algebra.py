@@ -13,7 +13,7 @@ from recert.networks.forward import NumbersAlgebra, network_predictor
 from recert.networks.network import Block, Head, Layer, Network, vanilla
 from recert.networks.norm_class import Cap
 from recert.numerics.logspace import affine_last, affine_orbit, log_matmul
-from recert.sensitivities.norm_domain import ROUNDING, Bound, BoundsAlgebra
+from recert.sensitivities.norm_domain import ROUNDING, BoundsAlgebra, ValueBound
 from recert.sensitivities.sensitivity import sensitivity
 
 SAFE = 1.0 - 1e-12  # keeps a rescaled matrix inside its cap in spite of rounding
@@ -178,13 +178,13 @@ def test_tanh_rule_bounds_every_vector_and_is_met_by_constant_ones(entries):
     N, Z = np.linalg.norm(v), np.abs(v).max()
     algebra = BoundsAlgebra({"A": np.zeros(1)}, {}, ("A", ROUNDING), 1)
     with np.errstate(divide="ignore"):
-        start = Bound(len(v), np.log([N]), np.log([Z]), algebra.still())
+        start = ValueBound(len(v), np.log([N]), np.log([Z]), algebra.still())
     out = algebra.activation("tanh", start)
     assert np.linalg.norm(np.tanh(v)) <= math.exp(out.log_N[0]) * (1 + 1e-13)
     assert np.tanh(Z) <= math.exp(out.log_Z[0]) * (1 + 1e-13)
     flat = np.full(len(v), Z)
     with np.errstate(divide="ignore"):
-        start = Bound(len(v), np.log([np.linalg.norm(flat)]), np.log([Z]), algebra.still())
+        start = ValueBound(len(v), np.log([np.linalg.norm(flat)]), np.log([Z]), algebra.still())
     met = math.exp(algebra.activation("tanh", start).log_N[0])
     assert met == pytest.approx(np.linalg.norm(np.tanh(flat)), rel=1e-12, abs=1e-300)
 

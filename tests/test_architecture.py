@@ -313,3 +313,12 @@ def test_modules_are_found_by_their_former_names() -> None:
         assert found is importlib.import_module(new)
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("recert.never_there")
+
+
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}

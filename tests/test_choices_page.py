@@ -40,9 +40,9 @@ def recipes() -> dict[str, set[str]]:
     """Title → fields, of what says how to train."""
     pytest.importorskip("torch")
     from recert.training.quantized import RoundedRecipe
-    from recert.training.recipes import Candidate, PosteriorRecipe, Recipe
+    from recert.training.recipes import PosteriorRecipe, Recipe, RecipeCandidate
 
-    known: tuple[Any, ...] = (Recipe, RoundedRecipe, PosteriorRecipe, Candidate)
+    known: tuple[Any, ...] = (Recipe, RoundedRecipe, PosteriorRecipe, RecipeCandidate)
     return {
         f"Training in Python: {kind.__name__}": set(kind.__dataclass_fields__) for kind in known
     }

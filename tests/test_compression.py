@@ -38,7 +38,7 @@ from recert.compression import file as files
 from recert.compression.architecture import ArchitectureCode
 from recert.compression.coder import SCALE, Meter, Reader, Writer, natural, signed
 from recert.compression.integers import IntegerCode
-from recert.compression.parts import Part, notched
+from recert.compression.parts import CodedPart, notched
 from recert.compression.search import certified
 from recert.errors import FileError, InputError, MissingDependencyError, RecertError
 from recert.networks.blocks import Block, FixedMap
@@ -732,7 +732,7 @@ def test_the_search_finds_short_files_and_says_what_they_do() -> None:
     assert best.certificate == min(c.certificate for c in found.frontier)  # type: ignore[attr-defined]
     # Eight-bit grids are what one would do without a search.
     plain = {
-        b.name: CodedBlock((Part(b.value, notched(float(np.abs(b.value).max()) / 127)).grid,))
+        b.name: CodedBlock((CodedPart(b.value, notched(float(np.abs(b.value).max()) / 127)).grid,))
         for b in network.blocks()
     }
     program = program_of(network, plain)

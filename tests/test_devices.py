@@ -42,7 +42,7 @@ from recert.training import (  # noqa: E402
 )
 from recert.training.posterior import train_posterior  # noqa: E402
 from recert.training.quantized import RoundedRecipe, train_rounded  # noqa: E402
-from recert.training.recipes import Candidate, PosteriorRecipe  # noqa: E402
+from recert.training.recipes import PosteriorRecipe, RecipeCandidate  # noqa: E402
 from recert.training.sgd import CONSTRAINTS, Descent, descend  # noqa: E402
 from recert.workflows import compress  # noqa: E402
 from recert_studies import framework as running  # noqa: E402
@@ -53,7 +53,9 @@ Run = Callable[..., tuple[int, str, str]]
 Weights = Mapping[str, np.ndarray]
 SAMPLE = SyntheticLanguage(3, 6, 2, "last", 0.1).sample(120, seed=5)
 CAPS = {"U": 0.9, "W": 2.0, "V": 1.0}
-POSTERIOR = PosteriorRecipe(candidates=(Candidate(d_h=3, epochs=2, batch=20),), epochs=2, batch=20)
+POSTERIOR = PosteriorRecipe(
+    candidates=(RecipeCandidate(d_h=3, epochs=2, batch=20),), epochs=2, batch=20
+)
 HAS_GPU = torch.cuda.is_available()
 
 
@@ -341,7 +343,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few epochs where a study has no option for them."""
     rounded = RoundedRecipe(Recipe(d_h=3, bias=True, epochs=2, batch=64))
     monkeypatch.setattr(compress, "recipe_for", lambda sample, changes: rounded)
-    for kind in (Candidate, PosteriorRecipe):
+    for kind in (RecipeCandidate, PosteriorRecipe):
         monkeypatch.setattr(recipes, kind.__name__, partial(kind, epochs=2))
 
 

@@ -23,7 +23,7 @@ from recert.networks.network import MarginForm, margin_basis
 from recert.numerics.norms import convolution_matrix, convolution_norm_bound
 from recert.perturbation import ellipsoids
 from recert.perturbation.adjoint import backward, forward
-from recert.perturbation.ball import Parts, can_draw, draw, parts_of
+from recert.perturbation.ball import BallParts, can_draw, draw, parts_of
 from recert.perturbation.ellipsoids import Frame, Node, box, merged, side_by_side
 from recert.perturbation.enclosure_domain import EnclosureAlgebra, step_frame
 
@@ -189,7 +189,7 @@ class Shadow(EnclosureAlgebra):
 
     def __init__(
         self,
-        parts: Parts,
+        parts: BallParts,
         radii: np.ndarray,
         moved: Mapping[str, np.ndarray],
         number: Exact | None = None,
@@ -334,7 +334,7 @@ def check_nodes(algebra: Shadow, tolerance: float = 0.0) -> float:
     return largest
 
 
-def check_margins(algebra: Shadow, parts: Parts, y: Node, tolerance: float = 0.0) -> float:
+def check_margins(algebra: Shadow, parts: BallParts, y: Node, tolerance: float = 0.0) -> float:
     """Every functional of the output falls by at most Σ r S + Q; the largest share of that."""
     radii = np.concatenate([np.atleast_1d(algebra.radii[b.name]) for b in parts.blocks])
     basis, largest = margin_basis(y.c.shape[1] + 1), 0.0

@@ -22,7 +22,7 @@ from recert.networks.forward import NumbersAlgebra
 from recert.networks.layers import channel_average, group_average, over_positions
 from recert.networks.network import Block, vanilla
 from recert.numerics.logspace import affine_last, affine_power
-from recert.sensitivities.norm_domain import ROUNDING, Bound, BoundsAlgebra
+from recert.sensitivities.norm_domain import ROUNDING, BoundsAlgebra, ValueBound
 from recert.sensitivities.recursions import below
 
 TAGS = ("A", "B", ROUNDING)
@@ -59,7 +59,7 @@ def algebra_of(**more):
 
 def value(dim, log_N, log_Z, log_A=-math.inf, log_B=-math.inf):
     lam = np.array([[log_A], [log_B], [-math.inf]])
-    return Bound(dim, np.array([log_N]), np.array([log_Z]), lam)
+    return ValueBound(dim, np.array([log_N]), np.array([log_Z]), lam)
 
 
 def exp(log):

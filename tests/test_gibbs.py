@@ -704,7 +704,7 @@ def test_recipes_that_were_declared_in_training_are_paid_for_later(tmp_path: Pat
 def test_posterior_recipes_refuse_bad_values() -> None:
     pytest.importorskip("torch")
     from recert.training.posterior import train_posterior
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
     from recert.workflows import posteriors
 
     for field, value in (
@@ -718,7 +718,7 @@ def test_posterior_recipes_refuse_bad_values() -> None:
         ("weight_decay", math.nan),
     ):  # fmt: skip
         with pytest.raises(InputError):
-            Candidate(**{field: value})
+            RecipeCandidate(**{field: value})
     assert len(PosteriorRecipe().fixing(d_h=5, bidirectional=False).candidates) == 10
     # By default the smallest limit is sought; nearness to the error is a wish, and above 0.
     assert PosteriorRecipe().closeness is None
@@ -734,12 +734,14 @@ def test_training_a_posterior_lowers_what_it_descends_on() -> None:
     pytest.importorskip("torch")
     from recert.training import Recipe
     from recert.training.posterior import train_posterior
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
     language = SyntheticLanguage(letters=3, max_length=4, rule="last", noise=0.05)
     data = language.sample(4000, 3)
     prior = Recipe(bias=True)
-    weak = Candidate(0.02, 0.0, 0.0, d_h=4, bidirectional=False, cell="vanilla", epochs=2, batch=32)
+    weak = RecipeCandidate(
+        0.02, 0.0, 0.0, d_h=4, bidirectional=False, cell="vanilla", epochs=2, batch=32
+    )
     options = {"prior": prior, "share": 0.02, "candidates": (weak,), "disagreement": 0.2}
     bounds = []
     for epochs in (0, 4):
@@ -767,13 +769,13 @@ def test_the_rehearsal_chooses_the_encoding_on_the_priors_part_alone() -> None:
     pytest.importorskip("torch")
     from recert.training import Recipe
     from recert.training.posterior import train_posterior
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
     whole = SyntheticLanguage(letters=3, max_length=4, min_length=4, rule="last", noise=0.0).sample(
         600, 3
     )
     first, two = cut_to(whole, 1), cut_to(whole, 2)
-    quick = Candidate(0.1, 0.0, 0.0, d_h=4, bidirectional=False, epochs=6, batch=32)
+    quick = RecipeCandidate(0.1, 0.0, 0.0, d_h=4, bidirectional=False, epochs=6, batch=32)
     recipe = PosteriorRecipe(prior=Recipe(bias=True), share=0.4, candidates=(quick,), epochs=1)
     trained = train_posterior(first, recipe, views=[two, whole], seed=1)
     assert trained.data is whole and trained.rehearsed_error < 0.05
@@ -800,10 +802,10 @@ def test_choices_raise_the_temperature() -> None:
     pytest.importorskip("torch")
     from recert.training import Recipe
     from recert.training.posterior import train_posterior
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
     data = LANGUAGE.sample(400, 3)
-    quick = (Candidate(0.1, 0.0, 0.0, d_h=2, bidirectional=False, epochs=1, batch=32),)
+    quick = (RecipeCandidate(0.1, 0.0, 0.0, d_h=2, bidirectional=False, epochs=1, batch=32),)
     recipe = PosteriorRecipe(prior=Recipe(), candidates=quick, share=0.17, epochs=0)
 
     def temperature(data: SequenceData, **options: object) -> float:

@@ -24,8 +24,8 @@ from recert.networks.blocks import Block, FixedMap
 from recert.networks.network import MarginForm, margin_basis
 from recert.networks.reading import Stage
 from recert.numerics.norms import convolution_matrix, convolution_norm_bound
-from recert.perturbation.adjoint import Losses, by_length, losses
-from recert.perturbation.ball import Parts, draw, euclidean_ball, parts_of, spectral_ball, whole
+from recert.perturbation.adjoint import MarginLosses, by_length, losses
+from recert.perturbation.ball import BallParts, draw, euclidean_ball, parts_of, spectral_ball, whole
 from recert.perturbation.radius_search import (
     CAP_LEVELS,
     RADIUS_GRID,
@@ -194,7 +194,7 @@ def test_nats_are_logarithms_of_volumes_rounded_up(rows: list[tuple[float, float
     caps, shares, P = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     caps = np.clip(caps, 1e-250, 1e150)
     far = caps * shares
-    parts = Parts((), {}, P)
+    parts = BallParts((), {}, P)
     with mpmath.workdps(30):
         triples = zip(caps, far, P, strict=True)
         exact = sum(p * mpmath.log1p(mpmath.mpf(c) / e) for c, e, p in triples)
@@ -289,7 +289,7 @@ def steepest(block: Block, G: torch.Tensor, radius: Any) -> torch.Tensor:
 
 
 def climb(
-    net: MarginForm, parts: Parts, far: Array, x: Array, u: Array, rng: np.random.Generator,
+    net: MarginForm, parts: BallParts, far: Array, x: Array, u: Array, rng: np.random.Generator,
     *, n: int = 4, rounds: int = 14,
 ) -> float:  # fmt: skip
     """How far the functional u of the output can be made to fall on one sequence, as found."""
@@ -321,7 +321,7 @@ def climb(
     return start - lowest
 
 
-def sizes(parts: Parts, rng: np.random.Generator, exponent: float) -> Array:
+def sizes(parts: BallParts, rng: np.random.Generator, exponent: float) -> Array:
     norms = [np.full(np.ptp(parts.starts[b.name]), b.norm_bound()) for b in parts.blocks]
     spread = 10.0 ** (exponent + rng.uniform(-1, 0, parts.count))
     return np.concatenate(norms) * spread * (rng.random(parts.count) < rng.choice([0.4, 1.0]))
@@ -378,9 +378,11 @@ def test_one_step_of_a_vanilla_network_loses_what_is_promised(activation: str) -
 
 
 def test_what_is_left_is_the_least_over_wrong_classes() -> None:
-    found = Losses(np.array([[3.0], [2.0]]), np.array([[[1.0]], [[0.5]]]), np.array([[0.1], [0.2]]))
+    found = MarginLosses(
+        np.array([[3.0], [2.0]]), np.array([[[1.0]], [[0.5]]]), np.array([[0.1], [0.2]])
+    )
     assert found.left(np.array([2.0])) == pytest.approx([0.8])
-    assert np.isnan(Losses(found.M * np.nan, found.S, found.Q).left(np.zeros(1))).all()
+    assert np.isnan(MarginLosses(found.M * np.nan, found.S, found.Q).left(np.zeros(1))).all()
 
 
 def test_columns_apart_cost_what_their_block_costs() -> None:

@@ -23,7 +23,7 @@ from recert.numerics.concentration import kl_inverse_lower, kl_inverse_upper, ma
 from recert.numerics.union_bound import total_nats
 from recert.perturbation import posterior_risk
 from recert.perturbation import radius_search as radii_module
-from recert.perturbation.ball import Parts, parts_of
+from recert.perturbation.ball import BallParts, parts_of
 from recert.perturbation.posterior_risk import Sequences
 from recert.perturbation.radius_search import on_grid
 from recert.samples import sample as sample_module
@@ -52,7 +52,7 @@ def bound(setting: Setting, delta: float = DELTA) -> recert.Bound:
     return theorem.bound(setting, delta)
 
 
-def parts_in(setting: Setting, columns: bool) -> Parts:
+def parts_in(setting: Setting, columns: bool) -> BallParts:
     return parts_of(tuple(setting.network.blocks()), columns=columns)
 
 

@@ -20,7 +20,7 @@ from recert.training import Recipe, train
 from recert_studies.gates.measures import case_of
 from recert_studies.open2_margins import answers, fits, gated, watch
 from recert_studies.open2_margins import runs as open2_runs
-from recert_studies.open2_margins.runs import Run
+from recert_studies.open2_margins.runs import MarginRun
 from recert_studies.open2_margins.study import OPEN_2
 from test_reproduce_open2 import TINY, row
 
@@ -82,7 +82,7 @@ def test_best_says_so_where_no_unit_is_right() -> None:
     )  # every output the same: each margin is 0, an error
     found = watch.best(tied, sample, 0.01)
     assert found["ball risk"] == 1.0 and found["ball shortfall"] is None
-    run = Run("gated", "gru", 60, 2)
+    run = MarginRun("gated", "gru", 60, 2)
     lost = seen(**found)
     assert gated.balance({run: [[lost, lost]]}, 30, 3) == {}
     assert "L none" in gated.described([lost])
@@ -98,7 +98,7 @@ def test_the_balance_holds_where_the_ball_is_1() -> None:
     assert -math.expm1(-missing[i]) == 1.0
     even = watch.balanced_share(float(risks[i]), float(missing[i]), P, m)
     assert f * gammas[i] == pytest.approx(even, rel=0.01)
-    run = Run("fitting", "vanilla", m, 2, 0.5)
+    run = MarginRun("fitting", "vanilla", m, 2, 0.5)
     there = seen(**{"ball risk": float(risks[i]), "ball shortfall": float(missing[i]),
                     "ball density": f * float(gammas[i]), "training error": error})  # fmt: skip
     # 2·(2 + d_x) + 2·(K − 1) weights are 1,000.
@@ -181,10 +181,12 @@ def test_moves_are_decided_by_ranks_at_every_seed(seeds: Any, word: str) -> None
     assert ratios == [seed[-1] / seed[0] for seed in seeds]
 
 
-def fitting(medians: Sequence[float], error: float = 0.0) -> dict[Run, list[list[dict[str, Any]]]]:
+def fitting(
+    medians: Sequence[float], error: float = 0.0
+) -> dict[MarginRun, list[list[dict[str, Any]]]]:
     """Runs of one network over noises, a seed, that ends with these medians."""
     return {
-        Run("fitting", "gru", 400, 32, noise): [
+        MarginRun("fitting", "gru", 400, 32, noise): [
             [
                 seen(**{"training error": 0.6}),
                 seen(**{"training error": 0.2}),
@@ -228,7 +230,7 @@ def test_a_best_margin_at_a_quantile_and_void_roundings_are_told() -> None:
 
 def test_the_papers_sentence_is_asked_of_gated_cells() -> None:
     found = {
-        Run("gated", cell, 1000, d_h): [
+        MarginRun("gated", cell, 1000, d_h): [
             [seen(), *(seen(**{"ball gamma": 1 / k, "ball shortfall": float(k), "median": 1 / k})
                        for k in (1, 2, 3 + place))]
         ]

@@ -24,10 +24,10 @@ from recert.training import Recipe, RecurrentClassifier, penalty
 from recert.training.loop import draw, model_of
 from recert.training.sgd import MOMENTUM, Descent, descend
 from recert_studies.open3_implicit_bias import study
-from recert_studies.open3_implicit_bias.claims import Run, claims
+from recert_studies.open3_implicit_bias.claims import BiasRun, claims
 from recert_studies.open3_implicit_bias.study import (
     FREE,
-    Setting,
+    BiasSetting,
     looks,
     norm_at,
     settings,
@@ -190,12 +190,12 @@ def test_spectra_are_those_of_the_blocks() -> None:
 # Verdicts.
 
 
-def made(optimiser: str, size: float, there: float | None, **more: Any) -> Run:
+def made(optimiser: str, size: float, there: float | None, **more: Any) -> BiasRun:
     known = {
         "cell": "vanilla", "constraint": "none", "seed": 0, "step_there": 5, "held_there": there,
         "error": 0.0, "norm": 2.0, "trend": "log", "diverged": "",
     }  # fmt: skip
-    return Run(optimiser=optimiser, step_size=size, norm_there=there, **{**known, **more})
+    return BiasRun(optimiser=optimiser, step_size=size, norm_there=there, **{**known, **more})
 
 
 def test_runs_decide_the_verdicts() -> None:
@@ -238,8 +238,8 @@ TINY = [
 @needs_nouns
 def test_twice_and_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     few = [
-        Setting("vanilla", "sgd", 0.3), Setting("vanilla", "adam", 0.01, "cap"),
-        Setting("gru", "adam", 0.01),
+        BiasSetting("vanilla", "sgd", 0.3), BiasSetting("vanilla", "adam", 0.01, "cap"),
+        BiasSetting("gru", "adam", 0.01),
     ]  # fmt: skip
     monkeypatch.setattr(study, "settings", lambda: few)
     a = tmp_path / "a"

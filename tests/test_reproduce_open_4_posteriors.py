@@ -20,7 +20,7 @@ from recert.networks.network import Head, Network
 from recert.pac_bayes.posterior import Posterior, around
 from recert.training import Recipe
 from recert.training.posterior import train_posterior
-from recert.training.recipes import Candidate, PosteriorRecipe
+from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 from recert_studies.open4_adaptivity import posteriors as made
 from recert_studies.open4_adaptivity import posteriors as said
 from recert_studies.open4_adaptivity.posteriors import Posteriors
@@ -124,7 +124,7 @@ def test_a_fixed_temperature_is_the_price_of_an_error() -> None:
     data = words(240)
     labels = np.random.Generator(np.random.PCG64(3)).integers(0, K, data.m)
     data = replace(data, labels=labels)
-    one = Candidate(
+    one = RecipeCandidate(
         0.02, 0.0, 0.0, d_h=8, bidirectional=False, cell="vanilla", epochs=10, batch=20
     )  # fmt: skip
     recipe = PosteriorRecipe(

@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 from recert.training import Recipe, prior
 from recert.training.posterior import train_posterior
 from recert.training.prior import LearningCurve, learning_curve, prior_units
-from recert.training.recipes import Candidate, PosteriorRecipe
+from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
 RULE = {"nats": 7.0, "closeness": 0.05, "disagreement": 0.003, "delta": 2e-4}
 
@@ -91,7 +91,7 @@ def test_every_unit_is_on_trial_once(units: int, together: int) -> None:
 
 def test_the_number_depends_on_the_pilot_alone() -> None:
     data = SyntheticLanguage(letters=3, max_length=5, rule="majority", noise=0.1).sample(1500, 3)
-    quick = Candidate(0.1, 0.0, 0.0, d_h=4, bidirectional=False, epochs=4, batch=32)
+    quick = RecipeCandidate(0.1, 0.0, 0.0, d_h=4, bidirectional=False, epochs=4, batch=32)
     recipe = PosteriorRecipe(prior=Recipe(bias=True), candidates=(quick,), epochs=0, pilot=0.2)
     found = train_posterior(data, recipe, seed=1).posterior.prior
     assert 300 <= found.units <= 1200

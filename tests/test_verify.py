@@ -632,7 +632,7 @@ def test_the_calculus_agrees_with_the_producer_s(seed: int, cell: str, T: int) -
     theirs = sensitivities(form, [caps], steps=T, input_bound=B_x)
     with ctx.workprec(balls.PRECISION):
         own = {
-            name: calculus.Cap(arb(c.norm), None if c.row is None else arb(c.row))
+            name: calculus.RecordedCap(arb(c.norm), None if c.row is None else arb(c.row))
             for name, c in caps.items()
         }
         network_read = structure.read(describe_network(network))
@@ -692,7 +692,7 @@ def test_stretches_bound_what_steps_reach(monkeypatch: Any) -> None:
     """After 400 steps in stretches from the 40th on: no less than step by step, and not much."""
     network = family.random_network(np.random.default_rng(2), "lstm", tokens=True, scale=0.4)
     form = structure.read(describe_network(network))
-    caps = {b.name: calculus.Cap(balls.ball(b.norm_bound())) for b in network.blocks()}
+    caps = {b.name: calculus.RecordedCap(balls.ball(b.norm_bound())) for b in network.blocks()}
 
     def reached() -> Any:
         with ctx.workprec(balls.PRECISION):

@@ -25,7 +25,7 @@ from recert.samples.sample import Reading
 from recert.training import Recipe
 from recert.training.quantized import RoundedRecipe, train_rounded
 from recert.verifier import structure, verify
-from recert.verifier.forward import Walk, Weights
+from recert.verifier.forward import ForwardWalk, RecordedWeights
 
 DELTA, T = 0.05, 6
 
@@ -123,14 +123,14 @@ def test_plain_loops_agree_with_the_package_within_their_own_errors(name: str) -
     assert 0.0 < found.e.max() < 1e-9
 
 
-def walk_of(net: Network, options: dict[str, Any]) -> Walk:
+def walk_of(net: Network, options: dict[str, Any]) -> ForwardWalk:
     rows = recert.certify(
         net, *dummy(net), max_length=T, bounds="margin_ball", input_bound=None
     ).to_json()["network"]
     arrays = {b.name: b.value for b in net.blocks()}
     pool = None if net.head.pool is None else net.head.pool.matrix
     at = options.get("at", "last")
-    return Walk(structure.read(rows), Weights(arrays, pool), net.read, at)
+    return ForwardWalk(structure.read(rows), RecordedWeights(arrays, pool), net.read, at)
 
 
 def dummy(net: Network) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ import recert
 from recert.verifier.forward import HELD_BALLS
 from recert.verifier.margins import Balls, Decided
 from recert.verifier.pairs import ACTIVATIONS, Matrix, Pair, spectral
-from recert.verifier.sample import Sample
+from recert.verifier.sample import GivenSample
 from test_verify_full import KINDS, T, case_of, exact_margin, walk_of
 
 BITS = 400
@@ -164,14 +164,14 @@ def test_balls_and_doubles_hold_against_mpmath(seed: int, cell: str, scale: floa
             assert abs(exact - middle) <= mpmath.mpf(float(away)) + mpmath.mpf(10) ** -100
 
 
-def growing() -> tuple[Any, Sample]:
+def growing() -> tuple[Any, GivenSample]:
     """A network that enlarges what it is given 2.5-fold at a step, and 40 sequences of 60."""
     rng = np.random.default_rng(3)
     U = rng.standard_normal((16, 16))
     U *= 2.5 / np.linalg.norm(U, 2)
     net = recert.vanilla(U, rng.standard_normal((16, 4)), rng.standard_normal((3, 16)))
     x, y = rng.integers(0, 4, (40, 60)), rng.integers(0, 3, 40)
-    return net, Sample(x, y, np.full(40, 60), np.arange(40), 60, 0)
+    return net, GivenSample(x, y, np.full(40, 60), np.arange(40), 60, 0)
 
 
 def test_what_doubles_leave_open_balls_decide_within_their_work() -> None:

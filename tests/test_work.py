@@ -26,7 +26,7 @@ from recert.networks.network import MarginForm, Network, vanilla
 from recert.numerics import norms
 from recert.perturbation import posterior_risk as sequences_module
 from recert.perturbation.adjoint import pieces, walked
-from recert.perturbation.ball import Parts, parts_of
+from recert.perturbation.ball import BallParts, parts_of
 from recert.perturbation.plan import estimate
 from recert.perturbation.posterior_risk import Sequences
 from recert.perturbation.work import A_SECOND, MEMORY, NOMINAL, NUMBER, work_of
@@ -42,7 +42,7 @@ def sample(
     return rng.standard_normal((m, T, net.d_x)), rng.integers(0, net.head.rows, m)
 
 
-def parted(form: MarginForm) -> Parts:
+def parted(form: MarginForm) -> BallParts:
     return parts_of(tuple(form.blocks()), columns=True)
 
 
@@ -213,7 +213,7 @@ def test_the_first_order_of_long_sequences_is_followed_in_few_batches(
     parts, (x, y) = parted(net), sample(net, 20, 120)
     sizes: list[int] = []
 
-    def counted(network: MarginForm, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
+    def counted(network: MarginForm, x: Any, parts: BallParts, radii: Any, *more: Any) -> Any:
         sizes.append(len(x))
         return walked(network, x, parts, radii, *more)
 
@@ -232,7 +232,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts sequences that are followed, with enclosures and to first order."""
     found: Counter[str] = Counter()
 
-    def counted(network: MarginForm, x: Any, parts: Parts, radii: Any, *more: Any) -> Any:
+    def counted(network: MarginForm, x: Any, parts: BallParts, radii: Any, *more: Any) -> Any:
         found["first order" if radii is None else "full"] += len(x)
         return walked(network, x, parts, radii, *more)
 

@@ -22,7 +22,7 @@ _SHORT = 200.0  # bits, up to which a part may be dropped in one move
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class CodedPart:
     """Real numbers and how they are rounded.
 
     Args:
@@ -58,26 +58,30 @@ class Part:
         bits: float = self._cache["bits"]
         return bits
 
-    def at(self, **changes: Any) -> Part:
+    def at(self, **changes: Any) -> CodedPart:
         """The same numbers rounded in another way."""
         return replace(self, **changes)
 
 
-State = Mapping[str, tuple[Part, ...]]
+State = Mapping[str, tuple[CodedPart, ...]]
 
 
-def rounded_to(network: Network, quality: float, dead_zone: float) -> dict[str, tuple[Part, ...]]:
+def rounded_to(
+    network: Network, quality: float, dead_zone: float
+) -> dict[str, tuple[CodedPart, ...]]:
     """Every block of a network on a grid of about ``quality`` times its root mean square."""
-    state: dict[str, tuple[Part, ...]] = {}
+    state: dict[str, tuple[CodedPart, ...]] = {}
     for block in network.blocks():
-        state[block.name] = (Part(block.value, notched(quality * _size(block.value)), dead_zone),)
+        state[block.name] = (
+            CodedPart(block.value, notched(quality * _size(block.value)), dead_zone),
+        )
     return state
 
 
-def parts_of(program: Program) -> dict[str, tuple[Part, ...]]:
+def parts_of(program: Program) -> dict[str, tuple[CodedPart, ...]]:
     """The parts of a program, on its own grids."""
     return {
-        name: tuple(Part(g.value(), (g.mantissa, g.exponent)) for g in block.factors)
+        name: tuple(CodedPart(g.value(), (g.mantissa, g.exponent)) for g in block.factors)
         for name, block in program.blocks.items()
     }
 
@@ -119,15 +123,15 @@ def notched(step: float, change: int = 0) -> Step:
     return mantissa, exponent
 
 
-def low_rank(part: Part, rank: int) -> tuple[Part, Part]:
+def low_rank(part: CodedPart, rank: int) -> tuple[CodedPart, CodedPart]:
     """A matrix as the product of two of that rank, on grids about as fine as its own."""
     left, sizes, right = np.linalg.svd(part.value, full_matrices=False)
     root = np.sqrt(sizes[:rank])
     quality = 0.7 * math.ldexp(*part.step) / _size(part.value)
     first, last = left[:, :rank] * root, root[:, None] * right[:rank]
     return (
-        Part(first, notched(quality * _size(first))),
-        Part(last, notched(quality * _size(last))),
+        CodedPart(first, notched(quality * _size(first))),
+        CodedPart(last, notched(quality * _size(last))),
     )
 
 
@@ -159,12 +163,12 @@ def moves(state: State, names: tuple[str, ...]) -> Iterator[State]:
         yield from _moves_of_one(state, names[0])
 
 
-def _wider(part: Part, by: int) -> Part:
+def _wider(part: CodedPart, by: int) -> CodedPart:
     """A step that is so many notches wider."""
     return part.at(step=notched(math.ldexp(*part.step), by))
 
 
-def _emptier(part: Part, by: int) -> Part:
+def _emptier(part: CodedPart, by: int) -> CodedPart:
     """A dead zone that is so many places wider."""
     place = DEAD_ZONES.index(part.dead_zone) + by
     return part.at(dead_zone=DEAD_ZONES[min(max(place, 0), len(DEAD_ZONES) - 1)])
@@ -186,7 +190,7 @@ def _moves_of_one(state: State, name: str) -> Iterator[State]:
         yield from ({**state, name: low_rank(parts[0], rank)} for rank in _ranks(parts[0]))
 
 
-def _fewer_columns(part: Part) -> Iterator[Any]:
+def _fewer_columns(part: CodedPart) -> Iterator[Any]:
     """Masks without the weakest columns: an eighth, a quarter of those that are there."""
     if part.value.ndim < 2 or part.value.shape[-1] < 4:
         return
@@ -202,7 +206,7 @@ def _fewer_columns(part: Part) -> Iterator[Any]:
             yield mask
 
 
-def _ranks(part: Part) -> Iterator[int]:
+def _ranks(part: CodedPart) -> Iterator[int]:
     rows, columns = part.value.shape
     for share in (2, 4):
         rank = min(rows, columns) // share

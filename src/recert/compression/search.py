@@ -14,7 +14,7 @@ import numpy as np
 
 from recert.compression.file import file_bytes
 from recert.compression.parts import (
-    Part,
+    CodedPart,
     State,
     coded,
     estimated_bits,
@@ -250,13 +250,13 @@ def rate(error: float) -> float:
     return float(error)
 
 
-def _on_grid(part: Part) -> Part:
+def _on_grid(part: CodedPart) -> CodedPart:
     """A part whose real numbers are its rounded ones."""
-    return Part(part.grid.value(), part.step)
+    return CodedPart(part.grid.value(), part.step)
 
 
-def _shrunk(part: Part, chosen: np.ndarray) -> Part:
+def _shrunk(part: CodedPart, chosen: np.ndarray) -> CodedPart:
     """Those of the chosen numbers that are not zero, one step nearer to it."""
     integers = part.grid.integers
     moved = integers - np.sign(integers) * chosen
-    return Part(np.ldexp((moved * part.step[0]).astype(np.float64), part.step[1]), part.step)
+    return CodedPart(np.ldexp((moved * part.step[0]).astype(np.float64), part.step[1]), part.step)

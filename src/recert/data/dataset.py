@@ -12,7 +12,7 @@ import numpy as np
 
 from recert.data import sources
 from recert.data.layout import layout_of
-from recert.data.tables import Table, units_of
+from recert.data.tables import DataTable, units_of
 from recert.data.units import PADDING, sequence_fields
 from recert.errors import InputError
 from recert.utils.validation import Brief
@@ -151,7 +151,7 @@ class SequenceData(Brief):
         return cls.from_table(sources.table_of_torch(name, dataset), options)
 
     @classmethod
-    def from_table(cls, table: Table, options: Mapping[str, Any]) -> SequenceData:
+    def from_table(cls, table: DataTable, options: Mapping[str, Any]) -> SequenceData:
         """Labelled sequences from a table that was read, with options as of a file."""
         layout = layout_of(options)
         made = sequence_fields(units_of(table, layout), layout)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recert.data.layout import Layout
-from recert.data.tables import Table
+from recert.data.tables import DataTable
 from recert.errors import FileError, InputError
 from recert.utils.files import open_regular
 
@@ -20,7 +20,7 @@ MOST_BYTES = 2**33
 _EXPANSION, _SMALL = 200, 2**26
 
 
-def read_npz(path: Path, label: str | None) -> Table:
+def read_npz(path: Path, label: str | None) -> DataTable:
     """The arrays of an .npz file that have a row for each label, as columns.
 
     Arrays such as x_train, y_train, x_test, y_test are put together, with a column ``role``.
@@ -39,7 +39,7 @@ def read_npz(path: Path, label: str | None) -> Table:
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
         raise FileError(f"cannot read {path}: {reason[:160]}; write it with numpy.savez") from None
-    table = Table(path.name, _together(columns), lambda row: f"row {row} (from 0)")
+    table = DataTable(path.name, _together(columns), lambda row: f"row {row} (from 0)")
     name = table.where("label", Layout(label=label))
     m = len(table.columns[name]) if name is not None and np.ndim(table.columns[name]) else -1
     kept = {n: a for n, a in table.columns.items() if np.ndim(a) and len(a) == m}

@@ -17,7 +17,7 @@ from recert.data.layout import Layout, layout_of
 from recert.data.npz import read_npz
 from recert.data.tables import units_of
 from recert.data.ts_format import read_ts
-from recert.data.units import Units, sequence_fields
+from recert.data.units import TableUnits, sequence_fields
 from recert.errors import FileError, InputError
 from recert.utils import files, validation
 
@@ -118,7 +118,7 @@ def filled(path: str, options: Mapping[str, Any], **usual: Any) -> dict[str, Any
     return {**{n: v for n, v in usual.items() if v is not None and n not in said}, **options}
 
 
-def read_units(path: Path, layout: Layout) -> Units:
+def read_units(path: Path, layout: Layout) -> TableUnits:
     """The units of a file or folder, as they stand there."""
     suffix = path.suffix.lower()
     if path.is_dir():

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from recert.data.tables import Table
+from recert.data.tables import DataTable
 from recert.errors import InputError, type_of
 
 
-def table_of_arrays(name: str, given: Mapping[str, Any]) -> Table:
+def table_of_arrays(name: str, given: Mapping[str, Any]) -> DataTable:
     """Columns of arrays by purpose, each with one row a unit.
 
     Raises:
@@ -25,7 +25,7 @@ def table_of_arrays(name: str, given: Mapping[str, Any]) -> Table:
     for role, column in columns.items():
         if len(column) != m:
             raise InputError(f"{name}: {len(column)} of {role} for {m} sequences; give one each")
-    return Table(name, columns, lambda row: f"row {row} (from 0)")
+    return DataTable(name, columns, lambda row: f"row {row} (from 0)")
 
 
 def _rows(name: str, role: str, value: Any) -> Any:
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table_of_frame(name: str, frame: Any) -> Table:
+def table_of_frame(name: str, frame: Any) -> DataTable:
     """The columns of a frame; the row's number in messages counts from 0.
 
     Raises:
@@ -62,7 +62,7 @@ def table_of_frame(name: str, frame: Any) -> Table:
     for key, own in zip(names, frame.columns, strict=True):
         column = np.asarray(frame[own])
         columns[key] = column if column.dtype.kind in "iufM" else _cells(column)
-    return Table(name, columns, lambda row: f"row {row} (from 0)")
+    return DataTable(name, columns, lambda row: f"row {row} (from 0)")
 
 
 def _cells(column: np.ndarray) -> list[Any]:
@@ -71,7 +71,7 @@ def _cells(column: np.ndarray) -> list[Any]:
     return [None if type(cell).__name__ in absent else cell for cell in column.tolist()]
 
 
-def table_of_torch(name: str, dataset: Any) -> Table:
+def table_of_torch(name: str, dataset: Any) -> DataTable:
     """The items of a ``Dataset``, or of a ``DataLoader``'s batches.
 
     Raises:

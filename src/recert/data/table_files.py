@@ -1,4 +1,4 @@
-"""Files of tables as `Table`: .csv, .jsonl, .parquet, .arrow, and folders that `datasets` saved.
+"""Files as `DataTable`: .csv, .jsonl, .parquet, .arrow, and folders that `datasets` saved.
 
 What comes from strangers is data: nothing in it is run, and what it declares of its size is
 compared with what a file may have before memory is taken for it.
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from recert.data.tables import Table
+from recert.data.tables import DataTable
 from recert.errors import FileError, InputError
 from recert.utils import files
 
@@ -41,7 +41,7 @@ def text_of(path: Path) -> str:
     return text
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> DataTable:
     """A table with a line of names; fields are separated by commas, semicolons or tabs.
 
     Raises:
@@ -71,7 +71,7 @@ def read_csv(path: Path) -> Table:
         raise InputError(f"{path.name}, line {rows.line_num}: {error}; check its quotes") from None
     columns = zip(*cells, strict=True) if cells else ([] for _ in header)
     named = {name: list(column) for name, column in zip(header, columns, strict=True)}
-    return Table(path.name, named, lambda row: f"line {lines[row]}", {})
+    return DataTable(path.name, named, lambda row: f"line {lines[row]}", {})
 
 
 def _delimiter(text: str) -> str:
@@ -88,7 +88,7 @@ def _header(source: str, row: list[str]) -> list[str]:
     return names
 
 
-def read_jsonl(path: Path) -> Table:
+def read_jsonl(path: Path) -> DataTable:
     """A JSON object a line, all with the same keys.
 
     Raises:
@@ -112,7 +112,7 @@ def read_jsonl(path: Path) -> Table:
             compact = _compact(value) if isinstance(value, list) else value
             columns.setdefault(name, []).append(compact)
         lines.append(number)
-    return Table(path.name, dict(columns), lambda row: f"line {lines[row]}", {})
+    return DataTable(path.name, dict(columns), lambda row: f"line {lines[row]}", {})
 
 
 def _compact(value: list[Any]) -> Any:
@@ -135,7 +135,7 @@ def pyarrow() -> Any:
     return pyarrow
 
 
-def read_arrow(path: Path) -> Table:
+def read_arrow(path: Path) -> DataTable:
     """A table in Parquet, or in Arrow's file or stream format.
 
     Raises:
@@ -190,12 +190,12 @@ def _check_size(path: Path, rows: int, values: int) -> None:
         raise FileError(f"{path} declares {rows:,} rows and {values:,} values, too many to read")
 
 
-def _table(source: str, table: Any, classes: dict[str, tuple[str, ...]]) -> Table:
+def _table(source: str, table: Any, classes: dict[str, tuple[str, ...]]) -> DataTable:
     names = table.column_names
     if len(set(names)) < len(names):
         raise InputError(f"{source} has two columns of one name; name each once")
     columns = {name: _column(table.column(name)) for name in names}
-    return Table(source, columns, lambda row: f"row {row + 1}", classes)
+    return DataTable(source, columns, lambda row: f"row {row + 1}", classes)
 
 
 def _column(column: Any) -> Any:
@@ -217,7 +217,7 @@ def _column(column: Any) -> Any:
     return array.to_pylist()
 
 
-def read_saved(path: Path) -> Table:
+def read_saved(path: Path) -> DataTable:
     """A folder that Hugging Face's `datasets` saved; splits of a `DatasetDict` become roles.
 
     Raises:
@@ -239,10 +239,10 @@ def read_saved(path: Path) -> Table:
     columns["split"] = [n for n, part in zip(names, parts, strict=True) for _ in range(part.rows)]
     where = [f"split {n}, row {k + 1}" for n, p in zip(names, parts, strict=True)
              for k in range(p.rows)]  # fmt: skip
-    return Table(path.name, columns, lambda row: where[row], first.classes)
+    return DataTable(path.name, columns, lambda row: where[row], first.classes)
 
 
-def _saved(path: Path) -> Table:
+def _saved(path: Path) -> DataTable:
     state, info = _json(path / "state.json"), _json(path / "dataset_info.json")
     listed = state.get("_data_files")
     if state.get("_indices_data_files") or not isinstance(listed, list) or not listed:

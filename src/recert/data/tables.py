@@ -1,4 +1,4 @@
-"""Tables with named columns, long (a row a step) or wide (a row a unit), as `Units`."""
+"""Tables with named columns, long (a row a step) or wide (a row a unit), as `TableUnits`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recert.data.layout import Layout
-from recert.data.units import ABSENT, NUMBER, Units
+from recert.data.units import ABSENT, NUMBER, TableUnits
 from recert.errors import InputError
 from recert.utils.validation import short
 
@@ -31,7 +31,7 @@ ROLES = {"train": False, "training": False, "holdout": True, "test": True}
 
 
 @dataclass
-class Table:
+class DataTable:
     """Columns of equal length: lists of texts (or what JSON holds), or numpy arrays.
 
     Attributes:
@@ -75,7 +75,7 @@ class Table:
             raise InputError(f"{self.source} has no column {name!r}; it has {names}")
 
 
-def units_of(table: Table, layout: Layout) -> Units:
+def units_of(table: DataTable, layout: Layout) -> TableUnits:
     """The units of a table, long where a column says which rows are one unit, in what order.
 
     Raises:
@@ -97,12 +97,12 @@ def units_of(table: Table, layout: Layout) -> Units:
     return (_long if repeats or (unit and at["order"]) else _wide)(table, layout, at)
 
 
-def _listed(table: Table, name: str) -> list[Any]:
+def _listed(table: DataTable, name: str) -> list[Any]:
     column = table.columns[name]
     return column.tolist() if isinstance(column, np.ndarray) else list(column)
 
 
-def _features(table: Table, layout: Layout, at: Mapping[str, str | None]) -> list[str]:
+def _features(table: DataTable, layout: Layout, at: Mapping[str, str | None]) -> list[str]:
     """The columns of inputs: those named, else all that have no other purpose."""
     for name in layout.features or ():
         table.check_has(name)
@@ -113,7 +113,7 @@ def _features(table: Table, layout: Layout, at: Mapping[str, str | None]) -> lis
     return found
 
 
-def _reals(table: Table, name: str) -> np.ndarray:
+def _reals(table: DataTable, name: str) -> np.ndarray:
     """A column as finite float64 numbers."""
     column = table.columns[name]
     if isinstance(column, np.ndarray) and column.dtype.kind in "iuf":
@@ -132,7 +132,7 @@ def _reals(table: Table, name: str) -> np.ndarray:
     return found
 
 
-def _number(table: Table, row: int, name: str, cell: Any) -> float:
+def _number(table: DataTable, row: int, name: str, cell: Any) -> float:
     if isinstance(cell, str) and NUMBER.fullmatch(cell.strip()):
         return float(cell)
     if isinstance(cell, (int, float, np.number)) and not isinstance(cell, bool):
@@ -144,7 +144,7 @@ def _number(table: Table, row: int, name: str, cell: Any) -> float:
     )
 
 
-def _roles(table: Table, name: str | None, rows: list[int]) -> list[bool] | None:
+def _roles(table: DataTable, name: str | None, rows: list[int]) -> list[bool] | None:
     """Of some rows, whether they are held out."""
     if name is None:
         return None
@@ -158,7 +158,7 @@ def _roles(table: Table, name: str | None, rows: list[int]) -> list[bool] | None
     return found
 
 
-def _wide(table: Table, layout: Layout, at: Mapping[str, str | None]) -> Units:
+def _wide(table: DataTable, layout: Layout, at: Mapping[str, str | None]) -> TableUnits:
     """A row a unit: its sequence in one cell, or its steps in many."""
     column = _sequence_column(table, layout, at)
     if column is not None:
@@ -172,16 +172,16 @@ def _wide(table: Table, layout: Layout, at: Mapping[str, str | None]) -> Units:
 
 
 def _units(
-    table: Table,
+    table: DataTable,
     at: Mapping[str, str | None],
     values: list[Any],
     labels: list[Any],
     rows: list[int],
     integers: bool,
-) -> Units:
+) -> TableUnits:
     """Units, each with the row that speaks for it."""
     group = at["group"]
-    return Units(
+    return TableUnits(
         table.source,
         values,
         labels,
@@ -193,7 +193,7 @@ def _units(
     )
 
 
-def _sequence_column(table: Table, layout: Layout, at: Mapping[str, str | None]) -> str | None:
+def _sequence_column(table: DataTable, layout: Layout, at: Mapping[str, str | None]) -> str | None:
     """The column whose cells are whole sequences; None where steps are columns."""
     if layout.features is not None or layout.sequence is not None:
         return layout.sequence
@@ -206,7 +206,7 @@ def _sequence_column(table: Table, layout: Layout, at: Mapping[str, str | None])
     return name if len(left) == 1 or not one else None
 
 
-def _cut(table: Table, values: list[Any], labels: list[Any], name: str, layout: Layout) -> None:
+def _cut(table: DataTable, values: list[Any], labels: list[Any], name: str, layout: Layout) -> None:
     """Leave the valid steps of each row, as its length or its mask says."""
     for row, given in enumerate(table.columns[name]):
         T, mask = len(values[row]), np.ndim(given) > 0
@@ -222,7 +222,7 @@ def _cut(table: Table, values: list[Any], labels: list[Any], name: str, layout: 
             labels[row] = labels[row][steps]
 
 
-def _cells(table: Table, name: str, layout: Layout) -> tuple[list[Any], bool]:
+def _cells(table: DataTable, name: str, layout: Layout) -> tuple[list[Any], bool]:
     """Sequences that stand in one cell each, and whether all are typed whole numbers."""
     values: list[Any] = []
     integers, kind = True, layout.kind
@@ -254,7 +254,7 @@ def _parts(text: str, separator: str | None) -> list[str]:
     return re.split(r"\s+" if separator else r"[\s,;]+", text.strip())
 
 
-def _array(table: Table, row: int, name: str, cell: Any) -> Any:
+def _array(table: DataTable, row: int, name: str, cell: Any) -> Any:
     """A list as an array (T,) or (T, d), or as a list of texts."""
     if not len(cell):
         raise table.refuse(row, f"{name!r} has no step; drop the row")
@@ -269,7 +269,7 @@ def _array(table: Table, row: int, name: str, cell: Any) -> Any:
     return value
 
 
-def _steps(table: Table, names: list[str]) -> list[Any]:
+def _steps(table: DataTable, names: list[str]) -> list[Any]:
     """A column a step; empty cells at a row's end are no steps."""
     columns = [table.columns[name] for name in names]
     if all(isinstance(column, np.ndarray) for column in columns):
@@ -284,7 +284,7 @@ def _steps(table: Table, names: list[str]) -> list[Any]:
     return found
 
 
-def _long(table: Table, layout: Layout, at: Mapping[str, str | None]) -> Units:
+def _long(table: DataTable, layout: Layout, at: Mapping[str, str | None]) -> TableUnits:
     """A row a step: rows of one unit are put in order and made one sequence."""
     rows = _ordered_rows(table, str(at["unit"]), at["order"])
     names = [layout.sequence] if layout.sequence else _features(table, layout, at)
@@ -301,7 +301,7 @@ def _long(table: Table, layout: Layout, at: Mapping[str, str | None]) -> Units:
 
 
 def _rows_values(
-    table: Table, names: list[str], rows: list[list[int]], layout: Layout
+    table: DataTable, names: list[str], rows: list[list[int]], layout: Layout
 ) -> tuple[list[Any], bool]:
     """Steps of each unit, and whether they are typed whole numbers."""
     first = table.columns[names[0]]
@@ -316,7 +316,7 @@ def _rows_values(
     return [x[unit] if len(names) > 1 else x[unit, 0] for unit in rows], typed and len(names) == 1
 
 
-def _constant(table: Table, name: str, rows: list[int], remedy: str) -> Any:
+def _constant(table: DataTable, name: str, rows: list[int], remedy: str) -> Any:
     """What all rows of a unit say alike."""
     column = table.columns[name]
     for row in rows:
@@ -330,7 +330,7 @@ def _constant(table: Table, name: str, rows: list[int], remedy: str) -> Any:
     return column[rows[0]]
 
 
-def _ordered_rows(table: Table, unit: str, order: str | None) -> list[list[int]]:
+def _ordered_rows(table: DataTable, unit: str, order: str | None) -> list[list[int]]:
     """Rows of each unit, units by first occurrence, rows by the order's column or the file's."""
     found: dict[Any, list[int]] = {}
     for row, name in enumerate(_listed(table, unit)):
@@ -349,7 +349,7 @@ def _ordered_rows(table: Table, unit: str, order: str | None) -> list[list[int]]
     return list(found.values())
 
 
-def _order_keys(table: Table, order: str) -> list[Any]:
+def _order_keys(table: DataTable, order: str) -> list[Any]:
     """What rows are sorted by: numbers, or dates."""
     column = table.columns[order]
     if isinstance(column, np.ndarray) and column.dtype.kind in "Mm":

@@ -1,4 +1,4 @@
-"""Files of labelled series in the format .ts of sktime and aeon, as `Units`."""
+"""Files of labelled series in the format .ts of sktime and aeon, as `TableUnits`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recert.data.units import ABSENT, NUMBER, Units
+from recert.data.units import ABSENT, NUMBER, TableUnits
 from recert.errors import InputError
 
 _STAMPED = re.compile(r"\(([^(),]*),([^(),]*)\)")
@@ -25,7 +25,7 @@ class _Header:
     dimensions: int | None = None
 
 
-def read_ts(path: Path, text: str) -> Units:
+def read_ts(path: Path, text: str) -> TableUnits:
     """The series of a file, (T,) or (T, d) each, with the classes that its header declares.
 
     Raises:
@@ -46,7 +46,9 @@ def read_ts(path: Path, text: str) -> Units:
         values.append(value)
         labels.append(label)
         places.append(number)
-    return Units(path.name, values, labels, lambda i: f"line {places[i]}", classes=header.classes)
+    return TableUnits(
+        path.name, values, labels, lambda i: f"line {places[i]}", classes=header.classes
+    )
 
 
 def _header(source: str, lines: Iterator[tuple[int, str]]) -> _Header:

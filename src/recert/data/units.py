@@ -28,7 +28,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?", re.ASCII)
 
 
 @dataclass
-class Units:
+class TableUnits:
     """Units as read.
 
     Attributes:
@@ -55,7 +55,7 @@ class Units:
         """The error for one unit."""
         return InputError(f"{self.source}, {self.place(i)}: {problem}")
 
-    def joined(self, held: Units) -> Units:
+    def joined(self, held: TableUnits) -> TableUnits:
         """These units, and others that are held out."""
         if self.aside is not None or held.aside is not None:
             raise InputError(
@@ -74,7 +74,9 @@ class Units:
         )
 
 
-def sequence_fields(units: Units, layout: Layout, presumed: Collection[str] = ()) -> dict[str, Any]:
+def sequence_fields(
+    units: TableUnits, layout: Layout, presumed: Collection[str] = ()
+) -> dict[str, Any]:
     """What `SequenceData` is made of.
 
     Args:
@@ -121,7 +123,7 @@ def sequence_fields(units: Units, layout: Layout, presumed: Collection[str] = ()
     }
 
 
-def _trimmed(units: Units, layout: Layout) -> tuple[list[Any], list[Any]]:
+def _trimmed(units: TableUnits, layout: Layout) -> tuple[list[Any], list[Any]]:
     """Values and labels of each unit without padding, cut to the declared length."""
     values, labels = [], []
     for i, value in enumerate(units.values):
@@ -156,7 +158,7 @@ def _is_scalar(label: Any) -> bool:
     return isinstance(label, (str, bytes)) or not hasattr(label, "__len__")
 
 
-def _is_tokens(units: Units, values: list[Any], layout: Layout) -> bool:
+def _is_tokens(units: TableUnits, values: list[Any], layout: Layout) -> bool:
     if layout.kind is not None:
         return layout.kind == "tokens"
     first = values[0]
@@ -165,7 +167,7 @@ def _is_tokens(units: Units, values: list[Any], layout: Layout) -> bool:
     return units.integers and np.asarray(first).ndim == 1
 
 
-def _real_array(units: Units, values: list[Any], lengths: np.ndarray, T: int) -> np.ndarray:
+def _real_array(units: TableUnits, values: list[Any], lengths: np.ndarray, T: int) -> np.ndarray:
     """(m, T, d) float32, zeros past the ends."""
     shapes = [np.shape(value)[1:] for value in values]
     width = shapes[0][0] if shapes[0] else 1
@@ -186,7 +188,7 @@ def _real_array(units: Units, values: list[Any], lengths: np.ndarray, T: int) ->
 
 
 def _token_array(
-    units: Units,
+    units: TableUnits,
     values: list[Any],
     lengths: np.ndarray,
     T: int,
@@ -217,7 +219,7 @@ def _token_array(
     return x, names, isinstance(known, tuple) or (known is not None and not symbols)
 
 
-def _tokens_of(units: Units, i: int, value: Any, place: dict[str, int] | None) -> Any:
+def _tokens_of(units: TableUnits, i: int, value: Any, place: dict[str, int] | None) -> Any:
     if place is not None:
         for symbol in value:
             if symbol not in place:
@@ -234,7 +236,7 @@ def _tokens_of(units: Units, i: int, value: Any, place: dict[str, int] | None) -
     return array
 
 
-def _check_room(units: Units, cells: int) -> None:
+def _check_room(units: TableUnits, cells: int) -> None:
     if cells > MOST_CELLS:
         raise InputError(
             f"{units.source}: padded to one length it has {cells:.3g} numbers, more than "
@@ -243,7 +245,7 @@ def _check_room(units: Units, cells: int) -> None:
 
 
 def _label_array(
-    units: Units,
+    units: TableUnits,
     labels: list[Any],
     lengths: np.ndarray,
     T: int,
@@ -306,7 +308,9 @@ def plain_labels(
     return texts
 
 
-def _class_names(found: list[Any], units: Units, layout: Layout) -> tuple[tuple[str, ...], bool]:
+def _class_names(
+    found: list[Any], units: TableUnits, layout: Layout
+) -> tuple[tuple[str, ...], bool]:
     """Names of the classes, and whether labels are their numbers."""
     numbers = isinstance(found[0], int)
     if isinstance(layout.classes, int):
@@ -334,7 +338,7 @@ def _class_names(found: list[Any], units: Units, layout: Layout) -> tuple[tuple[
     return tuple(map(str, distinct)), False
 
 
-def _group_numbers(units: Units) -> np.ndarray | None:
+def _group_numbers(units: TableUnits) -> np.ndarray | None:
     """Groups numbered by first occurrence; a group is in one role."""
     if units.groups is None:
         return None

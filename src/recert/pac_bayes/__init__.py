@@ -3,12 +3,12 @@
 from recert.pac_bayes.certify import MONTE_CARLO_SHARE, certify_posterior
 from recert.pac_bayes.measure import fixed_losses
 from recert.pac_bayes.sampling import Tally, draw_weights, gibbs_losses, tally, unit_losses
-from recert.pac_bayes.split import Part, Roles, assign_roles, drift, part_digest, read
+from recert.pac_bayes.split import Roles, SamplePart, assign_roles, drift, part_digest, read
 
 __all__ = [
     "MONTE_CARLO_SHARE",
-    "Part",
     "Roles",
+    "SamplePart",
     "Tally",
     "assign_roles",
     "certify_posterior",

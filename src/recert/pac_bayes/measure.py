@@ -23,7 +23,7 @@ from recert.networks.network import Network
 from recert.pac_bayes.bounds import MonteCarlo, best_rate
 from recert.pac_bayes.posterior import Posterior
 from recert.pac_bayes.sampling import Tally, gibbs_losses, tally, unit_losses
-from recert.pac_bayes.split import DEVIATIONS, Part, Roles, drift, read, take
+from recert.pac_bayes.split import DEVIATIONS, Roles, SamplePart, drift, read, take
 from recert.samples.leakage import between, joined
 from recert.samples.sample import BATCH, At, Reading
 
@@ -43,14 +43,14 @@ class Drawing:
     seed: int
 
 
-def zero_one(part: Part, at: At) -> bool:
+def zero_one(part: SamplePart, at: At) -> bool:
     """Whether losses of units can only be 0 or 1, whatever the draws."""
     return at != "average" and part.m == len(part.units)
 
 
 def draw(
     posterior: Posterior,
-    part: Part,
+    part: SamplePart,
     reading: Reading,
     drawing: Drawing,
     shares: Mapping[str, float],
@@ -84,7 +84,7 @@ def draw(
 class Held:
     """Held-out units, and what was drawn on them."""
 
-    part: Part
+    part: SamplePart
     tally: Tally
     zero_one: bool
 
@@ -106,7 +106,7 @@ def held_out(
     return Held(part, counted, zero_one(part, reading.at))
 
 
-def fixed_losses(network: Network, part: Part, at: At) -> Array:
+def fixed_losses(network: Network, part: SamplePart, at: At) -> Array:
     """(m,) losses of one network on the units of a part, ties counted as errors."""
     predictor = readers.predictor_of(network)
     batch, found = part.batch, []

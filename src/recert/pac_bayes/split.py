@@ -28,7 +28,7 @@ DEVIATIONS = 6.0
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SamplePart:
     """One part of a sample: checked sequences, their units, and the traces by which they are known.
 
     Attributes:
@@ -59,8 +59,8 @@ class Roles:
         sample: both together, read: its digest, its longest sequence, its largest input.
     """
 
-    seen: Part
-    rest: Part
+    seen: SamplePart
+    rest: SamplePart
     sample: Sample
 
     @cached_property
@@ -123,7 +123,7 @@ def read(
     lengths: Any = None,
     groups: Any = None,
     what: str = "sequences",
-) -> tuple[Part, Sample]:
+) -> tuple[SamplePart, Sample]:
     """A sample in one part, and what was seen on the way."""
     if labels is None:
         raise InputError(f"a posterior is certified on arrays: pass {what} and labels, whole")
@@ -138,9 +138,9 @@ def read(
     return _part(whole, units, sample, np.ones(len(units), dtype=bool)), sample
 
 
-def _part(whole: Batch, units: Index, sample: Sample, mask: NDArray[np.bool_]) -> Part:
+def _part(whole: Batch, units: Index, sample: Sample, mask: NDArray[np.bool_]) -> SamplePart:
     own = units[mask]
-    return Part(
+    return SamplePart(
         take(whole, mask),
         own - own.min(initial=own[0]),
         int(own.max()) - int(own.min()) + 1,
@@ -153,7 +153,7 @@ def take(batch: Batch, rows: NDArray[Any]) -> Batch:
     return Batch(batch.x[rows], batch.labels[rows], batch.lengths[rows])
 
 
-def part_digest(part: Part) -> str:
+def part_digest(part: SamplePart) -> str:
     """SHA-256 of units in their order: all valid steps, labels and lengths, and who goes with whom.
 
     Neither padding nor the number type that inputs came in matters.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from recert.networks import reading
 from recert.networks.network import MarginForm, margin_basis
 from recert.networks.reading import Stage
-from recert.perturbation.ball import Parts
+from recert.perturbation.ball import BallParts
 from recert.perturbation.ellipsoids import LARGER, ROUND, UNDERFLOW, Node
 from recert.perturbation.enclosure_domain import EnclosureAlgebra
 from recert.perturbation.tangents import TangentAlgebra
@@ -37,7 +37,7 @@ MOST = 1e30
 
 
 @dataclass(frozen=True, eq=False)
-class Losses:
+class MarginLosses:
     """For n sequences and K−1 wrong classes: M (K−1, n), S (K−1, n, parts) and Q (K−1, n).
 
     The margin over a wrong class stays above M − Σ_p r_p S_p − Q while every part moves by at most
@@ -48,7 +48,7 @@ class Losses:
     S: Array
     Q: Array
 
-    def in_margins(self, caps: Array) -> Losses:
+    def in_margins(self, caps: Array) -> MarginLosses:
         """The same for a search: a typical margin is 1, and what overflowed is only very large."""
         M = np.where(np.isfinite(self.M), self.M, 0.0)
         unit = float(np.median(np.abs(M))) or float(np.abs(M).max()) or 1.0
@@ -57,7 +57,7 @@ class Losses:
                 np.nan_to_num(x, nan=MOST, posinf=MOST, neginf=-MOST).clip(-MOST, MOST)
                 for x in (M / unit, self.S / unit * caps, self.Q / unit)
             )
-            return Losses(M, S / caps, Q)
+            return MarginLosses(M, S / caps, Q)
 
     def left(self, radii: Array) -> Array:
         """(n,) what is certainly left of the margin at radii up to those of Q."""
@@ -69,7 +69,7 @@ class Losses:
 def walked(
     network: MarginForm,
     x: NDArray[Any],
-    parts: Parts,
+    parts: BallParts,
     radii: Array | None,
     drawn: Mapping[str, Array] | None = None,
     apart: Array | None = None,
@@ -91,8 +91,8 @@ def walked(
 
 
 def pieces(
-    graph: tuple[EnclosureAlgebra, Node], labels: NDArray[np.int64], parts: Parts, classes: int
-) -> Iterator[tuple[slice, Losses]]:
+    graph: tuple[EnclosureAlgebra, Node], labels: NDArray[np.int64], parts: BallParts, classes: int
+) -> Iterator[tuple[slice, MarginLosses]]:
     """Losses over some wrong classes at a time, each with its place among the K−1.
 
     Args:
@@ -110,12 +110,12 @@ def pieces(
         u = basis[labels] - basis[others]
         size = np.sqrt(np.square(u).sum(axis=-1) * np.square(y.c).sum(axis=1))
         M = (u * y.c).sum(axis=-1) - ROUND * size - UNDERFLOW
-        yield place, Losses(M, *backward(algebra, y, u, parts))
+        yield place, MarginLosses(M, *backward(algebra, y, u, parts))
 
 
 def losses(
-    network: MarginForm, x: NDArray[Any], labels: NDArray[np.int64], parts: Parts, radii: Array
-) -> Losses:
+    network: MarginForm, x: NDArray[Any], labels: NDArray[np.int64], parts: BallParts, radii: Array
+) -> MarginLosses:
     """Losses of sequences of one length over all wrong classes; arguments as above."""
     ((_, found),) = pieces(walked(network, x, parts, radii), labels, parts, network.outputs)
     return found
@@ -175,7 +175,7 @@ def _states(
         yield tuple(states)
 
 
-def backward(algebra: EnclosureAlgebra, y: Node, u: Array, parts: Parts) -> tuple[Array, Array]:
+def backward(algebra: EnclosureAlgebra, y: Node, u: Array, parts: BallParts) -> tuple[Array, Array]:
     """S (…, n, parts) and Q (…, n) of functionals u (…, n, d_out) of the output."""
     shape = u.shape[:-1]
     adjoints: dict[int, Array] = {y.index: u}
@@ -208,7 +208,7 @@ def _price(
     node: Node,
     b: Array,
     length: Array,
-    parts: Parts,
+    parts: BallParts,
     algebra: EnclosureAlgebra,
     S: Array,
     Q: Array,

@@ -27,7 +27,7 @@ MOST_COLUMNS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class BallParts:
     """Names, parameters, and where each block's parts lie in arrays over parts.
 
     Attributes:
@@ -59,7 +59,7 @@ class Parts:
         return found
 
 
-def parts_of(blocks: tuple[Block, ...], *, columns: bool) -> Parts:
+def parts_of(blocks: tuple[Block, ...], *, columns: bool) -> BallParts:
     """Every block a part, or with ``columns`` each column of blocks that read one-hot inputs."""
     starts: dict[str, tuple[int, int]] = {}
     parameters: list[float] = []
@@ -73,10 +73,10 @@ def parts_of(blocks: tuple[Block, ...], *, columns: bool) -> Parts:
         else:
             parameters.append(float(block.parameters))
         starts[block.name] = (first, len(parameters))
-    return Parts(blocks, starts, np.array(parameters))
+    return BallParts(blocks, starts, np.array(parameters))
 
 
-def whole(apart: Parts, S: Array, blocks: Parts) -> Array:
+def whole(apart: BallParts, S: Array, blocks: BallParts) -> Array:
     """S (…, parts) of columns as S of their blocks: a block's columns move by as much at once."""
     return np.stack(
         [S[..., slice(*apart.starts[block.name])].sum(axis=-1) for block in blocks.blocks], axis=-1
@@ -88,7 +88,7 @@ def can_draw(blocks: Sequence[Block]) -> bool:
     return all(block.norm != "operator" for block in blocks)
 
 
-def draw(parts: Parts, radii: Array, n: int, rng: np.random.Generator) -> dict[str, Array]:
+def draw(parts: BallParts, radii: Array, n: int, rng: np.random.Generator) -> dict[str, Array]:
     """Weights (n, …) of every block, drawn apart for each of n sequences.
 
     Args:

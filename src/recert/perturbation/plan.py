@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from recert.networks.network import MarginForm
 from recert.numerics.union_bound import Cost, FiniteChoice, total_nats
 from recert.perturbation import posterior_risk
-from recert.perturbation.adjoint import Losses
-from recert.perturbation.ball import Parts, parts_of, whole
+from recert.perturbation.adjoint import MarginLosses
+from recert.perturbation.ball import BallParts, parts_of, whole
 from recert.perturbation.posterior_risk import PILOT, Sequences
 from recert.perturbation.radius_search import (
     ROUNDS,
@@ -40,10 +40,10 @@ COUNTED, LEAST = 2000, 24
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class BallPlan:
     """Parts, their radii, the price of the parts, and what the first sequences promise."""
 
-    parts: Parts
+    parts: BallParts
     radii: Radii
     costs: tuple[Cost, ...]
     promise: float
@@ -51,7 +51,7 @@ class Plan:
 
 def plan_radii(
     network: MarginForm, caps: dict[str, float], data: Sequences, m: int, reach: float
-) -> Plan:
+) -> BallPlan:
     """What promises most on the first sequences."""
     plan = first_order(network, caps, data, m, reach)
     if plan.promise >= HOPELESS:
@@ -85,7 +85,7 @@ def first_order(
     m: int,
     reach: float,
     most: int = PILOT,
-) -> Plan:
+) -> BallPlan:
     """What promises most to first order on the first ``most`` sequences, which is quickly known."""
     blocks = tuple(network.blocks())
     parts, joined = parts_of(blocks, columns=True), parts_of(blocks, columns=False)
@@ -100,7 +100,7 @@ def first_order(
     if len(plans) == 2:
         apart = (Cost("columns apart", which, float(which), FiniteChoice(2).cost()),)
     promise, radii = found[which]
-    return Plan(plans[which][0], radii, apart, promise)
+    return BallPlan(plans[which][0], radii, apart, promise)
 
 
 def _scaled(
@@ -108,7 +108,7 @@ def _scaled(
     reach: float,
     network: MarginForm,
     caps: dict[str, float],
-    parts: Parts,
+    parts: BallParts,
     data: Sequences,
     radii: Radii,
 ) -> tuple[float, Radii]:
@@ -132,15 +132,15 @@ def _scaled(
     return best
 
 
-def _rate(m: int, parts: Parts, radii: Radii) -> float:
+def _rate(m: int, parts: BallParts, radii: Radii) -> float:
     return (radii.nats(parts) + total_nats(radii.costs)) / m
 
 
 def _promise(
     m: int,
     reach: float,
-    parts: Parts,
-    found: Losses,
+    parts: BallParts,
+    found: MarginLosses,
     caps: dict[str, float],
     begin: Array | None = None,
 ) -> tuple[float, Radii]:

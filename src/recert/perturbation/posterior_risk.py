@@ -22,8 +22,8 @@ from recert.networks import reading
 from recert.networks.margins import MarginTable
 from recert.networks.network import MarginForm
 from recert.numerics.concentration import kl_inverse_upper
-from recert.perturbation.adjoint import Losses, by_length, pieces, walked
-from recert.perturbation.ball import Parts, can_draw, draw
+from recert.perturbation.adjoint import MarginLosses, by_length, pieces, walked
+from recert.perturbation.ball import BallParts, can_draw, draw
 from recert.perturbation.work import MEMORY, threads, work_of
 from recert.samples.sample import Sample
 
@@ -65,17 +65,17 @@ class Sequences:
         """Every sequence."""
         return np.arange(len(self.labels))
 
-    def pilot(self, network: MarginForm, parts: Parts, most: int = PILOT) -> Index:
+    def pilot(self, network: MarginForm, parts: BallParts, most: int = PILOT) -> Index:
         """The sequences on which radii are sought: the first ones, as many as memory holds."""
         work = work_of(network, parts, int(self.lengths.max()))
         return np.arange(work.pilot(0.5 * self.memory, min(most, len(self.labels))))
 
     def losses(
-        self, network: MarginForm, parts: Parts, radii: Array | None, chosen: Index
-    ) -> Losses:
+        self, network: MarginForm, parts: BallParts, radii: Array | None, chosen: Index
+    ) -> MarginLosses:
         """Losses of some sequences, in their order; to first order alone where radii are None."""
         wrong, n = network.outputs, len(chosen)
-        found = Losses(
+        found = MarginLosses(
             np.empty((wrong, n)), np.empty((wrong, n, parts.count)), np.empty((wrong, n))
         )
 
@@ -89,7 +89,7 @@ class Sequences:
         self._each(network, parts, chosen, work, first=radii is None)
         return found
 
-    def left(self, network: MarginForm, parts: Parts, radii: Array, chosen: Index) -> Array:
+    def left(self, network: MarginForm, parts: BallParts, radii: Array, chosen: Index) -> Array:
         """What is left of the margins of some sequences at these radii, (n,)."""
         found = np.full(len(chosen), np.inf)
 
@@ -104,7 +104,7 @@ class Sequences:
     def left_of_draws(
         self,
         network: MarginForm,
-        parts: Parts,
+        parts: BallParts,
         apart: Array,
         radii: Array,
         chosen: Index,
@@ -125,7 +125,9 @@ class Sequences:
                 self._tell(len(index))
         return found
 
-    def _left(self, graph: Any, index: Index, parts: Parts, radii: Array, classes: int) -> Array:
+    def _left(
+        self, graph: Any, index: Index, parts: BallParts, radii: Array, classes: int
+    ) -> Array:
         """(n,) the least over wrong classes; what overflowed is lost."""
         each = [piece.left(radii) for _, piece in pieces(graph, self.labels[index], parts, classes)]
         left: Array = np.where(np.isnan(each), -math.inf, each).min(axis=0)
@@ -136,7 +138,7 @@ class Sequences:
         return self.x[index][:, : int(self.lengths[index[0]])]
 
     def _batch(
-        self, network: MarginForm, parts: Parts, workers: int = 1, *, first: bool = False
+        self, network: MarginForm, parts: BallParts, workers: int = 1, *, first: bool = False
     ) -> tuple[int, int]:
         """Sequences in a batch and wrong classes side by side, so that what they hold fits."""
         work = work_of(network, parts, int(self.lengths.max()))
@@ -152,7 +154,7 @@ class Sequences:
     def _each(
         self,
         network: MarginForm,
-        parts: Parts,
+        parts: BallParts,
         chosen: Index,
         work: Callable[[Index, int], None],
         *,
@@ -215,7 +217,7 @@ class Risk:
 
 
 def reached(
-    network: MarginForm, data: Sequences, table: MarginTable, parts: Parts, radii: Array
+    network: MarginForm, data: Sequences, table: MarginTable, parts: BallParts, radii: Array
 ) -> Risk:
     """Without draws: whatever errs somewhere within 2ε."""
     risk = table.share(data.left(network, parts, 2.0 * REACH * radii, data.all()) <= 0.0)
@@ -226,7 +228,7 @@ def drawn(
     network: MarginForm,
     data: Sequences,
     table: MarginTable,
-    parts: Parts,
+    parts: BallParts,
     radii: Array,
     delta: float,
 ) -> Risk:

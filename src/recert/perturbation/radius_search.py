@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.numerics.union_bound import Cost, FiniteChoice, GeometricGrid
-from recert.perturbation.adjoint import Losses
-from recert.perturbation.ball import Parts
+from recert.perturbation.adjoint import MarginLosses
+from recert.perturbation.ball import BallParts
 
 Array = NDArray[np.float64]
 
@@ -34,14 +34,14 @@ class Radii:
     caps: Array
     costs: tuple[Cost, ...]
 
-    def nats(self, parts: Parts) -> float:
+    def nats(self, parts: BallParts) -> float:
         """Σ_p P_p ln(1 + c_p/ε_p), rounded up."""
         moving = parts.parameters > 0
         ratio = self.caps[moving] / self.radii[moving]
         return float(parts.parameters[moving] @ np.log1p(ratio)) * (1.0 + 1e-12)
 
 
-def column_caps(parts: Parts, caps: dict[str, float]) -> Array:
+def column_caps(parts: BallParts, caps: dict[str, float]) -> Array:
     """c_p: the caps of blocks, or of columns the smallest on their grid that hold."""
     found = np.empty(parts.count)
     for block in parts.blocks:
@@ -57,7 +57,7 @@ def column_caps(parts: Parts, caps: dict[str, float]) -> Array:
     return found
 
 
-def on_grid(parts: Parts, wanted: Array, caps: dict[str, float]) -> Radii:
+def on_grid(parts: BallParts, wanted: Array, caps: dict[str, float]) -> Radii:
     """The radii on the grids that are nearest to what is wanted."""
     radii, costs = np.empty(parts.count), []
     for block in parts.blocks:
@@ -92,7 +92,7 @@ def _column_costs(name: str, columns: int) -> list[Cost]:
     ]
 
 
-def start(parts: Parts, found: Losses, caps: Array) -> Array:
+def start(parts: BallParts, found: MarginLosses, caps: Array) -> Array:
     """Radii to begin from: each part's share of a twentieth of a typical margin."""
     typical = found.S.mean(axis=(0, 1)) + 1e-12
     shares = np.maximum(parts.parameters, 1e-9) / parts.parameters.sum()
@@ -101,14 +101,14 @@ def start(parts: Parts, found: Losses, caps: Array) -> Array:
     return radii
 
 
-def curvature(found: Losses, radii: Array) -> Array:
+def curvature(found: MarginLosses, radii: Array) -> Array:
     """(K−1, n) the second order in units of the first order's square, from losses at some radii."""
     curved: Array = found.Q / np.maximum(np.square(found.S @ radii), 1e-60)
     return curved
 
 
 def descend(
-    parts: Parts, found: Losses, caps: Array, begin: Array, *, m: int, reach: float
+    parts: BallParts, found: MarginLosses, caps: Array, begin: Array, *, m: int, reach: float
 ) -> Array:
     """Radii that make kl⁻¹ of a smoothed count small, by gradient steps on their logarithms.
 

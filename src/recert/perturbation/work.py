@@ -15,7 +15,7 @@ from os import cpu_count
 from recert.networks import reading
 from recert.networks.layers import Dense, Layer
 from recert.networks.network import MarginForm
-from recert.perturbation.ball import Parts
+from recert.perturbation.ball import BallParts
 
 # What is counted as one second: products of numbers, as one core of a laptop takes them.
 A_SECOND = 4e9
@@ -97,7 +97,7 @@ def threads() -> int:
     return max(1, min(4, cpu_count() or 1))
 
 
-def work_of(network: MarginForm, parts: Parts, steps: int) -> Work:
+def work_of(network: MarginForm, parts: BallParts, steps: int) -> Work:
     """What one sequence of ``steps`` steps takes."""
     wrong, weights = network.outputs, sum(block.parameters for block in network.blocks())
     once = [*network.encoder, *network.head.hidden]

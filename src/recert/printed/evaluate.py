@@ -26,7 +26,7 @@ from recert.sensitivities.gate_ranges import Gates, beyond_paper, printed_range
 
 
 @dataclass(frozen=True)
-class Order:
+class PrintedFormula:
     """A printed formula on the menu.
 
     Args:
@@ -49,34 +49,34 @@ class Order:
 
 
 _DIMS = ("t", "m", "gamma", "d_x", "d_h", "d_y")
-ORDERS: tuple[Order, ...] = (
-    Order(
+ORDERS: tuple[PrintedFormula, ...] = (
+    PrintedFormula(
         "printed_zhang",
         "Zhang et al. 2018, as printed",
         printed.zhang_2018,
         (*_DIMS, "B_U", "B_V", "B_W"),
         hard=True,
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_3_two_one",
         "Theorem 3 (3), as printed",
         printed.theorem_3_two_one,
         (*_DIMS, "B_x", "B_U", "B_V", "B_W", "M_U", "M_V", "M_W", "delta"),
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_3_frobenius",
         "Theorem 3 (4), as printed",
         printed.theorem_3_frobenius,
         (*_DIMS, "B_x", "B_U", "B_W", "U_F", "V_F", "W_F", "delta"),
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_1",
         "Theorem 1, as printed",
         printed.theorem_1,
         (*_DIMS, "B_U", "B_V", "B_W", "delta"),
         hard=True,
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_2",
         "Theorem 2, as printed",
         printed.theorem_2,
@@ -90,15 +90,15 @@ _LSTM = (
     *("g_max", "r_max", "o_max", "delta"),
 )
 # For networks with cells other than vanilla. Gates' ranges are class-wide unless measured.
-VARIANTS: tuple[Order, ...] = (
-    Order(
+VARIANTS: tuple[PrintedFormula, ...] = (
+    PrintedFormula(
         "printed_theorem_4",
         "Theorem 4 (MGU), as printed",
         printed.theorem_4,
         _MGU,
         cell="mgu",
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_4_measured",
         "Theorem 4 (MGU), as printed, gates measured",
         printed.theorem_4,
@@ -106,14 +106,14 @@ VARIANTS: tuple[Order, ...] = (
         cell="mgu",
         measured=True,
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_5",
         "Theorem 5 (LSTM), as printed",
         printed.theorem_5,
         _LSTM,
         cell="lstm",
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_5_measured",
         "Theorem 5 (LSTM), as printed, gates measured",
         printed.theorem_5,
@@ -121,7 +121,7 @@ VARIANTS: tuple[Order, ...] = (
         cell="lstm",
         measured=True,
     ),
-    Order(
+    PrintedFormula(
         "printed_theorem_6",
         "Theorem 6 (Conv RNN), as printed",
         printed.theorem_6,
@@ -277,7 +277,9 @@ def _measured_letters(measured: Gates, steps: int) -> dict[str, float]:
     return values
 
 
-def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTable) -> Bound:
+def _evaluate(
+    order: PrintedFormula, reason: str, given: dict[str, Any], table: MarginTable
+) -> Bound:
     if not reason and "B_x" not in order.letters and given["B_x"] > HELD:
         reason = "the formula supposes inputs of norm at most 1"
     if reason:
@@ -308,7 +310,7 @@ def _evaluate(order: Order, reason: str, given: dict[str, Any], table: MarginTab
     )
 
 
-def _inapplicable(order: Order, reason: str) -> Bound:
+def _inapplicable(order: PrintedFormula, reason: str) -> Bound:
     return Bound(order.name, order.title, "not applicable", None, "as printed", reason=reason)
 
 

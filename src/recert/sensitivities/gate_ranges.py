@@ -24,7 +24,7 @@ from recert.networks.network import Network
 from recert.networks.norm_class import Cap, Caps, complete_caps
 from recert.networks.reading import Stage
 from recert.samples.sample import At, Batch
-from recert.sensitivities.norm_domain import Bound, BoundsAlgebra
+from recert.sensitivities.norm_domain import BoundsAlgebra, ValueBound
 from recert.sensitivities.sensitivity import bounds_algebra, network_input
 from recert.utils import validation
 from recert.utils.validation import Brief
@@ -257,7 +257,7 @@ class _RecordedBounds(BoundsAlgebra):
     def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
         """No rounding is kept."""
 
-    def opened(self, layer: Layer, gate: str, v: Bound) -> Bound:
+    def opened(self, layer: Layer, gate: str, v: ValueBound) -> ValueBound:
         return self.watch.seen(layer, gate, super().opened(layer, gate, v))
 
 
@@ -298,13 +298,13 @@ def _joined(total: Array | None, extremes: Array) -> Array:
 
 
 def _walked(
-    algebra: _RecordedBounds, stage: Stage, x: Bound, steps: int, totals: dict[Key, Array]
-) -> Bound:
+    algebra: _RecordedBounds, stage: Stage, x: ValueBound, steps: int, totals: dict[Key, Array]
+) -> ValueBound:
     """What a stage gives out after T steps; fills the bounds of its gates at every step."""
     S = len(stage.dimensions)
     N, Z = (np.full((S, 1), -np.inf) for _ in range(2))
     for t in range(steps):
-        now: dict[Key, Bound] = {}
+        now: dict[Key, ValueBound] = {}
         algebra.watch.note = now.__setitem__
         states = [
             algebra.state(dim, f"@state{i}", N[i], Z[i]) for i, dim in enumerate(stage.dimensions)
@@ -321,7 +321,7 @@ def _walked(
                 f"bounds of gates still move after {MOST_STEPS} steps; ask for at most that many"
             )
         N, Z = new_N, new_Z
-    found: Bound = stage.output(algebra, after)
+    found: ValueBound = stage.output(algebra, after)
     return found
 
 

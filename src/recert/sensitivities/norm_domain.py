@@ -41,7 +41,7 @@ SMALLEST_NORM = 1e-250
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class ValueBound:
     """Bounds of one value; ``log_N``, ``log_Z`` are (G,), ``log_lam`` is (tags, G).
 
     A gate's mixture of a state with another value keeps ``mixed``: the state, and Z of the other.
@@ -88,12 +88,12 @@ class BoundsAlgebra(Algebra):
         self.size = next(iter(self.log_caps.values())).shape[0]
         self._index = {tag: i for i, tag in enumerate(tags)}
         # Values that are the same at every step are worked out once; no operation changes them.
-        self._parameters: dict[str, Bound] = {}
-        self._constant: Bound | None = None
-        self._products: dict[str, Bound] = {}
+        self._parameters: dict[str, ValueBound] = {}
+        self._constant: ValueBound | None = None
+        self._products: dict[str, ValueBound] = {}
         self._tagged: dict[str, Array] = {}
 
-    def reading(self, x: Bound) -> BoundsAlgebra:
+    def reading(self, x: ValueBound) -> BoundsAlgebra:
         """The same, but products with x, which a stage reads at every step, are worked out once."""
         found = copy.copy(self)
         found._constant, found._products = x, {}
@@ -123,21 +123,21 @@ class BoundsAlgebra(Algebra):
         """No sensitivity to anything: Λ = 0."""
         return np.full((len(self.tags), self.size), -np.inf)
 
-    def onehot(self, dim: int) -> Bound:
+    def onehot(self, dim: int) -> ValueBound:
         """A one-hot input."""
         one = np.zeros(self.size)
-        return Bound(dim, one, one, self.still(), onehot=True)
+        return ValueBound(dim, one, one, self.still(), onehot=True)
 
-    def real(self, dim: int, log_B_x: float) -> Bound:
+    def real(self, dim: int, log_B_x: float) -> ValueBound:
         """An input with ‖x‖_2 ≤ B_x."""
         norm = np.full(self.size, log_B_x)
-        return Bound(dim, norm, norm, self.still())
+        return ValueBound(dim, norm, norm, self.still())
 
-    def state(self, dim: int, tag: str, log_N: Array, log_Z: Array) -> Bound:
+    def state(self, dim: int, tag: str, log_N: Array, log_Z: Array) -> ValueBound:
         """A state that a step starts from: it moves as its own tag does."""
-        return Bound(dim, log_N, log_Z, self._own(tag), state=tag)
+        return ValueBound(dim, log_N, log_Z, self._own(tag), state=tag)
 
-    def linear(self, block: Block, v: Bound) -> Bound:
+    def linear(self, block: Block, v: ValueBound) -> ValueBound:
         """N = c N_v, Λ = c Λ_v, + N_v on the block itself; a column of it for one-hot inputs."""
         if v is not self._constant:
             return self._linear(block, v)
@@ -145,7 +145,7 @@ class BoundsAlgebra(Algebra):
             self._products[block.name] = self._linear(block, v)
         return self._products[block.name]
 
-    def _linear(self, block: Block, v: Bound) -> Bound:
+    def _linear(self, block: Block, v: ValueBound) -> ValueBound:
         c = self.log_caps[block.name]
         if v.onehot:
             return self._parameter(block, c)
@@ -160,11 +160,11 @@ class BoundsAlgebra(Algebra):
         self._charge_sum(lam, block.columns, min(block.rows, block.columns), block.rows, log_N)
         return self._value(block.rows, log_N, log_Z, lam)
 
-    def bias(self, block: Block) -> Bound:
+    def bias(self, block: Block) -> ValueBound:
         """N = Z = c, Λ = 1 on the bias."""
         return self._parameter(block, self.log_caps[block.name])
 
-    def fixed(self, fixed: FixedMap, v: Bound) -> Bound:
+    def fixed(self, fixed: FixedMap, v: ValueBound) -> ValueBound:
         """N = ‖P‖ N_v, Z = min(‖P‖ N_v, ‖P‖_row Z_v), Λ = ‖P‖ Λ_v."""
         norm = math.log(max(fixed.norm, SMALLEST_NORM))
         log_N = norm + v.log_N
@@ -174,21 +174,21 @@ class BoundsAlgebra(Algebra):
         log_Z = np.minimum(log_N, math.log(max(fixed.row_sum, SMALLEST_NORM)) + v.log_Z)
         return self._value(fixed.rows, log_N, log_Z, lam)
 
-    def add(self, u: Bound, v: Bound) -> Bound:
+    def add(self, u: ValueBound, v: ValueBound) -> ValueBound:
         """Everything adds."""
         log_N = np.logaddexp(u.log_N, v.log_N)
         lam = np.logaddexp(u.log_lam, v.log_lam)
         self._charge_sum(lam, 1, 1, u.dim, log_N)
         return self._value(u.dim, log_N, np.logaddexp(u.log_Z, v.log_Z), lam)
 
-    def mul(self, u: Bound, v: Bound) -> Bound:
+    def mul(self, u: ValueBound, v: ValueBound) -> ValueBound:
         """N = min(Z_u N_v, Z_v N_u), Z = Z_u Z_v, Λ = Z_v Λ_u + Z_u Λ_v."""
         log_N = np.minimum(u.log_Z + v.log_N, v.log_Z + u.log_N)
         lam = np.logaddexp(v.log_Z + u.log_lam, u.log_Z + v.log_lam)
         self._charge(lam, PRODUCT_ERROR, log_N, u.dim)
         return self._value(u.dim, log_N, u.log_Z + v.log_Z, lam)
 
-    def activation(self, name: str, v: Bound) -> Bound:
+    def activation(self, name: str, v: ValueBound) -> ValueBound:
         """σ with ρ, b and s_0; sharper where σ is monotone and concave on the right."""
         if name in ("relu", "identity"):
             return v
@@ -204,7 +204,7 @@ class BoundsAlgebra(Algebra):
         self._charge(lam, ACTIVATION_ERROR, log_N, v.dim)
         return self._value(v.dim, log_N, log_Z, lam)
 
-    def gate(self, r: Bound, a: Bound, b: Bound) -> Bound:
+    def gate(self, r: ValueBound, a: ValueBound, b: ValueBound) -> ValueBound:
         """(1 − r)⊙a + r⊙b with entries of r in [1 − s, s]; κ = √(s² + (1 − s)²).
 
         N is the least of √dim·max(Z_a, Z_b), s N_a + s N_b and κ√(N_a² + N_b²); Λ is
@@ -233,11 +233,11 @@ class BoundsAlgebra(Algebra):
                 found = replace(found, mixed=(kept.state, other.log_Z))
         return found
 
-    def concatenate(self, values: Sequence[Bound]) -> Bound:
+    def concatenate(self, values: Sequence[ValueBound]) -> ValueBound:
         """N = √(N_u² + N_v²), Z the larger, Λ = √(Λ_u² + Λ_v²) for every tag."""
         first, *others = values
         for v in others:
-            first = Bound(
+            first = ValueBound(
                 first.dim + v.dim,
                 _log_hypot(first.log_N, v.log_N),
                 np.maximum(first.log_Z, v.log_Z),
@@ -245,7 +245,7 @@ class BoundsAlgebra(Algebra):
             )
         return first
 
-    def mean(self, v: Bound, steps: int) -> Bound:
+    def mean(self, v: ValueBound, steps: int) -> ValueBound:
         """The mean of at most ``steps`` values within v's bounds, with a sum's rounding."""
         lam = v.log_lam.copy()
         self._charge(lam, 2 * (steps + 4) * UNIT_ROUNDOFF, v.log_N, steps * v.dim)
@@ -262,14 +262,14 @@ class BoundsAlgebra(Algebra):
         log_factor, floor = _log_charges(factor, operations)
         self._accrue(lam, ROUNDING, np.logaddexp(log_factor + log_N, floor))
 
-    def _value(self, dim: int, log_N: Array, log_Z: Array, lam: Array) -> Bound:
+    def _value(self, dim: int, log_N: Array, log_Z: Array, lam: Array) -> ValueBound:
         if self.inflation:
             log_N, log_Z = log_N + self.inflation, log_Z + self.inflation
-        return Bound(dim, log_N, log_Z, lam)
+        return ValueBound(dim, log_N, log_Z, lam)
 
-    def _parameter(self, block: Block, c: Array) -> Bound:
+    def _parameter(self, block: Block, c: Array) -> ValueBound:
         if block.name not in self._parameters:
-            self._parameters[block.name] = Bound(block.rows, c, c, self._own(block.name))
+            self._parameters[block.name] = ValueBound(block.rows, c, c, self._own(block.name))
         return self._parameters[block.name]
 
     def _own(self, tag: str) -> Array:
@@ -291,7 +291,7 @@ def _log_charges(factor: float, operations: int) -> tuple[float, float]:
     return math.log(factor), math.log(operations) + LOG_UNDERFLOW
 
 
-def _general(activation: Activation, v: Bound, half: float) -> tuple[Array, Array, Array]:
+def _general(activation: Activation, v: ValueBound, half: float) -> tuple[Array, Array, Array]:
     """The table's row for any ρ, b and s_0."""
     rho = math.log(activation.lipschitz)
     start = math.log(activation.at_zero) if activation.at_zero > 0 else -math.inf

@@ -20,7 +20,7 @@ from recert.networks import reading
 from recert.networks.network import Chain
 from recert.networks.norm_class import Cap, Caps, complete_caps
 from recert.networks.reading import Stage
-from recert.sensitivities.norm_domain import ROUNDING, UNIT_ROUNDOFF, Bound, BoundsAlgebra
+from recert.sensitivities.norm_domain import ROUNDING, UNIT_ROUNDOFF, BoundsAlgebra, ValueBound
 from recert.sensitivities.recursions import Account, Track
 from recert.sensitivities.unroll import Walk
 from recert.utils import validation
@@ -189,19 +189,19 @@ def bounds_algebra(
     return kind(log_caps, log_rows, tags, terms, inflation, vectors)
 
 
-def network_input(algebra: BoundsAlgebra, network: Chain, input_bound: float) -> Bound:
+def network_input(algebra: BoundsAlgebra, network: Chain, input_bound: float) -> ValueBound:
     """What the first recurrent layer reads."""
     if network.input_kind == "onehot":
         x = algebra.onehot(network.d_x)
     else:
         log_B_x = math.log(input_bound) if input_bound > 0 else -math.inf
         x = algebra.real(network.d_x, log_B_x)
-    found: Bound = reading.encode(algebra, network, x)
+    found: ValueBound = reading.encode(algebra, network, x)
     return found
 
 
-def _repeated(x: Bound, times: int) -> Bound:
-    return Bound(
+def _repeated(x: ValueBound, times: int) -> ValueBound:
+    return ValueBound(
         x.dim,
         np.repeat(x.log_N, times),
         np.repeat(x.log_Z, times),
@@ -210,15 +210,15 @@ def _repeated(x: Bound, times: int) -> Bound:
     )
 
 
-def _stage_output(algebra: BoundsAlgebra, stage: Stage, track: Track, kept: int) -> Bound:
+def _stage_output(algebra: BoundsAlgebra, stage: Stage, track: Track, kept: int) -> ValueBound:
     """What the stage above, or the head, reads: horizons and systems on one axis, systems first."""
     S = len(stage.dimensions)
     log_N, log_Z = (v.transpose(0, 2, 1).reshape(S, -1) for v in (track.log_N, track.log_Z))
     lam = track.lam.transpose(0, 1, 3, 2).reshape(S, kept, -1)
     still = np.full((len(algebra.tags) - kept, log_N.shape[1]), -np.inf)
     states = [
-        Bound(dim, log_N[i], log_Z[i], np.concatenate([lam[i], still]))
+        ValueBound(dim, log_N[i], log_Z[i], np.concatenate([lam[i], still]))
         for i, dim in enumerate(stage.dimensions)
     ]
-    found: Bound = stage.output(algebra, states)
+    found: ValueBound = stage.output(algebra, states)
     return found

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recert.networks.reading import Stage
 from recert.numerics.logspace import affine_last, affine_orbit
-from recert.sensitivities.norm_domain import Bound, BoundsAlgebra
+from recert.sensitivities.norm_domain import BoundsAlgebra, ValueBound
 from recert.sensitivities.recursions import (
     Account,
     Group,
@@ -74,7 +74,7 @@ class Walk:
     """
 
     def __init__(
-        self, algebra: BoundsAlgebra, stage: Stage, x: Bound, kept: int, account: Account
+        self, algebra: BoundsAlgebra, stage: Stage, x: ValueBound, kept: int, account: Account
     ) -> None:
         self.algebra, self.stage, self.x, self.kept = algebra.reading(x), stage, x, kept
         self.account = account
@@ -92,7 +92,7 @@ class Walk:
             self.algebra.state(dim, tag, log_N[i], log_Z[i])
             for i, (dim, tag) in enumerate(zip(self.stage.dimensions, self.tags, strict=True))
         ]
-        after: tuple[Bound, ...] = self.stage.step(self.algebra, self.x, states)
+        after: tuple[ValueBound, ...] = self.stage.step(self.algebra, self.x, states)
         lam = np.array([value.log_lam for value in after])
         return Step(
             np.array([value.log_N for value in after]),
@@ -257,7 +257,7 @@ class Walk:
         """
         G = self.algebra.size
         zero = np.full((self.S, G), -np.inf)
-        x = Bound(self.x.dim, zero[0], zero[0], self.algebra.still())
+        x = ValueBound(self.x.dim, zero[0], zero[0], self.algebra.still())
         bare = Walk(self.algebra.without_constants(), self.stage, x, self.kept, self.account)
         b_start = bare.step(zero, zero).b
         constant = np.isfinite(b_start)

@@ -35,7 +35,7 @@ from recert.networks.margins import announce
 from recert.numerics.concentration import kl_inverse_upper, maurer_log_term
 from recert.numerics.union_bound import total_nats
 from recert.perturbation import posterior_risk
-from recert.perturbation.ball import Parts, parts_of
+from recert.perturbation.ball import BallParts, parts_of
 from recert.perturbation.ellipsoids import MOST_TERMS
 from recert.perturbation.plan import FIRST, HOPELESS, estimate, first_order, plan_radii
 from recert.perturbation.posterior_risk import Sequences
@@ -163,7 +163,7 @@ def _skipped(
     return long if taken.all > setting.budget else ""
 
 
-def _named(parts: Parts, i: int) -> str:
+def _named(parts: BallParts, i: int) -> str:
     for block in parts.blocks:
         first, last = parts.starts[block.name]
         if first <= i < last:

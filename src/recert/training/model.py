@@ -155,7 +155,7 @@ class RecurrentClassifier(nn.Module):
         return value
 
 
-class Reading(nn.Module):
+class ModelReading(nn.Module):
     """A model's outputs (n, K) at the steps that have labels, to call with other weights.
 
     Args:

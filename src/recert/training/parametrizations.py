@@ -33,7 +33,7 @@ from recert.readers.torch.parts import one_module
 from recert.training import projections
 from recert.training.architecture import Part
 from recert.training.projections import resolve
-from recert.training.tensor_layout import Layout, Place, Site, layout_of
+from recert.training.tensor_layout import Place, Site, TensorLayout, layout_of
 from recert.utils import validation
 
 Kind = Literal["spectral", "column", "frobenius", "orthogonal"]
@@ -238,7 +238,7 @@ def declared(
 
 
 def _resolved(
-    layout: Layout, caps: Mapping[str, float], kind: Kinds
+    layout: TensorLayout, caps: Mapping[str, float], kind: Kinds
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Caps and kinds by block, checked."""
     sites = [site.part for site in layout.sites.values()]
@@ -268,7 +268,7 @@ def _kind(part: Part, wanted: Any) -> str:
 
 
 def _declared(
-    layout: Layout, limits: Mapping[str, float], kinds: Mapping[str, str]
+    layout: TensorLayout, limits: Mapping[str, float], kinds: Mapping[str, str]
 ) -> dict[str, float]:
     found = {}
     for name, cap in limits.items():
@@ -289,7 +289,7 @@ def _pieces(site: Site, kind: str, cap: float) -> Iterator[Piece]:
 
 
 def _checked(
-    model: nn.Module, layout: Layout, limits: Mapping[str, float], kinds: Mapping[str, str]
+    model: nn.Module, layout: TensorLayout, limits: Mapping[str, float], kinds: Mapping[str, str]
 ) -> dict[str, tuple[float, float]]:
     found = {
         name: (_bound(layout.sites[name], model, kinds[name]), cap) for name, cap in limits.items()

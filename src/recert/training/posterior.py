@@ -39,7 +39,7 @@ from recert.training.loop import (
 )
 from recert.training.model import RecurrentClassifier
 from recert.training.prior import Step, prior_units
-from recert.training.recipes import Candidate, PosteriorRecipe, Recipe
+from recert.training.recipes import PosteriorRecipe, Recipe, RecipeCandidate
 from recert.utils import validation
 
 # Nats beside ln(1/δ) for which the temperature is chosen: shares of δ, and what a posterior moves.
@@ -64,7 +64,7 @@ class TrainedPosterior:
     data: SequenceData
     recipe: PosteriorRecipe
     seed: int
-    chosen: Candidate
+    chosen: RecipeCandidate
     rehearsed_error: float
     seconds: float
 

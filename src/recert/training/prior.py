@@ -33,11 +33,11 @@ from recert.numerics.union_bound import SCALE_GRID
 from recert.pac_bayes import fixed_losses, gibbs_losses, read
 from recert.pac_bayes.bounds import best_rate, paired_limit
 from recert.pac_bayes.posterior import around
-from recert.pac_bayes.split import Part
+from recert.pac_bayes.split import SamplePart
 from recert.samples.sample import At, Reading, unit_numbers
 from recert.training import devices
 from recert.training.loop import draw, labelled_outputs, learning_rate, model_of, tensors
-from recert.training.recipes import Candidate, PosteriorRecipe
+from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 from recert.utils.processes import in_processes
 
 # Candidates for the prior's scale: 2^(j/8).
@@ -62,13 +62,13 @@ class Rehearsal:
         error: on the last quarter.
     """
 
-    candidate: Candidate
+    candidate: RecipeCandidate
     view: int
     network: Network
     error: float
 
 
-Try = tuple[int, Candidate, int]
+Try = tuple[int, RecipeCandidate, int]
 """A view, a candidate, and the quarter that it is tried on, counted from the last."""
 
 
@@ -179,7 +179,7 @@ def bearable_scale(best: Rehearsal, own: SequenceData, recipe: PosteriorRecipe, 
 
 
 def train_centre(
-    data: SequenceData, recipe: PosteriorRecipe, candidate: Candidate, seed: int, step: Step
+    data: SequenceData, recipe: PosteriorRecipe, candidate: RecipeCandidate, seed: int, step: Step
 ) -> Network:
     """A network trained by cross-entropy with weight decay, its weights float32 numbers.
 
@@ -219,7 +219,7 @@ def step_read(data: SequenceData) -> At:
     return "last" if data.labels.ndim == 1 else "average"
 
 
-def part_of(data: SequenceData) -> Part:
+def part_of(data: SequenceData) -> SamplePart:
     """The units as `recert.pac_bayes` reads them."""
     kind = "onehot" if data.input_kind == "tokens" else "real"
     reading = Reading(kind, data.input_dim, data.K, step_read(data), data.max_length)

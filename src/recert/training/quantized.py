@@ -27,7 +27,7 @@ from recert.errors import InputError
 from recert.networks.network import Network
 from recert.training import devices
 from recert.training.loop import draw, learning_rate, model_of, tensors
-from recert.training.model import Reading, RecurrentClassifier
+from recert.training.model import ModelReading, RecurrentClassifier
 from recert.training.recipes import Recipe
 
 FINEST = 30  # steps up to a block's largest weight, so that no step vanishes
@@ -221,7 +221,7 @@ class _Run:
     ) -> tuple[Tensor, Tensor]:
         """Outputs at the steps that have labels, and these labels."""
         full = {f"weights.{name}": _whole(name, value) for name, value in seen.items()}
-        reading = Reading(self.model, labels.dim() == 1)
+        reading = ModelReading(self.model, labels.dim() == 1)
         y = torch.func.functional_call(
             reading, {f"model.{k}": v for k, v in full.items()}, (x, lengths, labels)
         )

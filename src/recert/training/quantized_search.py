@@ -29,7 +29,7 @@ from recert.numerics.concentration import kl_inverse_upper
 from recert.readers.torch.predictor import torch_predictor
 from recert.training import devices
 from recert.training.loop import input_type, model_of, time_first
-from recert.training.model import Reading, RecurrentClassifier
+from recert.training.model import ModelReading, RecurrentClassifier
 from recert.training.quantized import slopes
 from recert.training.recipes import Recipe
 from recert.utils.validation import probability
@@ -282,7 +282,7 @@ class _Margin:
     """The margin of one sequence as a function of the weights, for `torch.func`."""
 
     def __init__(self, model: RecurrentClassifier) -> None:
-        self.reading = Reading(model, last=True)
+        self.reading = ModelReading(model, last=True)
 
     def __call__(
         self, weights: dict[str, Tensor], x: Tensor, length: Tensor, label: Tensor

@@ -210,7 +210,7 @@ and epochs choose a network within its class and cost nothing.
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RecipeCandidate:
     """What the rehearsal chooses between.
 
     Attributes:
@@ -260,18 +260,18 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate(),
-    Candidate(learning_rate=0.03),
-    Candidate(weight_decay=0.03),
-    Candidate(weight_decay=0.3),
-    Candidate(label_smoothing=0.0),
-    Candidate(d_h=32),
-    Candidate(bidirectional=False),
-    Candidate(cell="mgu"),
-    Candidate(cell="lstm"),
-    Candidate(cell="vanilla"),
-    Candidate(epochs=32),
-    Candidate(batch=128),
+    RecipeCandidate(),
+    RecipeCandidate(learning_rate=0.03),
+    RecipeCandidate(weight_decay=0.03),
+    RecipeCandidate(weight_decay=0.3),
+    RecipeCandidate(label_smoothing=0.0),
+    RecipeCandidate(d_h=32),
+    RecipeCandidate(bidirectional=False),
+    RecipeCandidate(cell="mgu"),
+    RecipeCandidate(cell="lstm"),
+    RecipeCandidate(cell="vanilla"),
+    RecipeCandidate(epochs=32),
+    RecipeCandidate(batch=128),
 )
 """A usual training, and others that differ from it in one thing each."""
 
@@ -304,7 +304,7 @@ class PosteriorRecipe:
     """
 
     prior: Recipe = field(default_factory=lambda: Recipe(bias=True))
-    candidates: tuple[Candidate, ...] = CANDIDATES
+    candidates: tuple[RecipeCandidate, ...] = CANDIDATES
     share: float | None = None
     pilot: float = 0.1
     closeness: float | None = None

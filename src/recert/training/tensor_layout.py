@@ -17,10 +17,10 @@ from recert.networks import cells
 from recert.networks.layers import suffix_of
 from recert.networks.network import Network
 from recert.readers.torch.parity import CallError
-from recert.readers.torch.parts import OWN, Parts, one_module
+from recert.readers.torch.parts import OWN, ModuleParts, one_module
 from recert.readers.torch.read import Module, read_torch
 from recert.readers.torch.running import evaluation_copy
-from recert.readers.torch.weights import CELLS, Plan, Weights
+from recert.readers.torch.weights import CELLS, ReadingPlan, Weights
 from recert.readers.weights.assembly import two_rows
 from recert.readers.weights.state_dicts import STACKED
 from recert.training.architecture import Part
@@ -76,14 +76,14 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class TensorLayout:
     """How a module is read: the plan of its parts, and the site of every block.
 
     A block I, the identity before a head's first layer, has no site.
     """
 
-    parts: Parts
-    plan: Plan | None
+    parts: ModuleParts
+    plan: ReadingPlan | None
     sites: dict[str, Site]
     signature: tuple[tuple[str, type], ...]
     output: str | int | None = None
@@ -104,10 +104,10 @@ class Layout:
             return Weights(copy).network(self.plan)
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, Layout] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[nn.Module, TensorLayout] = WeakKeyDictionary()
 
 
-def layout_of(model: Any, sequences: Any = None, **parts: Any) -> Layout:
+def layout_of(model: Any, sequences: Any = None, **parts: Any) -> TensorLayout:
     """The layout of a module, found and checked as `recert.from_torch` does, once for each module.
 
     Args:
@@ -132,7 +132,7 @@ def layout_of(model: Any, sequences: Any = None, **parts: Any) -> Layout:
     read = _read_in_any_order(model, sequences, parts)
     network, found, plan = read.network, read.parts, read.plan
     sites = _sites(model, network, found, plan)
-    layout = Layout(found, plan, sites, signature, parts.get("output"))
+    layout = TensorLayout(found, plan, sites, signature, parts.get("output"))
     _KNOWN[model] = layout
     return layout
 
@@ -155,7 +155,9 @@ def _signature(model: nn.Module) -> tuple[tuple[str, type], ...]:
     )
 
 
-def _sites(model: nn.Module, network: Network, parts: Parts, plan: Plan | None) -> dict[str, Site]:
+def _sites(
+    model: nn.Module, network: Network, parts: ModuleParts, plan: ReadingPlan | None
+) -> dict[str, Site]:
     if plan is None:
         return _own_sites(model, parts.own or "")
     roles = {
@@ -185,7 +187,7 @@ def _own_sites(model: nn.Module, own: str) -> dict[str, Site]:
     }
 
 
-def _places(model: nn.Module, plan: Plan) -> Iterator[tuple[str, tuple[Place, ...]]]:
+def _places(model: nn.Module, plan: ReadingPlan) -> Iterator[tuple[str, tuple[Place, ...]]]:
     """Block names with their places, named as `Weights.network` does."""
     if plan.embedding is not None:
         yield "E", (Place(plan.embedding, "weight", transposed=True),)

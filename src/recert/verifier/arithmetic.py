@@ -26,12 +26,12 @@ from recert.verifier import (
 from recert.verifier import hypotheses as wording
 from recert.verifier import posterior_bounds as posteriors
 from recert.verifier.balls import ONE, ZERO, Ball, ball, log_of, total
-from recert.verifier.calculus import Cap, Equations, Value
+from recert.verifier.calculus import Equations, RecordedCap, Value
 from recert.verifier.costs import PAC_BAYES
 from recert.verifier.horizon import TooLongError, output
 from recert.verifier.limits import strange
 from recert.verifier.record import Record, Sheet, number
-from recert.verifier.structure import Part, Structure, read
+from recert.verifier.structure import RecordedPart, Structure, read
 from recert.verifier.verification import Check
 
 Checker = Callable[[Record, Mapping[str, Any], Sheet], Ball]
@@ -258,7 +258,7 @@ class Rounded(Equations):
         widest: d, the largest dimension.
     """
 
-    def __init__(self, caps: Mapping[str, Cap], longest: int, widest: int) -> None:
+    def __init__(self, caps: Mapping[str, RecordedCap], longest: int, widest: int) -> None:
         super().__init__(caps)
         self.longest = longest
         self.growth = ONE + 4 * (longest + 16) * ball(widest).sqrt() * UNIT
@@ -274,7 +274,7 @@ class Rounded(Equations):
         n = max(length, self.longest)
         return self._charged(v, 2 * (n + 4) * UNIT * ball(side).sqrt() * v.N, n * v.dim)
 
-    def linear(self, part: Part, v: Value) -> Value:
+    def linear(self, part: RecordedPart, v: Value) -> Value:
         """A column that is read is exact."""
         found = super().linear(part, v)
         if v.one_hot:
@@ -338,7 +338,7 @@ def slack(record: Record, network: Structure, norms: Mapping[str, float]) -> Bal
     longest = max(max(_terms(part), part.columns) for part in network.blocks)
     widest = max(max(part.rows, part.columns) for part in network.blocks)
     # A norm of zero is read as a tiny one: larger is sound.
-    caps = {name: Cap(ball(max(norm, 0.0))) for name, norm in norms.items()}
+    caps = {name: RecordedCap(ball(max(norm, 0.0))) for name, norm in norms.items()}
     y = output(
         Rounded(caps, longest, widest), network, int(record.sample["T"]),
         ball(float(record.sample["input_bound"]["value"])),
@@ -347,6 +347,6 @@ def slack(record: Record, network: Structure, norms: Mapping[str, float]) -> Bal
     return ball(2).sqrt() * y.lam.get(TAG, ZERO)
 
 
-def _terms(part: Part) -> int:
+def _terms(part: RecordedPart) -> int:
     """Products in one entry of what a block gives out."""
     return part.entries // part.shape[0]

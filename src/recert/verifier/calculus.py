@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recert.verifier.balls import ONE, SATURATED, ZERO, Ball, ball, greater, lesser
-from recert.verifier.structure import Affine, Cell, Part
+from recert.verifier.structure import Affine, RecordedCell, RecordedPart
 
 Lambda = Mapping[str, Ball]
 QUARTER = ball(0.25)
@@ -29,7 +29,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Cap:
+class RecordedCap:
     """Caps on one block: its own norm, and its row sums where they are held."""
 
     norm: Ball
@@ -79,10 +79,10 @@ def sigmoid(x: Ball) -> Ball:
 class Calculus:
     """The table's rows at some caps."""
 
-    def __init__(self, caps: Mapping[str, Cap]) -> None:
+    def __init__(self, caps: Mapping[str, RecordedCap]) -> None:
         self.caps = caps
 
-    def linear(self, part: Part, v: Value) -> Value:
+    def linear(self, part: RecordedPart, v: Value) -> Value:
         """A·v of a dense block or a filter bank; a column of A for one-hot inputs."""
         cap = self.caps[part.name]
         c = cap.norm
@@ -92,7 +92,7 @@ class Calculus:
         Z = N if cap.row is None else lesser(N, cap.row * v.Z)
         return Value(part.rows, N, Z, summed(scaled(c, v.lam), {part.name: v.N}))
 
-    def bias(self, part: Part) -> Value:
+    def bias(self, part: RecordedPart) -> Value:
         """A bias as a value."""
         c = self.caps[part.name].norm
         return Value(part.rows, c, c, {part.name: ONE})
@@ -158,12 +158,12 @@ class Calculus:
 class Equations(Calculus):
     """The cells' equations, as the paper and torch have them, over the calculus."""
 
-    def __init__(self, caps: Mapping[str, Cap]) -> None:
+    def __init__(self, caps: Mapping[str, RecordedCap]) -> None:
         super().__init__(caps)
         self._x: Value | None = None
         self._of_x: dict[str, Value] = {}
 
-    def step(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def step(self, cell: RecordedCell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         """New states of one cell, the output's first."""
         found: tuple[Value, ...] = getattr(self, f"_{cell.cell}")(cell, x, states)
         return found
@@ -172,32 +172,34 @@ class Equations(Calculus):
         """What a stage reads, the same at every step: products with it are taken once."""
         self._x, self._of_x = x, {}
 
-    def _input(self, part: Part, x: Value) -> Value:
+    def _input(self, part: RecordedPart, x: Value) -> Value:
         if x is not self._x:
             return self.linear(part, x)
         if part.name not in self._of_x:
             self._of_x[part.name] = self.linear(part, x)
         return self._of_x[part.name]
 
-    def _pre(self, cell: Cell, gate: str, x: Value, h: Value) -> Value:
+    def _pre(self, cell: RecordedCell, gate: str, x: Value, h: Value) -> Value:
         """W x + U h + b of one gate."""
         parts = cell.parts
         z = self.add(self._input(parts[f"W{gate}"], x), self.linear(parts[f"U{gate}"], h))
         return self.add(z, self.bias(parts[f"b{gate}"])) if f"b{gate}" in parts else z
 
-    def _sigmoid(self, cell: Cell, gate: str, x: Value, h: Value) -> Value:
+    def _sigmoid(self, cell: RecordedCell, gate: str, x: Value, h: Value) -> Value:
         return self.activation("sigmoid", self._pre(cell, gate, x, h))
 
-    def _vanilla(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _vanilla(
+        self, cell: RecordedCell, x: Value, states: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
         return (self.activation(cell.activation, self._pre(cell, "", x, states[0])),)
 
-    def _mgu(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _mgu(self, cell: RecordedCell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         h = states[0]
         r = self._sigmoid(cell, "_r", x, h)
         n = self.activation("tanh", self._pre(cell, "_h", x, self.mul(r, h)))
         return (self.gate(r, h, n),)
 
-    def _gru(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _gru(self, cell: RecordedCell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         h, parts = states[0], cell.parts
         r, z = self._sigmoid(cell, "_r", x, h), self._sigmoid(cell, "_z", x, h)
         inner = self.linear(parts["U_n"], h)
@@ -209,13 +211,15 @@ class Equations(Calculus):
         n = self.activation("tanh", self.add(outer, self.mul(r, inner)))
         return (self.gate(z, n, h),)
 
-    def _gru_original(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _gru_original(
+        self, cell: RecordedCell, x: Value, states: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
         h = states[0]
         r, z = self._sigmoid(cell, "_r", x, h), self._sigmoid(cell, "_z", x, h)
         n = self.activation("tanh", self._pre(cell, "_n", x, self.mul(r, h)))
         return (self.gate(z, n, h),)
 
-    def _lstm(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _lstm(self, cell: RecordedCell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         h, c = states
         g, r, o = (self._sigmoid(cell, gate, x, h) for gate in ("_g", "_r", "_o"))
         candidate = self.activation("tanh", self._pre(cell, "_c", x, h))
@@ -223,7 +227,9 @@ class Equations(Calculus):
         h = self.mul(o, self.activation("tanh", c))
         return (self.linear(cell.parts["P"], h) if "P" in cell.parts else h), c
 
-    def _peephole_lstm(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _peephole_lstm(
+        self, cell: RecordedCell, x: Value, states: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
         h, c = states
 
         def gate(letter: str, seen: Value) -> Value:
@@ -235,16 +241,18 @@ class Equations(Calculus):
         new = self.add(self.mul(gate("g", c), c), self.mul(gate("r", c), candidate))
         return self.mul(gate("o", new), self.activation("tanh", new)), new
 
-    def _min_gru(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _min_gru(
+        self, cell: RecordedCell, x: Value, states: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
         z = self.activation("sigmoid", self._of_input(cell, "_z", x))
         return (self.gate(z, states[0], self._of_input(cell, "_h", x)),)
 
-    def _of_input(self, cell: Cell, gate: str, x: Value) -> Value:
+    def _of_input(self, cell: RecordedCell, gate: str, x: Value) -> Value:
         """W x + b of one gate."""
         z = self._input(cell.parts[f"W{gate}"], x)
         return self.add(z, self.bias(cell.parts[f"b{gate}"])) if f"b{gate}" in cell.parts else z
 
-    def _conv(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _conv(self, cell: RecordedCell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         parts = cell.parts
         z = self.add(self._input(parts["W"], x), self.linear(parts["U"], states[0]))
         if "b" in parts:
@@ -253,7 +261,9 @@ class Equations(Calculus):
             z = self.add(z, self.fixed(root, ONE, z.dim, self.bias(parts["b"])))
         return (self.activation(cell.activation, z),)
 
-    def _conv_averaged(self, cell: Cell, x: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
+    def _conv_averaged(
+        self, cell: RecordedCell, x: Value, states: tuple[Value, ...]
+    ) -> tuple[Value, ...]:
         parts = cell.parts
         z = self.add(self._input(parts["W"], x), self.linear(parts["U"], states[0]))
         # The mean over k channels has norm 1/√k and row sums 1.

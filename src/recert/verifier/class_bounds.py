@@ -13,9 +13,9 @@ from flint import arb
 
 from recert.verifier import costs
 from recert.verifier.balls import HALF, ZERO, Ball, ball, kl_inverse, lesser, log_of, total
-from recert.verifier.calculus import Cap
+from recert.verifier.calculus import RecordedCap
 from recert.verifier.record import Record, Sheet, is_share, number
-from recert.verifier.structure import Part
+from recert.verifier.structure import RecordedPart
 
 Bound = Mapping[str, Any]
 # Cells per octave of the entropy's upper sum.
@@ -58,11 +58,11 @@ def maurer(m: int, delta: Ball) -> Ball:
     return (2 * ball(m).sqrt() / delta).log()
 
 
-def _free(record: Record) -> list[Part]:
+def _free(record: Record) -> list[RecordedPart]:
     return [part for part in record.network.blocks if part.parameters > 0]
 
 
-def _slopes(record: Record) -> list[tuple[Part, Ball]]:
+def _slopes(record: Record) -> list[tuple[RecordedPart, Ball]]:
     """a_k = 2√2·c_k Λ_k P/P_k."""
     lam, P = record.at_caps().lam, record.network.parameters
     return [
@@ -189,7 +189,7 @@ def margin_ball(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     for part, radius in zip(record.network.blocks, radii, strict=True):
         cap = record.caps[part.name]
         row = None if cap.row is None else (cap.row + ball(part.columns).sqrt() * radius).upper()
-        caps[part.name] = Cap((cap.norm + radius).upper(), row)
+        caps[part.name] = RecordedCap((cap.norm + radius).upper(), row)
     _admissible(record, bound, caps, radii, gamma, sheet)
     nats = _ball_nats(record, radii, 1)
     return _by_kl(record, bound, nats, maurer(record.m, ball(bound["delta"])), sheet)
@@ -215,7 +215,7 @@ def radii_of(record: Record, bound: Bound, key: str, sheet: Sheet) -> list[Ball]
 def _admissible(
     record: Record,
     bound: Bound,
-    caps: Mapping[str, Cap],
+    caps: Mapping[str, RecordedCap],
     radii: Sequence[Ball],
     gamma: Ball,
     sheet: Sheet,

@@ -14,7 +14,7 @@ import numpy as np
 
 from recert.verifier.forward import Array
 from recert.verifier.record import Record, Sheet, number
-from recert.verifier.sample import Sample
+from recert.verifier.sample import GivenSample
 
 # Deviations between the beginning and the rest that units in random order do not show.
 DEVIATIONS = 6.0
@@ -24,14 +24,14 @@ ROUNDING = 1e-6
 TIES = 4.0
 
 
-def _traces(sample: Sample) -> Any:
+def _traces(sample: GivenSample) -> Any:
     from recert.samples.leakage import traces
 
     labels = np.where(sample.valid, sample.labels, 0) if sample.labels.ndim == 2 else sample.labels
     return traces(sample.x, labels, sample.lengths)
 
 
-def check_iid(record: Record, sheet: Sheet, sample: Sample) -> None:
+def check_iid(record: Record, sheet: Sheet, sample: GivenSample) -> None:
     """Units that repeat or overlap are no independent draws, whatever is declared (theory, 6)."""
     from recert.samples.leakage import REPEATED, within
 
@@ -43,7 +43,7 @@ def check_iid(record: Record, sheet: Sheet, sample: Sample) -> None:
         sheet.facts(record, "iid", "repeated", shift=found.by)
 
 
-def check_held_out(record: Record, sheet: Sheet, sample: Sample, held: Sample) -> None:
+def check_held_out(record: Record, sheet: Sheet, sample: GivenSample, held: GivenSample) -> None:
     """Held-out units that recur in the sample, or among themselves, oftener than draws do."""
     from recert.samples.leakage import within
 
@@ -55,7 +55,7 @@ def check_held_out(record: Record, sheet: Sheet, sample: Sample, held: Sample) -
     _fault(record, sheet, "holdout", "own_fault", own)
 
 
-def _shared(sample: Sample, other: Sample) -> Any:
+def _shared(sample: GivenSample, other: GivenSample) -> Any:
     from recert.samples.leakage import between
 
     return between(_traces(sample), _traces(other), sample.units, other.units)
@@ -75,7 +75,9 @@ def _doubted(record: Record, sheet: Sheet, id: str, doubted: bool, why: str) -> 
         sheet.holds(f"assumptions.{id}.status", ok, status, why if doubted else status, "repeated")
 
 
-def check_prior(record: Record, sheet: Sheet, posterior: Any, whole: Sample, rest: Sample) -> None:
+def check_prior(
+    record: Record, sheet: Sheet, posterior: Any, whole: GivenSample, rest: GivenSample
+) -> None:
     """Which units made the prior, that none of them is counted, and that it knows no others."""
     from recert.verifier.measure import measured
 

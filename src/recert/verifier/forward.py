@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verifier.horizon import Stage, stages
+from recert.verifier.horizon import HorizonStage, stages
 from recert.verifier.pairs import Array, Pair
-from recert.verifier.structure import Affine, Cell, Part, Structure
+from recert.verifier.structure import Affine, RecordedCell, RecordedPart, Structure
 
 # A `Pair` or `Balls`, and the class of it.
 Value = Any
@@ -25,7 +25,7 @@ Kind = Any
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class RecordedWeights:
     """The arrays of a network by name of block, the head in K rows, and its pooling map."""
 
     arrays: Mapping[str, Array]
@@ -33,10 +33,10 @@ class Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class Read:
+class ReadOut:
     """Weights as one arithmetic reads them; whatever products need of a matrix is found once."""
 
-    weights: Weights
+    weights: RecordedWeights
     kind: Kind
     _held: dict[str, Any] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Read:
             self._held[name] = self.kind.matrix(A)
         return self._held[name]
 
-    def linear(self, part: Part, p: Value | NDArray[np.int64]) -> Value:
+    def linear(self, part: RecordedPart, p: Value | NDArray[np.int64]) -> Value:
         """A p of a matrix or a filter bank; the columns that tokens (n,) name."""
         A = self.weights.arrays[part.name]
         if part.norm == "operator" and part.name not in self._held:
@@ -54,7 +54,7 @@ class Read:
         M = self.matrix(part.name, A)
         return self.kind.columns(M, p) if isinstance(p, np.ndarray) else p.under(M)
 
-    def bias(self, part: Part, repeated: int = 1) -> Value:
+    def bias(self, part: RecordedPart, repeated: int = 1) -> Value:
         """B as a row."""
         return self.kind.exact(self.weights.arrays[part.name].repeat(repeated)[None, :])
 
@@ -79,7 +79,7 @@ def banded(bank: Array, positions: int) -> Array:
 class Loops:
     """The cells' equations on pairs."""
 
-    def __init__(self, network: Structure, weights: Read) -> None:
+    def __init__(self, network: Structure, weights: ReadOut) -> None:
         self.network, self.weights = network, weights
 
     def encoded(self, x: NDArray[Any]) -> Value | NDArray[np.int64]:
@@ -100,30 +100,30 @@ class Loops:
             y = y.under(self.weights.matrix("@pool", self.weights.weights.pool))
         return y if self.network.b is None else y.plus(self.weights.bias(self.network.b))
 
-    def step(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def step(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         """New states of one cell, the output's first."""
         found: tuple[Value, ...] = getattr(self, f"_{cell.cell}")(cell, x, states)
         return found
 
-    def _pre(self, cell: Cell, gate: str, x: Any, h: Value) -> Value:
+    def _pre(self, cell: RecordedCell, gate: str, x: Any, h: Value) -> Value:
         """W x + U h + b of one gate."""
         parts, weights = cell.parts, self.weights
         z = weights.linear(parts[f"W{gate}"], x).plus(weights.linear(parts[f"U{gate}"], h))
         return z.plus(weights.bias(parts[f"b{gate}"])) if f"b{gate}" in parts else z
 
-    def _gate(self, cell: Cell, gate: str, x: Any, h: Value) -> Value:
+    def _gate(self, cell: RecordedCell, gate: str, x: Any, h: Value) -> Value:
         return self._pre(cell, gate, x, h).activation("sigmoid")
 
-    def _vanilla(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _vanilla(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         return (self._pre(cell, "", x, states[0]).activation(cell.activation),)
 
-    def _mgu(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _mgu(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         h = states[0]
         r = self._gate(cell, "_r", x, h)
         candidate = self._pre(cell, "_h", x, r.times(h)).activation("tanh")
         return (r.between(h, candidate),)
 
-    def _gru(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _gru(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         h, parts = states[0], cell.parts
         r, z = self._gate(cell, "_r", x, h), self._gate(cell, "_z", x, h)
         inner = self.weights.linear(parts["U_n"], h)
@@ -135,13 +135,15 @@ class Loops:
         n = outer.plus(r.times(inner)).activation("tanh")
         return (z.between(n, h),)
 
-    def _gru_original(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _gru_original(
+        self, cell: RecordedCell, x: Any, states: Sequence[Value]
+    ) -> tuple[Value, ...]:
         h = states[0]
         r, z = self._gate(cell, "_r", x, h), self._gate(cell, "_z", x, h)
         n = self._pre(cell, "_n", x, r.times(h)).activation("tanh")
         return (z.between(n, h),)
 
-    def _lstm(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _lstm(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         h, c = states
         g, r, o = (self._gate(cell, gate, x, h) for gate in ("_g", "_r", "_o"))
         candidate = self._pre(cell, "_c", x, h).activation("tanh")
@@ -149,7 +151,9 @@ class Loops:
         h = o.times(c.activation("tanh"))
         return (self.weights.linear(cell.parts["P"], h) if "P" in cell.parts else h), c
 
-    def _peephole_lstm(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _peephole_lstm(
+        self, cell: RecordedCell, x: Any, states: Sequence[Value]
+    ) -> tuple[Value, ...]:
         h, c = states
 
         def gate(letter: str, seen: Value) -> Value:
@@ -160,29 +164,31 @@ class Loops:
         new = gate("g", c).times(c).plus(gate("r", c).times(candidate))
         return gate("o", new).times(new.activation("tanh")), new
 
-    def _min_gru(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _min_gru(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         z = self._of_input(cell, "_z", x).activation("sigmoid")
         return (z.between(states[0], self._of_input(cell, "_h", x)),)
 
-    def _of_input(self, cell: Cell, gate: str, x: Any) -> Value:
+    def _of_input(self, cell: RecordedCell, gate: str, x: Any) -> Value:
         """W x + b of one gate."""
         z = self.weights.linear(cell.parts[f"W{gate}"], x)
         return z.plus(self.weights.bias(cell.parts[f"b{gate}"])) if f"b{gate}" in cell.parts else z
 
-    def _conv(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _conv(self, cell: RecordedCell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
         z = self._maps(cell, x, states[0])
         if "b" in cell.parts:
             z = z.plus(self.weights.bias(cell.parts["b"], cell.positions))
         return (z.activation(cell.activation),)
 
-    def _conv_averaged(self, cell: Cell, x: Any, states: Sequence[Value]) -> tuple[Value, ...]:
+    def _conv_averaged(
+        self, cell: RecordedCell, x: Any, states: Sequence[Value]
+    ) -> tuple[Value, ...]:
         z = self._maps(cell, x, states[0])
         k, L = cell.channels, cell.positions
         channels = self.weights.matrix(f"@sum {k} {L}", np.tile(np.eye(L), k))
         mean = z.under(channels).scaled(np.full(z.n, float(k)))
         return (mean.activation(cell.activation),)
 
-    def _maps(self, cell: Cell, x: Any, h: Value) -> Value:
+    def _maps(self, cell: RecordedCell, x: Any, h: Value) -> Value:
         """W*x + U*h."""
         linear = self.weights.linear
         return linear(cell.parts["W"], x).plus(linear(cell.parts["U"], h))
@@ -210,7 +216,7 @@ class Margins:
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class ForwardWalk:
     """How a network is read.
 
     Attributes:
@@ -221,7 +227,7 @@ class Walk:
     """
 
     network: Structure
-    weights: Weights
+    weights: RecordedWeights
     read: str
     at: str | int
 
@@ -252,7 +258,7 @@ class Walk:
         if isinstance(self.at, int):
             x, lengths = x[:, : self.at], np.minimum(lengths, self.at)
         rows = max(1, held // (x.shape[1] * self._width()))
-        loops = Loops(self.network, Read(self.weights, kind))
+        loops = Loops(self.network, ReadOut(self.weights, kind))
         for i in range(0, len(x), rows):
             piece = slice(i, i + rows)
             for found, owner in self._piece(loops, x[piece], labels[piece], lengths[piece]):
@@ -290,7 +296,9 @@ class Walk:
         yield loops.head(h).margins(own), np.arange(len(own))
 
 
-def _outputs(loops: Loops, stage: Stage, values: Iterable[Any], lengths: Index) -> Iterator[Value]:
+def _outputs(
+    loops: Loops, stage: HorizonStage, values: Iterable[Any], lengths: Index
+) -> Iterator[Value]:
     """What a stage gives out at every step; after a sequence's end, what it gave there.
 
     A backward direction begins with zero states at a sequence's end.

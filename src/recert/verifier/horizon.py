@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from flint import arb, arb_mat
 
 from recert.verifier.balls import ONE, ZERO, Ball, ball, greater
-from recert.verifier.calculus import Cap, Equations, Value, real, summed, token
-from recert.verifier.structure import Cell, Structure
+from recert.verifier.calculus import Equations, RecordedCap, Value, real, summed, token
+from recert.verifier.structure import RecordedCell, Structure
 
 LONGEST = 20_000
 # Steps before an affine power is sought for ReLU, and before norms are raised noticeably.
@@ -30,7 +30,7 @@ class TooLongError(Exception):
     """A horizon that would take too many steps."""
 
 
-class Budget:
+class WalkBudget:
     """What all walks of a certificate may take together, in products of numbers, about."""
 
     def __init__(self, left: float = 6e7) -> None:
@@ -53,10 +53,10 @@ class Reach:
 
 def reach(
     network: Structure,
-    caps: Mapping[str, Cap],
+    caps: Mapping[str, RecordedCap],
     steps: int,
     input_bound: Ball,
-    budget: Budget | None = None,
+    budget: WalkBudget | None = None,
 ) -> Reach:
     """N and Λ of the output in margin form after at most T steps.
 
@@ -74,7 +74,7 @@ def output(
     input_bound: Ball,
     *,
     mean: bool = False,
-    budget: Budget | None = None,
+    budget: WalkBudget | None = None,
 ) -> Value:
     """The output as these equations read it; ``mean`` where the head reads the mean over steps."""
     x = token(network.inputs) if network.tokens else real(network.inputs, input_bound)
@@ -83,7 +83,7 @@ def output(
     for dense in network.encoder:
         x = equations.dense(dense, x)
     for stage in stages(network):
-        x = _Walk(equations, stage, x, budget or Budget(float("inf"))).output(steps)
+        x = _Walk(equations, stage, x, budget or WalkBudget(float("inf"))).output(steps)
     if mean:
         x = equations.mean(x, steps)
     for dense in network.hidden:
@@ -98,27 +98,27 @@ def output(
 
 
 @dataclass(frozen=True)
-class Stage:
+class HorizonStage:
     """Layers that take their steps together."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[RecordedCell, ...]
     two_way: bool
 
 
-def stages(network: Structure) -> list[Stage]:
+def stages(network: Structure) -> list[HorizonStage]:
     """The layers in groups that take their steps together, bottom first."""
-    found: list[Stage] = []
+    found: list[HorizonStage] = []
     for cells in network.layers:
         if len(cells) == 2:
-            found.append(Stage(cells, True))
+            found.append(HorizonStage(cells, True))
         elif found and not found[-1].two_way:
-            found[-1] = Stage((*found[-1].cells, *cells), False)
+            found[-1] = HorizonStage((*found[-1].cells, *cells), False)
         else:
-            found.append(Stage(cells, False))
+            found.append(HorizonStage(cells, False))
     return found
 
 
-def _kinds(stage: Stage) -> list[str]:
+def _kinds(stage: HorizonStage) -> list[str]:
     """What every state of a stage is: "c" where it is an LSTM's, whose gates do not see it."""
     return [
         "c" if i and cell.cell == "lstm" else "h"
@@ -140,7 +140,9 @@ class _Step:
 class _Walk:
     """One stage, walked from zero states."""
 
-    def __init__(self, equations: Equations, stage: Stage, x: Value, budget: Budget) -> None:
+    def __init__(
+        self, equations: Equations, stage: HorizonStage, x: Value, budget: WalkBudget
+    ) -> None:
         self.equations, self.stage, self.x, self.budget = equations, stage, x, budget
         self.dims = [dim for cell in stage.cells for dim in cell.states]
         self.tags = [f"@{i}" for i in range(len(self.dims))]
@@ -361,7 +363,7 @@ class _Walk:
     def _without_constants(self) -> _Walk:
         """The same stage with zero inputs and biases: what is left is linear in the states."""
         equations = copy.copy(self.equations)
-        still = {name: Cap(ZERO) for name in self.biases}
+        still = {name: RecordedCap(ZERO) for name in self.biases}
         equations.caps = {**equations.caps, **still}
         return _Walk(equations, self.stage, Value(self.x.dim, ZERO, ZERO, {}), self.budget)
 

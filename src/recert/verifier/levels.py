@@ -12,7 +12,7 @@ from recert.errors import InputError, RecertError
 from recert.verifier import arithmetic, black_box, contradictions, measure, model, repeat
 from recert.verifier.balls import precise
 from recert.verifier.forward import Progress
-from recert.verifier.model import Subject
+from recert.verifier.model import VerifiedModel
 from recert.verifier.record import Record, Sheet
 from recert.verifier.sample import read
 from recert.verifier.verification import Level, Verification
@@ -69,7 +69,7 @@ def run(
 
 def check_data(
     record: Record,
-    subject: Subject,
+    subject: VerifiedModel,
     data: tuple[Any, ...],
     holdout: tuple[Any, ...] | None,
     sheet: Sheet,
@@ -131,7 +131,7 @@ def _check_padding(record: Record, sheet: Sheet, sample: Any, held: Any) -> None
 
 def _check_holdout(
     record: Record,
-    subject: Subject,
+    subject: VerifiedModel,
     sheet: Sheet,
     sample: Any,
     held: Any,

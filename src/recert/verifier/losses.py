@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verifier.sample import Sample
+from recert.verifier.sample import GivenSample
 
 
-def losses_again(network: Any, sample: Sample, at: Any) -> NDArray[np.float64]:
+def losses_again(network: Any, sample: GivenSample, at: Any) -> NDArray[np.float64]:
     """(m,) the share of a sequence's entries with M ≤ 0.
 
     Batches are those in which `certify` reads an array, so that sums come out alike.

@@ -19,9 +19,9 @@ import numpy as np
 from flint import arb, arb_mat, ctx
 from numpy.typing import NDArray
 
-from recert.verifier.forward import HELD_BALLS, Margins, Walk
+from recert.verifier.forward import HELD_BALLS, ForwardWalk, Margins
 from recert.verifier.pairs import LEAK, Array
-from recert.verifier.sample import Sample
+from recert.verifier.sample import GivenSample
 
 Mask = NDArray[np.bool_]
 FIRST, MOST_BITS = 128, 2048
@@ -41,8 +41,8 @@ class Decided:
         work: how much may be done in balls, in microseconds of one core, about.
     """
 
-    walk: Walk
-    sample: Sample
+    walk: ForwardWalk
+    sample: GivenSample
     margins: Margins
     work: float = WORK
     _above: dict[float, Mask] = field(default_factory=dict)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recert.verifier.forward import Margins, Progress, Walk, Weights
+from recert.verifier.forward import ForwardWalk, Margins, Progress, RecordedWeights
 from recert.verifier.losses import losses_again
 from recert.verifier.margins import Decided
 from recert.verifier.record import Record, Sheet
-from recert.verifier.sample import Sample
+from recert.verifier.sample import GivenSample
 
 Array = NDArray[np.float64]
 
@@ -32,10 +32,10 @@ SUM = 2.0**-48
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredAgain:
     """Margins of a sample and the weight of every entry in the mean over units."""
 
-    sample: Sample
+    sample: GivenSample
     decided: Decided
     network: Any
     at: str | int
@@ -97,18 +97,18 @@ class Measured:
 
 
 def measured(
-    record: Record, network: Any, sample: Sample, progress: Progress | None = None
-) -> Measured:
+    record: Record, network: Any, sample: GivenSample, progress: Progress | None = None
+) -> MeasuredAgain:
     """Margins of a sample, by the structure that the certificate records."""
     arrays = {block.name: np.asarray(block.value, dtype=float) for block in network.blocks()}
     pool = None if network.head.pool is None else network.head.pool.matrix
     read = str(record.data["network"].get("read", "step"))
-    walk = Walk(record.network, Weights(arrays, pool), read, record.data["at"])
+    walk = ForwardWalk(record.network, RecordedWeights(arrays, pool), read, record.data["at"])
     margins = walk.margins(sample.x, sample.labels, sample.lengths, progress)
-    return Measured(sample, Decided(walk, sample, margins), network, record.data["at"])
+    return MeasuredAgain(sample, Decided(walk, sample, margins), network, record.data["at"])
 
 
-def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
+def check_sample(record: Record, sheet: Sheet, sample: GivenSample) -> None:
     """Digest, size, horizon, norm of inputs, repetitions."""
     said = record.sample
     sheet.holds(
@@ -141,13 +141,13 @@ def check_sample(record: Record, sheet: Sheet, sample: Sample) -> None:
         check_repetitions(record, sheet, sample)
 
 
-def check_repetitions(record: Record, sheet: Sheet, sample: Sample) -> None:
+def check_repetitions(record: Record, sheet: Sheet, sample: GivenSample) -> None:
     """What the ledger says of sequences that are alike."""
     distinct = len(set(sample.sequences()))
     sheet.facts(record, "iid", "re-measured", distinct=distinct, sequences=len(sample.x))
 
 
-def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
+def check_network(record: Record, sheet: Sheet, found: MeasuredAgain) -> None:
     """Every empirical number of the certificate of a network."""
     said = record.sample
     sheet.holds("sample.m", said["m"] == found.sample.m, said["m"], found.sample.m, "re-measured")
@@ -164,7 +164,7 @@ def check_network(record: Record, sheet: Sheet, found: Measured) -> None:
         _check_list(sheet, row, found)
 
 
-def _check_largest(record: Record, sheet: Sheet, found: Measured) -> None:
+def _check_largest(record: Record, sheet: Sheet, found: MeasuredAgain) -> None:
     """The largest margin, beside which η is said to be small or not."""
     said = record.facts("floats").get("largest_margin")
     largest, room = float(np.abs(found.margins.M).max()), float(found.margins.e.max())
@@ -174,7 +174,7 @@ def _check_largest(record: Record, sheet: Sheet, found: Measured) -> None:
         sheet.holds(where, same, said, largest, "re-measured")
 
 
-def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> None:
+def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: MeasuredAgain) -> None:
     name, terms = bound["name"], bound["terms"]
     gamma = bound["choices"].get("gamma")
     risks = {
@@ -190,7 +190,7 @@ def _check_bound(sheet: Sheet, bound: Mapping[str, Any], found: Measured) -> Non
         _error(sheet, f"{name}.terms.error", terms["error"], found)
 
 
-def _check_list(sheet: Sheet, row: Mapping[str, Any], found: Measured) -> None:
+def _check_list(sheet: Sheet, row: Mapping[str, Any], found: MeasuredAgain) -> None:
     """What is subtracted for the part of a list that was seen is an error from below."""
     if row["bound"] == "held_out":
         return
@@ -203,7 +203,7 @@ def _check_list(sheet: Sheet, row: Mapping[str, Any], found: Measured) -> None:
     sheet.holds(where, error <= known, error, known, "re-measured")
 
 
-def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) -> None:
+def check_holdout(record: Record, sheet: Sheet, held: MeasuredAgain, sample: GivenSample) -> None:
     """Held-out units: how many, their errors, and which of them the sample holds as well."""
     said = record.sample["holdout"]
     sheet.holds(
@@ -220,7 +220,7 @@ def check_holdout(record: Record, sheet: Sheet, held: Measured, sample: Sample) 
     check_overlap(record, sheet, held.sample, sample)
 
 
-def check_overlap(record: Record, sheet: Sheet, held: Sample, sample: Sample) -> None:
+def check_overlap(record: Record, sheet: Sheet, held: GivenSample, sample: GivenSample) -> None:
     """How many held-out sequences occur in the sample."""
     seen = set(sample.sequences())
     shared = sum(one in seen for one in held.sequences())
@@ -231,7 +231,7 @@ def _not_below(sheet: Sheet, row: str, recorded: float, derived: float) -> None:
     sheet.holds(row, float(recorded) >= derived, recorded, derived, "re-measured")
 
 
-def _error(sheet: Sheet, row: str, recorded: float, found: Measured) -> None:
+def _error(sheet: Sheet, row: str, recorded: float, found: MeasuredAgain) -> None:
     """An error as computed: what is not proved right is wrong, ties foremost.
 
     A sign that rounding alone decides would else be the forger's to choose. Where it does decide,

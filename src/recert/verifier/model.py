@@ -23,11 +23,11 @@ from recert.verifier import balls, network_bounds
 from recert.verifier.balls import Ball, ball, claims, shown
 from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
 from recert.verifier.record import Record, Sheet
-from recert.verifier.structure import Part
+from recert.verifier.structure import RecordedPart
 
 
 @dataclass(frozen=True)
-class Subject:
+class VerifiedModel:
     """What was passed as the model: its network, and the posterior or the file that it came from.
 
     ``recoded`` says whether the package's own coder decodes the file and gives its bytes again.
@@ -39,7 +39,7 @@ class Subject:
     recoded: bool = False
 
 
-def opened(model: Any) -> Subject:
+def opened(model: Any) -> VerifiedModel:
     """Read a model; the only place where the verifier uses other rooms, to read files.
 
     Raises:
@@ -53,15 +53,15 @@ def opened(model: Any) -> Subject:
         if path.suffix == compression.SUFFIX:
             program = compression.load_program(path)
             data = path.read_bytes()
-            return Subject(program.network(), None, data, compression.encode(program) == data)
+            return VerifiedModel(program.network(), None, data, compression.encode(program) == data)
         if (path / "posterior.json").is_file():
             model = load_posterior(path)
     if isinstance(model, Posterior):
-        return Subject(model.mean, model)
-    return Subject(readers.as_network(model))
+        return VerifiedModel(model.mean, model)
+    return VerifiedModel(readers.as_network(model))
 
 
-def check(record: Record, subject: Subject, initial: Any, sheet: Sheet) -> None:
+def check(record: Record, subject: VerifiedModel, initial: Any, sheet: Sheet) -> None:
     """Digest, structure, norms, and what else the weights decide."""
     blocks = {block.name: np.asarray(block.value) for block in subject.network.blocks()}
     rows = record.data["network"]["blocks"]
@@ -153,7 +153,7 @@ def _spectral(where: str, A: arb_mat, recorded: float, sheet: Sheet, needed: boo
         sheet.holds(where, proved, recorded, told, "re-measured")
 
 
-def _form(part: Part, value: Any, pooled: bool) -> arb_mat:
+def _form(part: RecordedPart, value: Any, pooled: bool) -> arb_mat:
     """A block in margin form, as the matrix whose norm counts."""
     if part.norm == "operator":
         return balls.balls_of(balls.acting(value, part.rows // part.shape[0]))
@@ -195,7 +195,9 @@ def _columns(record: Record, forms: Mapping[str, arb_mat], sheet: Sheet) -> None
             sheet.holds(where, ok, shown(caps[i]), shown(norm), "re-measured")
 
 
-def _own(where: str, part: Part, A: arb_mat, recorded: float, sheet: Sheet, needed: bool) -> None:
+def _own(
+    where: str, part: RecordedPart, A: arb_mat, recorded: float, sheet: Sheet, needed: bool
+) -> None:
     """A number is proved to be at least a block's own norm."""
     if part.norm in ("column", "euclidean"):
         norm = balls.largest(balls.column_norms(A))
@@ -250,7 +252,7 @@ def _prior(
         sheet.holds("assumptions.prior.status", ok, status, f"shared: {same}", "re-measured")
 
 
-def _distance(part: Part, blocks: Mapping[str, Any], centre: Any, pooled: bool) -> Ball:
+def _distance(part: RecordedPart, blocks: Mapping[str, Any], centre: Any, pooled: bool) -> Ball:
     A = _matrix(blocks[part.name])
     if centre is not None:
         A = A - _matrix(centre[part.name])
@@ -259,7 +261,7 @@ def _distance(part: Part, blocks: Mapping[str, Any], centre: Any, pooled: bool) 
     return balls.frobenius(A)
 
 
-def _program(record: Record, subject: Subject, sheet: Sheet) -> None:
+def _program(record: Record, subject: VerifiedModel, sheet: Sheet) -> None:
     """The file of which the network is the decoding: its bytes; decoding is repeated."""
     program = record.data["network"].get("program")
     if program is None:

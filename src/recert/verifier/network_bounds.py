@@ -7,10 +7,10 @@ from typing import Any
 
 from recert.verifier import costs
 from recert.verifier.balls import ONE, ZERO, Ball, ball, binomial_limit, kl_inverse, lesser, total
-from recert.verifier.calculus import Cap
+from recert.verifier.calculus import RecordedCap
 from recert.verifier.class_bounds import confidence, gamma_of, maurer, radii_of, risk_of, sqrt2
 from recert.verifier.record import Record, Sheet, is_share, number
-from recert.verifier.structure import Part
+from recert.verifier.structure import RecordedPart
 
 Bound = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ def gaussian(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     Z, blocks = ball(expected), record.network.blocks
     reach = [s * _spread(part, len(blocks), Z) for part, s in zip(blocks, sigmas, strict=True)]
     caps = {
-        part.name: Cap((ball(record.class_rows[part.name]["held"]) + xi).upper())
+        part.name: RecordedCap((ball(record.class_rows[part.name]["held"]) + xi).upper())
         for part, xi in zip(blocks, reach, strict=True)
     }
     lam = record.reach(caps).lam
@@ -84,7 +84,7 @@ def gaussian(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     return kl_inverse(risk, rate)
 
 
-def _spread(part: Part, n: int, Z: Ball) -> Ball:
+def _spread(part: RecordedPart, n: int, Z: Ball) -> Ball:
     """ξ_k/σ_k for n blocks."""
     root = (2 * (n / (ONE - Z)).log()).sqrt()
     if part.norm == "spectral":

@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 
 from recert.verifier import structure
 from recert.verifier.balls import Ball, ball, claims, shown
-from recert.verifier.calculus import Cap
-from recert.verifier.horizon import Budget, Reach, reach
+from recert.verifier.calculus import RecordedCap
+from recert.verifier.horizon import Reach, WalkBudget, reach
 from recert.verifier.structure import Structure
 from recert.verifier.verification import Check, How
 
@@ -95,7 +95,7 @@ class Record:
 
     data: Mapping[str, Any]
     unverified: set[str] = field(default_factory=set)
-    budget: Budget = field(default_factory=Budget)
+    budget: WalkBudget = field(default_factory=WalkBudget)
     _reached: dict[Any, Reach] = field(default_factory=dict)
 
     @cached_property
@@ -176,10 +176,10 @@ class Record:
         return next((b for b in self.bounds if b["name"] == name), None)
 
     @cached_property
-    def caps(self) -> dict[str, Cap]:
+    def caps(self) -> dict[str, RecordedCap]:
         """The class, as recorded."""
         return {
-            name: Cap(ball(row["norm"]), None if row["row"] is None else ball(row["row"]))
+            name: RecordedCap(ball(row["norm"]), None if row["row"] is None else ball(row["row"]))
             for name, row in self.class_rows.items()
         }
 
@@ -187,7 +187,7 @@ class Record:
         """N and Λ at the caps of the class."""
         return self.reach(self.caps)
 
-    def reach(self, caps: Mapping[str, Cap]) -> Reach:
+    def reach(self, caps: Mapping[str, RecordedCap]) -> Reach:
         """N and Λ at these caps, at the certificate's horizon and input bound."""
         key = tuple((name, _exact(cap.norm), _exact(cap.row)) for name, cap in caps.items())
         if key not in self._reached:

@@ -17,9 +17,9 @@ import numpy as np
 from recert.errors import InputError
 from recert.verifier import contradictions
 from recert.verifier.costs import PAC_BAYES, always
-from recert.verifier.measure import Measured, check_repetitions
+from recert.verifier.measure import MeasuredAgain, check_repetitions
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
-from recert.verifier.sample import Sample
+from recert.verifier.sample import GivenSample
 
 # Networks for each sequence that are drawn again; more are not confirmed.
 MOST = 1000
@@ -29,7 +29,7 @@ NOTHING_COUNTED = [1.0, 1.0, 0.0, 0.0, 0.0]
 
 
 def check_local_ball(
-    record: Record, sheet: Sheet, bound: Mapping[str, Any], network: Any, found: Measured
+    record: Record, sheet: Sheet, bound: Mapping[str, Any], network: Any, found: MeasuredAgain
 ) -> None:
     """The posterior's risk at the recorded radii, counted again."""
     from recert.networks.margins import MarginTable
@@ -95,7 +95,7 @@ def _names(parts: Any) -> list[str]:
 
 
 def check_draws(
-    record: Record, sheet: Sheet, posterior: Any, whole: Sample, held: Sample | None
+    record: Record, sheet: Sheet, posterior: Any, whole: GivenSample, held: GivenSample | None
 ) -> None:
     """Draws on the units of the bound, and on held-out ones, made again from the recorded seed."""
     bounds = [b for b in record.bounds if b["name"] in PAC_BAYES and record.claims(b)]
@@ -150,7 +150,13 @@ def _check_drawn(bound: Mapping[str, Any], rate: float | None, counted: Any, she
 
 
 def _drawn(
-    posterior: Any, rest: Sample, at: Any, repetitions: int, seed: int, delta: float, nats: float
+    posterior: Any,
+    rest: GivenSample,
+    at: Any,
+    repetitions: int,
+    seed: int,
+    delta: float,
+    nats: float,
 ) -> tuple[Any, Any]:
     """The limit of the draws and what it is made of."""
     from recert.pac_bayes.measure import Drawing, draw, zero_one
@@ -166,7 +172,7 @@ def _drawn(
 
 
 def _check_held(
-    record: Record, sheet: Sheet, posterior: Any, held: Sample, repetitions: int, seed: int
+    record: Record, sheet: Sheet, posterior: Any, held: GivenSample, repetitions: int, seed: int
 ) -> None:
     from recert.pac_bayes.sampling import gibbs_losses, tally
     from recert.samples.sample import Batch

@@ -21,7 +21,7 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class GivenSample:
     """Sequences (m, T) or (m, T, d_x), labels (m,) or (m, T), lengths (m,), the unit of each.
 
     ``longest`` is the longest before the cut, ``cut`` how many were cut, ``padded`` whether some
@@ -47,10 +47,10 @@ class Sample:
         found: NDArray[np.bool_] = np.arange(self.x.shape[1])[None, :] < self.lengths[:, None]
         return found
 
-    def rows(self, chosen: NDArray[Any]) -> Sample:
+    def rows(self, chosen: NDArray[Any]) -> GivenSample:
         """Some sequences, their units numbered anew."""
         units = np.unique(self.units[chosen], return_inverse=True)[1]
-        return Sample(
+        return GivenSample(
             self.x[chosen], self.labels[chosen], self.lengths[chosen], units, self.longest,
             self.cut,
             self.padded,
@@ -85,7 +85,7 @@ class Sample:
         return float(np.sqrt(squares) * (1.0 + (self.x.shape[2] + 8) * UNIT) * LARGER)
 
 
-def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = False) -> Sample:
+def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = False) -> GivenSample:
     """Sequences, labels, lengths and groups (the last two may be missing), as a record reads them.
 
     Args:
@@ -112,7 +112,7 @@ def read(record: Mapping[str, Any], data: tuple[Any, ...], *, whole: bool = Fals
     x = _tokens(x, valid, record) if tokens else _vectors(x, valid, record)
     wide = (width, x.shape[1])
     y = _labels(_whole(y, "labels"), n, wide, at, int(record["network"]["classes"]))
-    return Sample(x, y, n, _units(groups, len(x)), longest, cut, padded)
+    return GivenSample(x, y, n, _units(groups, len(x)), longest, cut, padded)
 
 
 def _need(condition: bool, what: str) -> None:

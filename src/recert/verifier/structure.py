@@ -34,7 +34,7 @@ MOST = 1000
 
 
 @dataclass(frozen=True)
-class Part:
+class RecordedPart:
     """A block: its name and norm, the dimensions that it maps between, its free parameters."""
 
     name: str
@@ -53,15 +53,15 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RecordedCell:
     """One recurrent layer in one direction."""
 
     cell: str
     activation: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, RecordedPart]
 
     @property
-    def first(self) -> Part:
+    def first(self) -> RecordedPart:
         """U of its first gate, or W where it has no U."""
         return self.parts[f"{'W' if self.cell in NO_U else 'U'}{GATES[self.cell][0]}"]
 
@@ -95,8 +95,8 @@ class Cell:
 class Affine:
     """σ(A v + b)."""
 
-    A: Part
-    b: Part | None
+    A: RecordedPart
+    b: RecordedPart | None
     activation: str
 
 
@@ -106,21 +106,21 @@ class Structure:
 
     tokens: bool
     inputs: int
-    embedding: Part | None
+    embedding: RecordedPart | None
     encoder: tuple[Affine, ...]
-    layers: tuple[tuple[Cell, ...], ...]
+    layers: tuple[tuple[RecordedCell, ...], ...]
     hidden: tuple[Affine, ...]
-    V: Part
-    b: Part | None
+    V: RecordedPart
+    b: RecordedPart | None
     pool_norm: float | None
-    blocks: tuple[Part, ...]
+    blocks: tuple[RecordedPart, ...]
 
     @property
     def parameters(self) -> int:
         """P."""
         return sum(part.parameters for part in self.blocks)
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str) -> RecordedPart:
         """The block of that name."""
         return {part.name: part for part in self.blocks}[name]
 
@@ -167,7 +167,7 @@ def _need(condition: bool, what: str) -> None:
         raise InputError(f"network: its description contradicts itself ({what})")
 
 
-def _part(row: Mapping[str, Any], network: Mapping[str, Any], as_computed: bool) -> Part:
+def _part(row: Mapping[str, Any], network: Mapping[str, Any], as_computed: bool) -> RecordedPart:
     """A block, V and b_V of the head in K − 1 rows unless as computed."""
     shape, norm, role = list(row["shape"]), row["norm"], row["role"]
     axes = {"spectral": 2, "column": 2, "euclidean": 1, "operator": 3}[norm]
@@ -182,7 +182,7 @@ def _part(row: Mapping[str, Any], network: Mapping[str, Any], as_computed: bool)
     shape[0] -= head and not as_computed
     _need(shape[0] >= 1, f"shape of {row['name']}")
     columns = 1 if axes == 1 else shape[1] * positions
-    return Part(
+    return RecordedPart(
         row["name"], role, norm, shape[0] * positions, columns, tuple(shape),
         _free(shape, len(zero)), zero,
     )  # fmt: skip
@@ -194,7 +194,7 @@ def _free(shape: list[int], zero: int) -> int:
 
 
 def _chain(
-    rows: list[Mapping[str, Any]], where: str, by_role: Mapping[str, Part]
+    rows: list[Mapping[str, Any]], where: str, by_role: Mapping[str, RecordedPart]
 ) -> tuple[Affine, ...]:
     found = []
     for k, row in enumerate(rows):
@@ -206,13 +206,15 @@ def _chain(
     return tuple(found)
 
 
-def _layer(k: int, row: Mapping[str, Any], by_role: Mapping[str, Part]) -> tuple[Cell, ...]:
+def _layer(
+    k: int, row: Mapping[str, Any], by_role: Mapping[str, RecordedPart]
+) -> tuple[RecordedCell, ...]:
     if "cell" in row:
         return (_cell(f"layers.{k}.", row, by_role),)
     return tuple(_cell(f"layers.{k}.{d}.", row[d], by_role) for d in ("forward", "backward"))
 
 
-def _cell(prefix: str, row: Mapping[str, Any], by_role: Mapping[str, Part]) -> Cell:
+def _cell(prefix: str, row: Mapping[str, Any], by_role: Mapping[str, RecordedPart]) -> RecordedCell:
     parts = {
         role[len(prefix) :]: part
         for role, part in by_role.items()
@@ -228,7 +230,7 @@ def _cell(prefix: str, row: Mapping[str, Any], by_role: Mapping[str, Part]) -> C
     needed |= VECTORS.get(name, set())
     allowed = needed | {f"b{gate}" for gate in GATES[name]} | {EXTRA.get(name, "")}
     _need(needed <= set(parts) <= allowed, f"blocks of {prefix[:-1]}")
-    cell = Cell(name, row["activation"], parts)
+    cell = RecordedCell(name, row["activation"], parts)
     free = name in ("vanilla", "conv", "conv_averaged")
     _need(cell.activation in (("tanh", "relu") if free else ("tanh",)), "activation of a cell")
     _need((cell.units, cell.out) == (row["d_h"], row.get("d_out", row["d_h"])), "units of a cell")
@@ -238,7 +240,7 @@ def _cell(prefix: str, row: Mapping[str, Any], by_role: Mapping[str, Part]) -> C
     return cell
 
 
-def _check_cell(cell: Cell, row: Mapping[str, Any]) -> None:
+def _check_cell(cell: RecordedCell, row: Mapping[str, Any]) -> None:
     maps = cell.cell in ("conv", "conv_averaged")
     for role, part in cell.parts.items():
         if role == "P":
@@ -282,7 +284,7 @@ def _check_chain(found: Structure, network: Mapping[str, Any]) -> None:
 
 def _check_norms(found: Structure) -> None:
     """The column norm bounds only what reads tokens, and what reads tokens needs it."""
-    readers: list[Part] = []
+    readers: list[RecordedPart] = []
     if found.embedding is not None:
         readers = [found.embedding]
     elif found.tokens and found.encoder:
@@ -298,7 +300,7 @@ def _check_norms(found: Structure) -> None:
         _need(vector == (part.norm == "euclidean"), f"norm of {part.name}")
 
 
-def _used(found: Structure) -> list[Part]:
+def _used(found: Structure) -> list[RecordedPart]:
     parts = [found.V] + [p for p in (found.embedding, found.b) if p is not None]
     for dense in (*found.encoder, *found.hidden):
         parts += [dense.A] if dense.b is None else [dense.A, dense.b]

@@ -36,7 +36,7 @@ DEFAULT_UNITS = {"german-nouns": 70_000}
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A network on disk and its errors.
 
     Units are trained on, set aside (and not looked at), or neither: held back, on which
@@ -66,7 +66,7 @@ def train_and_save(
     contenders: int = 1,
     progress: bool = True,
     holdout: float | str | None = None,
-) -> Run:
+) -> TrainingRun:
     """Train on a data set and write the network to ``out``; see ``recert train --help``.
 
     ``contenders`` networks are trained to choose among them, for which each pays. ``holdout``
@@ -94,7 +94,7 @@ def train_and_save(
         "seed": seed,
     }
     readers.save_network(network, out, meta=meta)
-    return Run(
+    return TrainingRun(
         out,
         training.units,
         0 if spare is None else spare.units,
@@ -271,7 +271,7 @@ def roles_of(
     units: int | None = None,
     asked: Role | None = None,
     network: Network | None = None,
-) -> split.Roles:
+) -> split.DataRoles:
     """The units that a network on disk was trained on, those held out, and what these may do.
 
     A user's own data that it was not trained on have the classes and tokens that ``network`` has,

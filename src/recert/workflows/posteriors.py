@@ -26,7 +26,7 @@ from recert.workflows import split
 from recert.workflows.networks import DEFAULT_UNITS, declared_length, seeded
 
 if TYPE_CHECKING:
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
 # The fields of a `PosteriorRecipe` that are not its prior's.
 OWN = ("share", "pilot", "closeness", "disagreement", "rate", "width")
@@ -66,7 +66,7 @@ class GibbsRun:
     bound_units: int
     held_back: int
     rehearsed_error: float
-    chosen: Candidate
+    chosen: RecipeCandidate
     max_length: int
     seconds: float
 
@@ -161,7 +161,7 @@ def _divided(
     units: int | None,
     holdout: float | str | None,
     seed: int,
-) -> split.Roles:
+) -> split.DataRoles:
     loaded = data.load(name, **options)
     return split.for_training(
         loaded,
@@ -175,20 +175,20 @@ def _divided(
 def recipe_for(changes: Mapping[str, Any]) -> PosteriorRecipe:
     """The recipe with some fields replaced.
 
-    Fields of a `Candidate` (``epochs`` and ``batch`` among them) are fixed, so that the rehearsal
-    has fewer to try; ``posterior_epochs`` and ``posterior_batch`` are the posterior's own.
+    Fields of a `RecipeCandidate` (``epochs`` and ``batch`` among them) are fixed, so that the
+    rehearsal has fewer to try; ``posterior_epochs`` and ``posterior_batch`` are the posterior's own.
 
     Raises:
         InputError: an unknown field, or a value out of range.
     """
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
     recipe, left = PosteriorRecipe(), dict(changes)
     own = {name: left.pop(name) for name in OWN if name in left}
     for field in ("epochs", "batch"):
         if f"posterior_{field}" in left:
             own[field] = left.pop(f"posterior_{field}")
-    fixed = {name: left.pop(name) for name in Candidate.__dataclass_fields__ if name in left}
+    fixed = {name: left.pop(name) for name in RecipeCandidate.__dataclass_fields__ if name in left}
     unknown = sorted(set(left) - set(type(recipe.prior).__dataclass_fields__))
     if unknown:
         known = ", ".join(type(recipe.prior).__dataclass_fields__)

@@ -23,7 +23,7 @@ DECLARE = "--holdout-role certificate declares otherwise"
 
 
 @dataclass(frozen=True, eq=False)
-class Roles:
+class DataRoles:
     """A data set divided.
 
     Attributes:
@@ -69,7 +69,7 @@ def held_out_units(loaded: SequenceData, holdout: float | str | None) -> int:
 
 def for_training(
     loaded: SequenceData, *, units: int | None, usual: int | None, holdout: int, seed: int
-) -> Roles:
+) -> DataRoles:
     """Set units aside, then take the first of the others to train on.
 
     Args:
@@ -91,10 +91,10 @@ def for_training(
     if units is None and usual is not None and (held is None or usual < rest.units):
         units = usual
     sample, spare = _first_units(rest, units, holdout)
-    return Roles(sample, held, "certificate", "", spare, by_data)
+    return DataRoles(sample, held, "certificate", "", spare, by_data)
 
 
-def recorded(roles: Roles, seed: int) -> dict[str, Any]:
+def recorded(roles: DataRoles, seed: int) -> dict[str, Any]:
     """What a network's description says of the units that it was trained on, and of the others."""
     held = roles.held
     aside = None
@@ -112,7 +112,7 @@ def for_certifying(
     asked: Role | None = None,
     changed: bool = False,
     looked_at: Mapping[str, str] = LOOKED_AT,
-) -> Roles:
+) -> DataRoles:
     """The units that a network was trained on, and those held out.
 
     Args:
@@ -137,21 +137,21 @@ def for_certifying(
             raise _other_data(loaded)
         sample, spare = _first_units(rest, trained if units is None else units, held.units)
         role, why = _role(looked_at.get(loaded.name), asked)
-        return Roles(sample, held, role, why, spare)
+        return DataRoles(sample, held, role, why, spare)
     sample, left = _first_units(loaded, trained if units is None else units, 0)
     if left is None:
-        return Roles(sample)
+        return DataRoles(sample)
     if trained is not None and sample.units < trained and not changed:
         if asked == "certificate":
             raise InputError(
                 f"the network was trained on {trained} units of {loaded.name}, some of which "
                 f"--units {sample.units} leaves over; they cannot be held out"
             )
-        return Roles(sample, left, "checking", "some of these units were trained on")
+        return DataRoles(sample, left, "checking", "some of these units were trained on")
     if asked == "certificate":
-        return Roles(sample, left, "certificate", "declared by the user")
+        return DataRoles(sample, left, "certificate", "declared by the user")
     why = "not set aside by train --holdout, so they may have been seen"
-    return Roles(sample, left, "checking", looked_at.get(loaded.name, why))
+    return DataRoles(sample, left, "checking", looked_at.get(loaded.name, why))
 
 
 def _as_the_data_say(
@@ -160,7 +160,7 @@ def _as_the_data_say(
     aside: Mapping[str, Any] | None,
     units: int | None,
     asked: Role | None,
-) -> Roles:
+) -> DataRoles:
     """Roles where a column or a second file says what is held out.
 
     Whoever says so declares it, unless the network was trained on other units of these data.
@@ -178,14 +178,14 @@ def _as_the_data_say(
     trained = meta.get("units") if _as_recorded(rest, meta) else None
     sample, spare = _first_units(rest, trained if units is None else units, 0)
     if asked == "checking":
-        return Roles(sample, held, "checking", "so declared by the user", spare, True)
+        return DataRoles(sample, held, "checking", "so declared by the user", spare, True)
     if aside is not None and held.digest == aside["digest"]:
         why = "set aside by the data's own roles before training, as the network's description says"
-        return Roles(sample, held, "certificate", why, spare, True)
+        return DataRoles(sample, held, "certificate", why, spare, True)
     if meta and not _as_recorded(rest, meta) and asked is None:
         why = f"the network was trained on other units of these data; {DECLARE}"
-        return Roles(sample, held, "checking", why, spare, True)
-    return Roles(sample, held, "certificate", "declared by the user", spare, True)
+        return DataRoles(sample, held, "checking", why, spare, True)
+    return DataRoles(sample, held, "certificate", "declared by the user", spare, True)
 
 
 def _other_data(loaded: SequenceData) -> InputError:

@@ -28,7 +28,7 @@ _FEWEST = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class TextParts:
     """The sample, the units held back, and how the code of the inputs came about."""
 
     sample: SequenceData
@@ -70,7 +70,7 @@ class Source:
         idle = {*_PLACES, *(_OF_TEXT if self.images is not None else ())}
         return {name: value for name, value in options.items() if name not in idle}
 
-    def parts(self, options: dict[str, Any], seed: int) -> Parts:
+    def parts(self, options: dict[str, Any], seed: int) -> TextParts:
         """Sample and units held back; which unit is what is drawn by ``seed``."""
         if self.images is not None:
             return _image_parts(self.images, options, seed)
@@ -118,7 +118,9 @@ def _text(options: Any) -> tuple[str, str]:
     return wikipedia.find(options["source"])
 
 
-def _text_parts(documents: tuple[str, ...], name: str, options: dict[str, Any], seed: int) -> Parts:
+def _text_parts(
+    documents: tuple[str, ...], name: str, options: dict[str, Any], seed: int
+) -> TextParts:
     order = np.random.Generator(np.random.PCG64([4, seed])).permutation(len(documents))
     chosen = [documents[i] for i in order[: options["units"]]]
     apart = int(VOCABULARY_SHARE * len(chosen)) if options["code"] == "vocabulary" else 0
@@ -142,17 +144,17 @@ def _text_parts(documents: tuple[str, ...], name: str, options: dict[str, Any], 
         "learnt": "vocabulary of the sample itself: learnt, so every bound is an estimate",
         "hash": "hash of the word: fixed",
     }[options["code"]]
-    return Parts(
+    return TextParts(
         vocabulary.word_sequences(sample, code, **made),
         vocabulary.word_sequences(rest, code, **made),
         how,
     )
 
 
-def _image_parts(images: SequenceData, options: dict[str, Any], seed: int) -> Parts:
+def _image_parts(images: SequenceData, options: dict[str, Any], seed: int) -> TextParts:
     order = np.random.Generator(np.random.PCG64([4, seed])).permutation(images.m)
     order = order[: options["units"]]
     held = int(HELD_SHARE * len(order))
     if held < 1:
         raise InputError(f"{len(order)} images are too few; use at least 7")
-    return Parts(images.take(order[held:]), images.take(order[:held]), "pixels: fixed")
+    return TextParts(images.take(order[held:]), images.take(order[:held]), "pixels: fixed")

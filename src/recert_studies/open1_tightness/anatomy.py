@@ -69,7 +69,7 @@ STEPS = {
 
 
 @dataclass(frozen=True)
-class Step:
+class AnatomyStep:
     """A step down the ladder.
 
     Attributes:
@@ -83,7 +83,7 @@ class Step:
     useful: float
 
 
-def steps(rungs: Mapping[str, Rung]) -> list[Step]:
+def steps(rungs: Mapping[str, Rung]) -> list[AnatomyStep]:
     """The steps whose two ends there are."""
     found = []
     for name, (*above, below) in STEPS.items():
@@ -93,7 +93,7 @@ def steps(rungs: Mapping[str, Rung]) -> list[Step]:
             useful = 10 ** min(upper, 0.0) - 10 ** min(lower, 0.0)
             # A formula without constants limits no error: nothing useful is gained or lost.
             useful = 0.0 if name == "constants" else useful
-            found.append(Step(name, upper - lower, useful))
+            found.append(AnatomyStep(name, upper - lower, useful))
     return found
 
 

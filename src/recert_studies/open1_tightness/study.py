@@ -80,7 +80,7 @@ def _cell(
     if trainee.how == "posterior":
         what |= networks.paid(trainee, sample)
     steps, batch, delta = options["steps"], options["batch"], options["delta"]
-    task = training.Task(trainee, sample, held, seed, steps, batch, delta, local)
+    task = training.TightnessTask(trainee, sample, held, seed, steps, batch, delta, local)
     title = f"{name}, m = {m:,}, seed {seed}"
     return Cell(title, what, lambda bar: training.trained(task, bar))
 

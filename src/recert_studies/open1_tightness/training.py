@@ -40,7 +40,7 @@ CERTIFIED = (
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TightnessTask:
     """What is trained, on what.
 
     Attributes:
@@ -64,7 +64,7 @@ class Task:
     local: bool
 
 
-def trained(task: Task, bar: Progress | bool = False) -> Result:
+def trained(task: TightnessTask, bar: Progress | bool = False) -> Result:
     """Train one predictor and certify it.
 
     Args:
@@ -79,7 +79,7 @@ def trained(task: Task, bar: Progress | bool = False) -> Result:
     return (_posterior if task.trainee.how == "posterior" else _network)(task, bar)
 
 
-def _network(task: Task, bar: Progress | bool) -> Result:
+def _network(task: TightnessTask, bar: Progress | bool) -> Result:
     from recert.training import train
 
     trainee, sample, held = task.trainee, task.sample, task.held
@@ -108,7 +108,7 @@ def _network(task: Task, bar: Progress | bool) -> Result:
     }
 
 
-def _file(task: Task) -> Result:
+def _file(task: TightnessTask) -> Result:
     """A network that was trained on grids, as a file whose bytes are what it pays."""
     trainee, sample = task.trainee, task.sample
     changes = {"cell": trainee.cell, "d_h": trainee.d_h}
@@ -130,13 +130,13 @@ def _file(task: Task) -> Result:
     }
 
 
-def _posterior(task: Task, bar: Progress | bool) -> Result:
+def _posterior(task: TightnessTask, bar: Progress | bool) -> Result:
     """Weights that are drawn; the error is that of single draws, on the units of the bound."""
     from recert.training.posterior import train_posterior
-    from recert.training.recipes import Candidate, PosteriorRecipe
+    from recert.training.recipes import PosteriorRecipe, RecipeCandidate
 
     trainee, sample, held = task.trainee, task.sample, task.held
-    one = Candidate(cell=trainee.cell, d_h=trainee.d_h)
+    one = RecipeCandidate(cell=trainee.cell, d_h=trainee.d_h)
     declared = _declared(task)
     run = train_posterior(
         sample, PosteriorRecipe(candidates=(one,)), seed=task.seed, delta=task.delta,
@@ -174,7 +174,7 @@ def _rungs(certificate: Certificate, names: Collection[str]) -> dict[str, dict[s
     }
 
 
-def _declared(task: Task) -> dict[str, Any]:
+def _declared(task: TightnessTask) -> dict[str, Any]:
     """What every certificate is told of the sample, and of choices that it pays for."""
     sample = task.sample
     return {

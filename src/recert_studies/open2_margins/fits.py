@@ -23,7 +23,7 @@ from recert_studies.open2_margins.answers import (
     readable,
 )
 from recert_studies.open2_margins.gated import MISSING, balance_words, described, groups, roundings
-from recert_studies.open2_margins.runs import Found, Run
+from recert_studies.open2_margins.runs import Found, MarginRun
 from recert_studies.statistics import verdict
 
 FITTED = 0.01
@@ -57,12 +57,12 @@ def first_fitted(rows: Sequence[Result]) -> Result | None:
     return next((row for row in rows[1:] if row["training error"] <= FITTED), None)
 
 
-def ends(found: Found, runs: Sequence[Run]) -> ByNoise:
+def ends(found: Found, runs: Sequence[MarginRun]) -> ByNoise:
     """The last rows of these runs."""
     return [[rows[-1] for rows in found[run]] for run in runs]
 
 
-def starts(found: Found, runs: Sequence[Run]) -> ByNoise | None:
+def starts(found: Found, runs: Sequence[MarginRun]) -> ByNoise | None:
     """The rows at which these runs first fit; None unless every one does."""
     firsts = [[first_fitted(rows) for rows in found[run]] for run in runs]
     there = [[row for row in rows if row is not None] for rows in firsts]
@@ -128,7 +128,7 @@ def answers(found: Found, d_x: int, K: int) -> dict[str, str]:
     return {topic: text for topic, text in said.items() if text}
 
 
-def _moved(name: str, found: Found, runs: Sequence[Run]) -> str:
+def _moved(name: str, found: Found, runs: Sequence[MarginRun]) -> str:
     if len(runs) < 2:
         return ""
     places = {"at the last epoch": ends(found, runs), "when first fitted": starts(found, runs)}

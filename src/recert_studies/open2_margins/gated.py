@@ -23,7 +23,7 @@ from recert_studies.open2_margins.answers import (
     plus_minus,
     readable,
 )
-from recert_studies.open2_margins.runs import GATED_CELLS, Found, Run, weights
+from recert_studies.open2_margins.runs import GATED_CELLS, Found, MarginRun, weights
 from recert_studies.open2_margins.watch import balanced_share
 from recert_studies.statistics import ranged
 
@@ -72,7 +72,7 @@ def described(rows: Sequence[Result]) -> str:
     )
 
 
-def balance(found: Found, d_x: int, K: int) -> dict[Run, tuple[float, float, float, float]]:
+def balance(found: Found, d_x: int, K: int) -> dict[MarginRun, tuple[float, float, float, float]]:
     """By run: margins' share an e-fold at the best γ, share within γ, what balances, quotient.
 
     Means over seeds and trained looks with a risk at γ between 0 and 1. The first and the third
@@ -108,9 +108,9 @@ def balance_words(found: Found, d_x: int, K: int) -> str:
     )
 
 
-def groups(found: Found) -> dict[Group, list[Run]]:
+def groups(found: Found) -> dict[Group, list[MarginRun]]:
     """Runs by network and units; those of a group differ in noise alone, and rise in it."""
-    by_group: dict[Group, list[Run]] = {}
+    by_group: dict[Group, list[MarginRun]] = {}
     for run in sorted(found):
         by_group.setdefault((run.network, run.units), []).append(run)
     return by_group

@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, order=True)
-class Run:
+class MarginRun:
     """A kind of run, done once a seed.
 
     Attributes:
@@ -56,7 +56,7 @@ class Run:
         return weights(self.cell, self.d_h, d_x, K)
 
 
-Found = Mapping[Run, Sequence[Sequence[Result]]]
+Found = Mapping[MarginRun, Sequence[Sequence[Result]]]
 """Run → for every seed its rows, one a look."""
 
 
@@ -78,24 +78,24 @@ def matched(cell: str, vanilla: int, d_x: int, K: int) -> int:
     return min(range(1, vanilla + 1), key=lambda d_h: abs(weights(cell, d_h, d_x, K) - wanted))
 
 
-def gated(request: Request, widths: Sequence[int], d_x: int, K: int) -> list[Run]:
+def gated(request: Request, widths: Sequence[int], d_x: int, K: int) -> list[MarginRun]:
     """A GRU and an LSTM for every vanilla width; each kind once."""
     units = request.options["units"]
     return list(
         dict.fromkeys(
-            Run("gated", cell, units, matched(cell, width, d_x, K))
+            MarginRun("gated", cell, units, matched(cell, width, d_x, K))
             for cell in GATED_CELLS
             for width in widths
         )
     )
 
 
-def fitting(request: Request, units: Sequence[int], noises: Sequence[float]) -> list[Run]:
+def fitting(request: Request, units: Sequence[int], noises: Sequence[float]) -> list[MarginRun]:
     """A vanilla network and a GRU for every number of units and share of noise."""
     options = request.options
     networks = (("vanilla", options["fit_vanilla"]), ("gru", options["fit_gru"]))
     return [
-        Run("fitting", cell, m, d_h, noise)
+        MarginRun("fitting", cell, m, d_h, noise)
         for cell, d_h in networks
         for m in units
         for noise in noises
@@ -107,7 +107,7 @@ def looks(epochs: int) -> list[int]:
     return sorted({round(epochs * k / LOOKS) for k in range(LOOKS + 1)})
 
 
-def cell_of(request: Request, run: Run, loaded: SequenceData, seed: int) -> Cell:
+def cell_of(request: Request, run: MarginRun, loaded: SequenceData, seed: int) -> Cell:
     """The work of one run at one seed.
 
     Raises:

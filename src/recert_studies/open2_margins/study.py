@@ -20,7 +20,7 @@ from recert_studies.open2_margins import figure, fits, watch
 from recert_studies.open2_margins import gated as open2_gated
 from recert_studies.open2_margins import runs as open2_runs
 from recert_studies.open2_margins.answers import Key, answers, claims, final, mean_of, readable
-from recert_studies.open2_margins.runs import Run
+from recert_studies.open2_margins.runs import MarginRun
 
 COLUMNS = (
     "training error",
@@ -37,7 +37,7 @@ COLUMNS = (
 )
 SHOWN = ("series", "cell", "units", "d_h", "noise", "epoch", "training error", "test error",
          "margin_ball", "gamma", "ball gamma", "ball nats", "median", "range")  # fmt: skip
-Kind = Key | Run
+Kind = Key | MarginRun
 
 
 def numbers(text: str, kind: type[int] | type[float], what: str, most: float) -> list[Any]:
@@ -68,7 +68,7 @@ def runs(request: Request) -> list[Key]:
     return list(dict.fromkeys([(d_h, 0.0) for d_h in widths] + [(base, q) for q in noises]))
 
 
-def further(request: Request, d_x: int, K: int) -> list[Run]:
+def further(request: Request, d_x: int, K: int) -> list[MarginRun]:
     """Runs of gated cells, and of networks that are to fit their noise."""
     options = request.options
     gated = numbers(options["gated"], int, "widths that gated cells match", 4096)

@@ -19,7 +19,7 @@ LEVELS = tuple(f"{error:g}" for error in ERRORS)
 
 
 @dataclass(frozen=True)
-class Run:
+class BiasRun:
     """One training: setting, seed, and what became of it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Run:
     norms_at: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def claims(runs: Sequence[Run]) -> list[Claim]:
+def claims(runs: Sequence[BiasRun]) -> list[Claim]:
     """Verdicts on free vanilla networks; those with constraints have a claim of their own."""
     free = [r for r in runs if r.cell == "vanilla" and r.constraint == "none"]
     return [
@@ -67,7 +67,7 @@ def claims(runs: Sequence[Run]) -> list[Claim]:
     ]
 
 
-def _always_controlled(free: Sequence[Run]) -> Claim:
+def _always_controlled(free: Sequence[BiasRun]) -> Claim:
     """‖U‖ ≤ 1 is where the paper's β stops its bounds from growing with t."""
     by_sgd = [r for r in free if r.optimiser in SGD]
     there = [r for r in by_sgd if r.norm_there is not None]
@@ -80,7 +80,7 @@ def _always_controlled(free: Sequence[Run]) -> Claim:
     )  # fmt: skip
 
 
-def _orderly(free: Sequence[Run]) -> Claim:
+def _orderly(free: Sequence[BiasRun]) -> Claim:
     by_sgd = [r for r in free if r.optimiser in SGD]
     held = [r.trend != "jump" and not r.diverged for r in by_sgd]
     parts = []
@@ -94,7 +94,7 @@ def _orderly(free: Sequence[Run]) -> Claim:
     )  # fmt: skip
 
 
-def _below_adam(free: Sequence[Run]) -> Claim:
+def _below_adam(free: Sequence[BiasRun]) -> Claim:
     pairs = [
         (a.norm_there, b.norm_there)
         for a in free
@@ -116,7 +116,7 @@ def _below_adam(free: Sequence[Run]) -> Claim:
     )  # fmt: skip
 
 
-def _wins_at(free: Sequence[Run], level: str) -> str:
+def _wins_at(free: Sequence[BiasRun], level: str) -> str:
     """Such as "16 of 54 at 0.1"."""
     pairs = [
         (x, y)
@@ -129,7 +129,7 @@ def _wins_at(free: Sequence[Run], level: str) -> str:
     return f"{sum(x < y for x, y in pairs)} of {len(pairs)} at {level}"
 
 
-def _step_sizes(free: Sequence[Run]) -> Claim:
+def _step_sizes(free: Sequence[BiasRun]) -> Claim:
     """Whether a larger step finds a flatter, smaller solution, as is often said."""
     pairs = [
         (a.norm_there, b.norm_there)
@@ -147,7 +147,7 @@ def _step_sizes(free: Sequence[Run]) -> Claim:
     )  # fmt: skip
 
 
-def _hurts(runs: Sequence[Run]) -> Claim:
+def _hurts(runs: Sequence[BiasRun]) -> Claim:
     """Rank correlation of ‖U‖ with the held-out error of free runs; capped runs against free ones.
 
     "Held" takes both, "held in part" one of them.
@@ -179,7 +179,7 @@ def _hurts(runs: Sequence[Run]) -> Claim:
     )  # fmt: skip
 
 
-def _constraints(runs: Sequence[Run]) -> Claim:
+def _constraints(runs: Sequence[BiasRun]) -> Claim:
     """Whether caps and orthogonality cost the training error."""
     hard = [r for r in runs if r.cell == "vanilla" and r.constraint in HARD]
     held = [r.norm_there is not None for r in hard]
@@ -199,7 +199,7 @@ def _constraints(runs: Sequence[Run]) -> Claim:
     )  # fmt: skip
 
 
-def _gated(gated: Sequence[Run]) -> Claim:
+def _gated(gated: Sequence[BiasRun]) -> Claim:
     held = [r.norm <= 1.0 for r in gated]
     return Claim(
         PLACE, "… which is crucial to gated networks: the GRU's blocks U stay at norm 1 or below",

@@ -23,7 +23,7 @@ from recert.networks.network import Network
 from recert.samples.sample import Reading, Sample
 from recert.sensitivities import gate_ranges, growth_rates
 from recert_studies.framework import Cell, Conclusion, Option, Request, Result, Study
-from recert_studies.open3_implicit_bias.claims import LEVELS, Run, claims
+from recert_studies.open3_implicit_bias.claims import LEVELS, BiasRun, claims
 from recert_studies.open3_implicit_bias.figure import Course, courses
 from recert_studies.statistics import (
     TRENDS,
@@ -40,7 +40,7 @@ FITTED = 10.0
 
 
 @dataclass(frozen=True)
-class Setting:
+class BiasSetting:
     """One row of the table: what is trained, and how."""
 
     cell: str
@@ -59,15 +59,15 @@ CONSTRAINED = {"sgd": 0.3, "adam": 0.01}
 GRU = {"sgd": 1.0, "adam": 0.01}
 
 
-def settings() -> list[Setting]:
+def settings() -> list[BiasSetting]:
     """Every optimiser at three step sizes, two of them with each constraint, and a GRU."""
-    free = [Setting("vanilla", name, size) for name, sizes in FREE.items() for size in sizes]
+    free = [BiasSetting("vanilla", name, size) for name, sizes in FREE.items() for size in sizes]
     held = [
-        Setting("vanilla", name, size, constraint)
+        BiasSetting("vanilla", name, size, constraint)
         for constraint in ("cap", "orthogonal", "decay")
         for name, size in CONSTRAINED.items()
     ]
-    return free + held + [Setting("gru", name, size) for name, size in GRU.items()]
+    return free + held + [BiasSetting("gru", name, size) for name, size in GRU.items()]
 
 
 def looks(steps: int) -> list[int]:
@@ -86,7 +86,7 @@ def _cells(request: Request) -> list[Cell]:
     ]
 
 
-def _cell(nouns: SequenceData, setting: Setting, options: dict[str, Any], seed: int) -> Cell:
+def _cell(nouns: SequenceData, setting: BiasSetting, options: dict[str, Any], seed: int) -> Cell:
     what = {
         "study": "open-3", "revision": 1, "seed": seed, "digest": nouns.digest[:20],
         "cell": setting.cell, "optimiser": setting.optimiser, "step size": setting.step_size,
@@ -97,7 +97,7 @@ def _cell(nouns: SequenceData, setting: Setting, options: dict[str, Any], seed: 
 
 
 def _trained(
-    nouns: SequenceData, setting: Setting, options: dict[str, Any], seed: int, bar: Progress
+    nouns: SequenceData, setting: BiasSetting, options: dict[str, Any], seed: int, bar: Progress
 ) -> Result:
     """Train one network and record it at every look."""
     from recert.training import Recipe, RecurrentClassifier, error_rate
@@ -263,7 +263,7 @@ TABLE = (
 )  # fmt: skip
 
 
-def _row(setting: Setting, found: Sequence[Result], target: float) -> dict[str, Any]:
+def _row(setting: BiasSetting, found: Sequence[Result], target: float) -> dict[str, Any]:
     """One setting over seeds, each number as mean ± standard deviation."""
     there = [r["reached"] for r in found if r["reached"]]
     last = [r["looks"][-1] for r in found]
@@ -302,9 +302,9 @@ def _counted(kinds: Sequence[str]) -> str:
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in TRENDS if kind in kinds)
 
 
-def _run(setting: Setting, seed: int, result: Result, target: float) -> Run:
+def _run(setting: BiasSetting, seed: int, result: Result, target: float) -> BiasRun:
     there, last = result["reached"], result["looks"][-1]
-    return Run(
+    return BiasRun(
         setting.cell, setting.optimiser, setting.step_size, setting.constraint, seed,
         there.get("step"), norm_at(result["looks"], target), there.get("held_error"),
         last["error"], largest(last), fitted(result["looks"]).kind, result["diverged"],
@@ -312,7 +312,7 @@ def _run(setting: Setting, seed: int, result: Result, target: float) -> Run:
     )  # fmt: skip
 
 
-def _course(setting: Setting, found: Sequence[Result]) -> Course:
+def _course(setting: BiasSetting, found: Sequence[Result]) -> Course:
     steps = [[look["step"] for look in r["looks"]] for r in found]
     norms = [[largest(look) for look in r["looks"]] for r in found]
     return Course(

@@ -123,9 +123,9 @@ def posteriors(
 
 def recipe(kind: str, parts: Division, options: Mapping[str, Any]) -> PosteriorRecipe:
     """How a posterior of this kind is trained, with one candidate."""
-    from recert.training.recipes import Candidate, PosteriorRecipe, Recipe
+    from recert.training.recipes import PosteriorRecipe, Recipe, RecipeCandidate
 
-    one = Candidate(
+    one = RecipeCandidate(
         cell=options["cell"], d_h=options["hidden"], bidirectional=False, learning_rate=0.02,
         epochs=options["passes"], batch=max(1, min(100, parts.prior // 4)),
     )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recert.errors import FileError, UnsupportedModelError
-from recert.readers.onnx.model import FLOATS, Node
+from recert.readers.onnx.model import FLOATS, OnnxNode
 from recert.readers.onnx.values import Filled, Known, Size, Value, product
 
 MOST_AXES = 8
@@ -26,14 +26,14 @@ class Budget:
     def __init__(self, entries: int) -> None:
         self.left = entries
 
-    def spend(self, entries: int, node: Node) -> None:
+    def spend(self, entries: int, node: OnnxNode) -> None:
         """Count entries; UnsupportedModelError when there are too many."""
         self.left -= entries
         if self.left < 0:
             raise node.unsupported("the constants that it makes are larger than the model")
 
 
-def integers(value: Value, node: Node, what: str) -> list[int]:
+def integers(value: Value, node: OnnxNode, what: str) -> list[int]:
     """A known tensor's integers, flat.
 
     Raises:
@@ -47,7 +47,7 @@ def integers(value: Value, node: Node, what: str) -> list[int]:
     return [int(entry) for entry in value.array.reshape(-1)]
 
 
-def sizes_of(value: Value, node: Node) -> tuple[Size, ...]:
+def sizes_of(value: Value, node: OnnxNode) -> tuple[Size, ...]:
     """A shape given as a tensor."""
     if not isinstance(value, Known) or value.array.ndim != 1 or value.array.size > MOST_AXES:
         raise node.unsupported("its shape must be computed from constants and shapes")
@@ -68,14 +68,14 @@ def known_sizes(entries: Any) -> Known:
     return Known(array)
 
 
-def axis_of(axis: int, rank: int, node: Node) -> int:
+def axis_of(axis: int, rank: int, node: OnnxNode) -> int:
     """An axis counted from the front; FileError if there is none."""
     if not -rank <= axis < rank:
         raise FileError(f"{node.where}: there is no axis {axis} among {rank}; export it again")
     return axis % rank
 
 
-def constant(node: Node) -> Value:
+def constant(node: OnnxNode) -> Value:
     """The value of a Constant node."""
     for key in ("value", "value_int", "value_ints", "value_float", "value_floats"):
         if key in node.attributes:
@@ -91,7 +91,7 @@ def _plain(value: Any, whole: bool) -> NDArray[Any]:
     return np.array(value, dtype=np.int64 if whole else np.float64)
 
 
-def constant_of_shape(node: Node, shape: Value) -> Value:
+def constant_of_shape(node: OnnxNode, shape: Value) -> Value:
     """A fill, made only in name."""
     value = node.attributes.get("value", np.zeros(1))
     if not isinstance(value, np.ndarray) or value.size != 1:
@@ -101,7 +101,7 @@ def constant_of_shape(node: Node, shape: Value) -> Value:
     return Filled(float(value.reshape(())), sizes)
 
 
-def expand(node: Node, value: Value, shape: Value) -> Value:
+def expand(node: OnnxNode, value: Value, shape: Value) -> Value:
     """A fill expanded to a larger shape."""
     sizes = sizes_of(shape, node)
     if isinstance(value, Known) and not value.symbolic and value.array.size:
@@ -117,7 +117,7 @@ def expand(node: Node, value: Value, shape: Value) -> Value:
     return Filled(value.value, both)
 
 
-def _check_fill(sizes: tuple[Size, ...], node: Node) -> None:
+def _check_fill(sizes: tuple[Size, ...], node: OnnxNode) -> None:
     total = product(sizes)
     if any(size.factor < 0 for size in sizes) or len(total.unknown) > MOST_AXES:
         raise FileError(f"{node.where}: its shape is no shape; export the model again")
@@ -125,7 +125,9 @@ def _check_fill(sizes: tuple[Size, ...], node: Node) -> None:
         raise node.unsupported("the tensor that it makes is too large")
 
 
-def slice_filled(value: Filled, axis: int, start: int, end: int, step: int, node: Node) -> Filled:
+def slice_filled(
+    value: Filled, axis: int, start: int, end: int, step: int, node: OnnxNode
+) -> Filled:
     """A part of a fill along an axis of known length."""
     size = value.shape[axis]
     if not size.known:
@@ -136,7 +138,7 @@ def slice_filled(value: Filled, axis: int, start: int, end: int, step: int, node
     return Filled(value.value, tuple(shape))
 
 
-def cast(node: Node, value: Value) -> Value:
+def cast(node: OnnxNode, value: Value) -> Value:
     """Between number types; sizes stay whole."""
     to = node.attribute("to", int, 1)
     if not isinstance(value, Known):
@@ -148,7 +150,7 @@ def cast(node: Node, value: Value) -> Value:
     return Known(value.array.astype(np.float64 if to in FLOATS else np.int64))
 
 
-def arithmetic(node: Node, left: Known, right: Known, budget: Budget) -> Value:
+def arithmetic(node: OnnxNode, left: Known, right: Known, budget: Budget) -> Value:
     """A sum, difference or product, with broadcasting."""
     if node.op not in _ARITHMETIC or (node.op != "Mul" and (left.symbolic or right.symbolic)):
         raise node.unsupported("this arithmetic on sizes is not covered")
@@ -161,7 +163,7 @@ def arithmetic(node: Node, left: Known, right: Known, budget: Budget) -> Value:
         return Known(np.asarray(_ARITHMETIC[node.op](left.array, right.array)))
 
 
-def concatenate(node: Node, values: list[Known], axis: int, budget: Budget) -> Value:
+def concatenate(node: OnnxNode, values: list[Known], axis: int, budget: Budget) -> Value:
     """One after the other along an axis."""
     budget.spend(sum(value.array.size for value in values), node)
     if any(value.symbolic for value in values):
@@ -169,7 +171,7 @@ def concatenate(node: Node, values: list[Known], axis: int, budget: Budget) -> V
     return Known(np.concatenate([value.array for value in values], axis=axis))
 
 
-def gather(node: Node, value: Known, indices: Known, axis: int, budget: Budget) -> Value:
+def gather(node: OnnxNode, value: Known, indices: Known, axis: int, budget: Budget) -> Value:
     """Entries by index along an axis."""
     if indices.symbolic or indices.array.dtype.kind != "i":
         raise node.unsupported("its indices must be constant integers")
@@ -183,7 +185,7 @@ def gather(node: Node, value: Known, indices: Known, axis: int, budget: Budget) 
     return _settled(array)
 
 
-def reshape(node: Node, value: Known, shape: list[int]) -> Value:
+def reshape(node: OnnxNode, value: Known, shape: list[int]) -> Value:
     """The same entries in another shape; 0 copies a size."""
     resolved = [value.array.shape[i] if n == 0 else n for i, n in enumerate(shape)]
     return Known(value.array.reshape(resolved))

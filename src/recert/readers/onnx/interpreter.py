@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from recert.errors import FileError, RecertError, UnsupportedModelError
 from recert.readers.onnx import folding, signals
 from recert.readers.onnx import operators as dense
-from recert.readers.onnx.model import FLOATS, INTEGERS, Graph, GraphInput, Node, shown
+from recert.readers.onnx.model import FLOATS, INTEGERS, Graph, GraphInput, OnnxNode, shown
 from recert.readers.onnx.operators import recurrent
 from recert.readers.onnx.values import (
     Atom,
     Filled,
     Known,
     OneHot,
+    OnnxPiece,
+    OnnxTable,
     Opaque,
-    Piece,
     Signal,
     Size,
-    Table,
     Tokens,
     Value,
     Vectors,
@@ -48,7 +48,7 @@ class Interpreter:
         for k, given in enumerate(graph.inputs):
             self.values[given.name] = sequences(given) if k == 0 else _other(given)
 
-    def run(self, nodes: Sequence[Node]) -> None:
+    def run(self, nodes: Sequence[OnnxNode]) -> None:
         """Read nodes in order.
 
         Raises:
@@ -72,7 +72,7 @@ class Interpreter:
             for name in node.outputs[len(found) :]:
                 self.values[name] = Opaque(f"a further output of {node.where}")
 
-    def _read(self, node: Node, args: Args) -> tuple[Value, ...]:
+    def _read(self, node: OnnxNode, args: Args) -> tuple[Value, ...]:
         for value in args:
             if isinstance(value, Opaque):
                 raise node.unsupported(f"it reads {value.what}")
@@ -90,7 +90,7 @@ class Interpreter:
             raise FileError(f"{node.where} has no input; export the model again")
         return (_HANDLERS[node.op](self, node, args),)
 
-    def axes(self, node: Node, args: Args, place: int, since: int) -> list[int] | None:
+    def axes(self, node: OnnxNode, args: Args, place: int, since: int) -> list[int] | None:
         """Axes, an attribute before some opset and an input since; None for none."""
         if self.graph.opset >= since:
             value = args[place] if len(args) > place else None
@@ -111,13 +111,13 @@ def sequences(given: GraphInput) -> Signal:
         )
     axes = tuple((Atom(k, sizes[k]),) for k in range(count))
     if given.integers:
-        return Signal(axes, (Piece((Tokens(),)),))
+        return Signal(axes, (OnnxPiece((Tokens(),)),))
     if not sizes[-1].known:
         raise UnsupportedModelError(
             f"input {shown(given.name)} does not say how many features a vector has; export it "
             "with a fixed last axis"
         )
-    return Signal((*axes, (Atom("F", sizes[-1]),)), (Piece((Vectors(),)),))
+    return Signal((*axes, (Atom("F", sizes[-1]),)), (OnnxPiece((Vectors(),)),))
 
 
 def _other(given: GraphInput) -> Opaque:
@@ -127,26 +127,26 @@ def _other(given: GraphInput) -> Opaque:
     )
 
 
-def _signal(node: Node, value: Value | None) -> Signal:
+def _signal(node: OnnxNode, value: Value | None) -> Signal:
     if not isinstance(value, Signal):
         raise node.unsupported("it does not read what is computed from the sequences")
     return value
 
 
-def _same(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _same(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     value = args[0]
     assert value is not None
     return value
 
 
-def _dropout(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _dropout(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     training = args[2] if len(args) > 2 else None
     if training is not None and not (isinstance(training, Known) and not training.array.any()):
         raise node.unsupported("it drops entries at random; export in evaluation mode")
     return _same(interpreter, node, args)
 
 
-def _cast(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _cast(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     value = _same(interpreter, node, args)
     to = node.attribute("to", int, 0)
     if to not in (*FLOATS, *INTEGERS):
@@ -159,7 +159,7 @@ def _cast(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return value
 
 
-def _shape(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _shape(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     value = _same(interpreter, node, args)
     if isinstance(value, Signal):
         sizes = [value.size(k) for k in range(len(value.axes))]
@@ -172,7 +172,7 @@ def _shape(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return folding.known_sizes(sizes[start:end])
 
 
-def _transpose(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _transpose(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     value = _same(interpreter, node, args)
     perm = node.attribute("perm", tuple, None)
     if isinstance(value, Known):
@@ -181,7 +181,7 @@ def _transpose(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.transpose(value, perm or range(len(value.axes))[::-1], node)
 
 
-def _squeeze(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _squeeze(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     axes = interpreter.axes(node, args, 1, 13)
     value = args[0]
     if isinstance(value, Known):
@@ -189,7 +189,7 @@ def _squeeze(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.squeeze(_signal(node, value), axes, node)
 
 
-def _unsqueeze(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _unsqueeze(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     axes = interpreter.axes(node, args, 1, 13)
     value = args[0]
     if axes is None or len(set(axes)) < len(axes):
@@ -201,7 +201,7 @@ def _unsqueeze(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.unsqueeze(_signal(node, value), axes, node)
 
 
-def _reshape(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _reshape(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     if node.attribute("allowzero", int, 0):
         raise node.unsupported("allowzero is not covered")
     value, shape = args[0], args[1]
@@ -211,7 +211,7 @@ def _reshape(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.reshape(_signal(node, value), sizes, node)
 
 
-def _flatten(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _flatten(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     value = _signal(node, args[0])
     rank = len(value.axes)
     axis = node.attribute("axis", int, 1)
@@ -220,13 +220,13 @@ def _flatten(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.reshape(value, [product(value.size(k) for k in part) for part in two], node)
 
 
-def _given(node: Node, value: Value | None) -> Value:
+def _given(node: OnnxNode, value: Value | None) -> Value:
     if value is None:
         raise FileError(f"{node.where} lacks an input; export the model again")
     return value
 
 
-def _slice(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _slice(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     if interpreter.graph.opset < 10:
         parts = [node.attribute(name, tuple, None) for name in ("starts", "ends", "axes")]
         lists: list[Any] = [*parts, None]
@@ -245,7 +245,13 @@ def _slice(interpreter: Interpreter, node: Node, args: Args) -> Value:
 
 
 def _sliced(
-    interpreter: Interpreter, node: Node, value: Value, axis: int, start: int, end: int, step: int
+    interpreter: Interpreter,
+    node: OnnxNode,
+    value: Value,
+    axis: int,
+    start: int,
+    end: int,
+    step: int,
 ) -> Value:
     if isinstance(value, Known):
         axis = folding.axis_of(axis, value.array.ndim, node)
@@ -260,7 +266,7 @@ def _sliced(
     return signals.cut(value, axis, start, end, step, interpreter.time, node)
 
 
-def _gather(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _gather(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     value, indices = _given(node, args[0]), _given(node, args[1])
     axis = node.attribute("axis", int, 0)
     if isinstance(value, Known):
@@ -278,19 +284,19 @@ def _gather(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.unsqueeze(picked, [axis], node) if indices.array.ndim else picked
 
 
-def _embed(node: Node, table: Known, tokens: Signal, axis: int) -> Signal:
+def _embed(node: OnnxNode, table: Known, tokens: Signal, axis: int) -> Signal:
     if not _reads_tokens(tokens) or axis != 0 or table.array.ndim != 2 or table.symbolic:
         raise node.unsupported("only tokens looked up in the rows of a table are covered")
     width = (Atom("F", Size(table.array.shape[1])),)
-    step = Table(table.array.astype(np.float64))
-    return Signal((*tokens.axes, width), (Piece((*tokens.pieces[0].steps, step)),))
+    step = OnnxTable(table.array.astype(np.float64))
+    return Signal((*tokens.axes, width), (OnnxPiece((*tokens.pieces[0].steps, step)),))
 
 
 def _reads_tokens(signal: Signal) -> bool:
     return isinstance(signal.pieces[0].steps[-1], Tokens)
 
 
-def _one_hot(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _one_hot(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     tokens, depth, values = _signal(node, args[0]), args[1], args[2]
     axis = node.attribute("axis", int, -1)
     (count,) = folding.integers(_given(node, depth), node, "depth")
@@ -300,10 +306,10 @@ def _one_hot(interpreter: Interpreter, node: Node, args: Args) -> Value:
     if not plain or values.array.tolist() != [0, 1]:  # type: ignore[union-attr]
         raise node.unsupported("one-hot vectors of other numbers than 0 and 1 are not covered")
     step = OneHot(count)
-    return Signal((*tokens.axes, (Atom("F", Size(count)),)), (Piece((Tokens(), step)),))
+    return Signal((*tokens.axes, (Atom("F", Size(count)),)), (OnnxPiece((Tokens(), step)),))
 
 
-def _concat(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _concat(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     axis = node.attribute("axis", int, 0)
     known = [value for value in args if isinstance(value, Known)]
     if len(known) == len(args):
@@ -311,7 +317,7 @@ def _concat(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.join([_signal(node, value) for value in args], axis, node)
 
 
-def _reduce_mean(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _reduce_mean(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     axes = interpreter.axes(node, args, 1, 18)
     if not axes:
         raise node.unsupported("a mean over every axis is not covered")
@@ -319,15 +325,15 @@ def _reduce_mean(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return signals.mean_over(_signal(node, args[0]), axes, keep, interpreter.time, node)
 
 
-def _mat_mul(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _mat_mul(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     return dense.mat_mul(node, _signal(node, args[0]), args[1])
 
 
-def _gemm(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _gemm(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     return dense.gemm(node, _signal(node, args[0]), args[1], args[2] if len(args) > 2 else None)
 
 
-def _arithmetic(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _arithmetic(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     left, right = args[0], args[1]
     if isinstance(left, Known) and isinstance(right, Known):
         return folding.arithmetic(node, left, right, interpreter.budget)
@@ -337,15 +343,15 @@ def _arithmetic(interpreter: Interpreter, node: Node, args: Args) -> Value:
     return dense.add_bias(node, _signal(node, x), constant)
 
 
-def _activation(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _activation(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     return dense.activation(node, _signal(node, args[0]))
 
 
-def _softmax(interpreter: Interpreter, node: Node, args: Args) -> Value:
+def _softmax(interpreter: Interpreter, node: OnnxNode, args: Args) -> Value:
     return dense.softmax(node, _signal(node, args[0]), interpreter.graph.opset)
 
 
-_HANDLERS: dict[str, Callable[[Interpreter, Node, Args], Value]] = {
+_HANDLERS: dict[str, Callable[[Interpreter, OnnxNode, Args], Value]] = {
     "Identity": _same,
     "Dropout": _dropout,
     "Cast": _cast,

@@ -37,7 +37,7 @@ _TENSOR, _EXTERNAL = 4, 1
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class OnnxNode:
     """One operation: its type, inputs, outputs and plain attributes."""
 
     op: str
@@ -84,12 +84,12 @@ class Graph:
     """A model: nodes in order, constants by name, inputs, names of outputs."""
 
     opset: int
-    nodes: tuple[Node, ...]
+    nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, NDArray[Any]]
     inputs: tuple[GraphInput, ...]
     outputs: tuple[str, ...]
 
-    def leading_to(self, *names: str) -> tuple[list[Node], set[str]]:
+    def leading_to(self, *names: str) -> tuple[list[OnnxNode], set[str]]:
         """The nodes on which values depend, in order, and the names of all those values."""
         wanted, found = set(names), []
         for node in reversed(self.nodes):
@@ -157,7 +157,7 @@ def _opset(model: Any) -> int:
     return int(versions[0])
 
 
-def _node(proto: Any) -> Node:
+def _node(proto: Any) -> OnnxNode:
     if proto.domain not in DOMAINS:
         raise UnsupportedModelError(
             f"{shown(proto.op_type)[1:-1]} node {shown(proto.name)} belongs to the domain "
@@ -165,7 +165,7 @@ def _node(proto: Any) -> Node:
         )
     where = f"{shown(proto.op_type)[1:-1]} node {shown(proto.name)}"
     attributes = {a.name: _attribute(a, where) for a in proto.attribute}
-    return Node(
+    return OnnxNode(
         proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes, proto
     )
 
@@ -232,7 +232,7 @@ def _input(value: Any) -> GraphInput:
     return GraphInput(value.name, kind.elem_type in INTEGERS, tuple(sizes))
 
 
-def _check_order(nodes: tuple[Node, ...], given: list[str], outputs: tuple[str, ...]) -> None:
+def _check_order(nodes: tuple[OnnxNode, ...], given: list[str], outputs: tuple[str, ...]) -> None:
     """Every value is made once, and before it is used."""
     known = {"", *given}
     for node in nodes:
@@ -251,7 +251,7 @@ def _check_order(nodes: tuple[Node, ...], given: list[str], outputs: tuple[str, 
             raise FileError(f"nothing gives the output {shown(name)}; export the model again")
 
 
-def _check_operator(node: Node, opset: int) -> None:
+def _check_operator(node: OnnxNode, opset: int) -> None:
     """FileError unless inputs and attributes are the operator's; others are refused later."""
     known = _operator(node.op, opset)
     if known is None:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from recert.errors import FileError, InputError
 from recert.readers.onnx import signals
 from recert.readers.onnx.folding import axis_of
-from recert.readers.onnx.model import Node
+from recert.readers.onnx.model import OnnxNode
 from recert.readers.onnx.signals import settle
 from recert.readers.onnx.values import (
     Atom,
     DenseStep,
     Filled,
     Known,
+    OnnxPiece,
     Opaque,
-    Piece,
     RecurrentStep,
     Signal,
     Size,
@@ -48,7 +48,7 @@ class Outputs:
     time: int
 
 
-def recurrent(node: Node, inputs: Sequence[Value | None]) -> Outputs:
+def recurrent(node: OnnxNode, inputs: Sequence[Value | None]) -> Outputs:
     """A recurrent node's outputs Y, Y_h and Y_c.
 
     Raises:
@@ -94,8 +94,8 @@ def _outputs(
     count = len(steps[-1].directions)
     side = (Atom("D", Size(count)),) if count > 1 else ()
     features = (Atom("F", Size(units)),)
-    every = tuple(Piece(steps, k) for k in range(count))
-    ends = tuple(Piece(steps, k, "first" if k else "last") for k in range(count))
+    every = tuple(OnnxPiece(steps, k) for k in range(count))
+    ends = tuple(OnnxPiece(steps, k, "first" if k else "last") for k in range(count))
     if layout:
         Y = Signal((batch, time, side, features), every)
         Y_h = Signal((batch, side, features), ends)
@@ -107,7 +107,7 @@ def _outputs(
     return Outputs((Y, Y_h, Opaque("a layer's last cell state")), label)
 
 
-def _check_options(node: Node) -> None:
+def _check_options(node: OnnxNode) -> None:
     for name in ("clip", "activation_alpha", "activation_beta"):
         if name in node.attributes:
             raise node.unsupported(f"the attribute {name} is not covered")
@@ -118,7 +118,7 @@ def _check_options(node: Node) -> None:
         raise node.unsupported(f"direction {direction!r} alone is not covered")
 
 
-def _cell(node: Node) -> tuple[str, str]:
+def _cell(node: OnnxNode) -> tuple[str, str]:
     """The cell's name and activation; activations must be those that the cell has everywhere."""
     expected = _DEFAULTS[node.op]
     two = node.attribute("direction", str, "forward") == "bidirectional"
@@ -135,7 +135,9 @@ def _cell(node: Node) -> tuple[str, str]:
     return _CELLS[node.op][0], found[0] if node.op == "RNN" else "tanh"
 
 
-def _directions(node: Node, given: dict[str, Value | None], inputs: int) -> list[dict[str, Array]]:
+def _directions(
+    node: OnnxNode, given: dict[str, Value | None], inputs: int
+) -> list[dict[str, Array]]:
     """Blocks by role of each direction."""
     if given["P"] is not None:
         raise node.unsupported("peepholes (input P) are not covered")
@@ -155,7 +157,7 @@ def _directions(node: Node, given: dict[str, Value | None], inputs: int) -> list
     return [_roles(node, W[d], R[d], None if B is None else B[d]) for d in range(count)]
 
 
-def _weights(node: Node, given: dict[str, Value | None], name: str, axes: int) -> Array:
+def _weights(node: OnnxNode, given: dict[str, Value | None], name: str, axes: int) -> Array:
     value = given[name]
     if not isinstance(value, Known) or value.array.dtype != np.float64:
         raise node.unsupported(f"its weights {name} are no constant of floats")
@@ -164,7 +166,7 @@ def _weights(node: Node, given: dict[str, Value | None], name: str, axes: int) -
     return value.array
 
 
-def _roles(node: Node, W: Array, R: Array, B: Array | None) -> dict[str, Array]:
+def _roles(node: OnnxNode, W: Array, R: Array, B: Array | None) -> dict[str, Array]:
     cell, places = _CELLS[node.op]
     units = R.shape[1]
 
@@ -181,7 +183,7 @@ def _roles(node: Node, W: Array, R: Array, B: Array | None) -> dict[str, Array]:
 
 
 def _check_states(
-    node: Node,
+    node: OnnxNode,
     given: dict[str, Value | None],
     shape: tuple[int, int],
     batch: tuple[Atom, ...],
@@ -207,7 +209,7 @@ def _check_states(
             raise node.unsupported(f"its {name} has another shape than the layer's states")
 
 
-def _check_lengths(node: Node, lengths: Value | None, steps: Size) -> None:
+def _check_lengths(node: OnnxNode, lengths: Value | None, steps: Size) -> None:
     if lengths is None:
         return
     whole = isinstance(lengths, Known) and not lengths.symbolic and steps.known
@@ -228,12 +230,12 @@ _SLOPES = {"LeakyRelu": 0.01, "Elu": 1.0}
 _FLAT_SOFTMAX = 13  # before this opset Softmax took all axes from its own on together
 
 
-def mat_mul(node: Node, x: Signal, weight: Value | None) -> Signal:
+def mat_mul(node: OnnxNode, x: Signal, weight: Value | None) -> Signal:
     """Features times a constant matrix."""
     return _dense(node, x, _matrix(node, weight).T, None)
 
 
-def gemm(node: Node, x: Signal, B: Value | None, C: Value | None) -> Signal:
+def gemm(node: OnnxNode, x: Signal, B: Value | None, C: Value | None) -> Signal:
     """Rows of features times a constant matrix, and a bias."""
     if node.attribute("transA", int, 0) or len(x.axes) != 2:
         raise node.unsupported("it does not multiply rows of features by a matrix")
@@ -243,7 +245,7 @@ def gemm(node: Node, x: Signal, B: Value | None, C: Value | None) -> Signal:
     return _dense(node, x, A, None if C is None else beta * _bias(node, C, len(A)))
 
 
-def add_bias(node: Node, x: Signal, constant: Value | None) -> Signal:
+def add_bias(node: OnnxNode, x: Signal, constant: Value | None) -> Signal:
     """A dense layer's bias, added by a node of its own."""
     if not isinstance(constant, Known):
         raise node.unsupported("sums of two computed tensors (residual links) are not covered")
@@ -253,7 +255,7 @@ def add_bias(node: Node, x: Signal, constant: Value | None) -> Signal:
     return _with_dense(x, replace(step, b=_bias(node, constant, len(step.A))))
 
 
-def activation(node: Node, x: Signal) -> Signal:
+def activation(node: OnnxNode, x: Signal) -> Signal:
     """An activation after a dense layer, or of what the recurrent layers give out."""
     slope = _SLOPES.get(node.op)
     if slope is not None and abs(node.attribute("alpha", float, slope) - slope) > 1e-6 * slope:
@@ -264,7 +266,7 @@ def activation(node: Node, x: Signal) -> Signal:
     return _with_dense(x, replace(step, activation=ACTIVATIONS[node.op], node=node.outputs[0]))
 
 
-def softmax(node: Node, x: Signal, opset: int) -> Signal:
+def softmax(node: OnnxNode, x: Signal, opset: int) -> Signal:
     """A softmax over the classes, which changes no margin's sign."""
     flat = opset < _FLAT_SOFTMAX
     axis = axis_of(node.attribute("axis", int, 1 if flat else -1), len(x.axes), node)
@@ -275,13 +277,13 @@ def softmax(node: Node, x: Signal, opset: int) -> Signal:
     return replace(x, normalized=True)
 
 
-def _matrix(node: Node, value: Value | None) -> Array:
+def _matrix(node: OnnxNode, value: Value | None) -> Array:
     if not isinstance(value, Known) or value.array.dtype != np.float64 or value.array.ndim != 2:
         raise node.unsupported("its weights are no constant matrix")
     return value.array
 
 
-def _bias(node: Node, value: Value | None, width: int) -> Array:
+def _bias(node: OnnxNode, value: Value | None, width: int) -> Array:
     if not isinstance(value, Known) or value.array.dtype != np.float64:
         raise node.unsupported("its bias is no constant")
     if value.array.size != width or value.array.shape[-1:] not in ((width,), ()):
@@ -289,7 +291,7 @@ def _bias(node: Node, value: Value | None, width: int) -> Array:
     return value.array.reshape(width)
 
 
-def _dense(node: Node, x: Signal, A: Array, b: Array | None, *, bare: bool = False) -> Signal:
+def _dense(node: OnnxNode, x: Signal, A: Array, b: Array | None, *, bare: bool = False) -> Signal:
     if x.last_width is None or x.normalized:
         raise node.unsupported("it does not read the features that the layer below gives")
     if A.shape[1] != x.last_width or A.size == 0:
@@ -298,11 +300,11 @@ def _dense(node: Node, x: Signal, A: Array, b: Array | None, *, bare: bool = Fal
     if settled.order != tuple(sorted(settled.order)):
         parts = np.split(A, len(settled.order), axis=1)
         A = np.concatenate([parts[settled.order.index(d)] for d in range(len(parts))], axis=1)
-    piece = Piece((*settled.steps, DenseStep(A, b, bare=bare)), None, settled.when)
+    piece = OnnxPiece((*settled.steps, DenseStep(A, b, bare=bare)), None, settled.when)
     return Signal((*x.axes[:-1], (Atom("F", Size(len(A))),)), (piece,))
 
 
-def _last_dense(node: Node, x: Signal) -> DenseStep:
+def _last_dense(node: OnnxNode, x: Signal) -> DenseStep:
     step = x.pieces[0].steps[-1]
     if len(x.pieces) > 1 or not isinstance(step, DenseStep) or x.normalized:
         raise node.unsupported("it acts on something else than what a dense layer gives")

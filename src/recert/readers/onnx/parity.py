@@ -17,7 +17,7 @@ from scipy.special import expit
 from recert.errors import ParityError, UnsupportedModelError
 from recert.networks.forward import network_predictor
 from recert.networks.network import Network
-from recert.readers.onnx.model import FLOATS, Graph, Node
+from recert.readers.onnx.model import FLOATS, Graph, OnnxNode
 from recert.readers.onnx.values import DenseStep, Signal, Size
 
 Array = NDArray[np.float64]
@@ -193,7 +193,7 @@ def _without_copies(protos: list[Any], output: str) -> list[Any]:
     return kept
 
 
-def _wide_node(node: Node, final: set[str]) -> Any:
+def _wide_node(node: OnnxNode, final: set[str]) -> Any:
     from onnx import helper, numpy_helper
 
     if node.op in ("Softmax", "LogSoftmax") or (node.outputs and node.outputs[0] in final):

@@ -28,11 +28,11 @@ from recert.readers.onnx.model import Graph, shown
 from recert.readers.onnx.values import (
     DenseStep,
     OneHot,
-    Piece,
+    OnnxPiece,
+    OnnxTable,
     RecurrentStep,
     Signal,
     Step,
-    Table,
     Tokens,
     Vectors,
 )
@@ -85,7 +85,7 @@ def read(raw: bytes, where: str, output: Output = None) -> Model:
     return Model(network, name if len(graph.outputs) > 1 else None, every)
 
 
-def _nodes_behind_outputs(graph: Graph) -> list[model.Node]:
+def _nodes_behind_outputs(graph: Graph) -> list[model.OnnxNode]:
     if not graph.inputs:
         raise FileError("the model has no input; export it again")
     return graph.leading_to(*graph.outputs)[0]
@@ -173,7 +173,7 @@ def _inputs(steps: tuple[Step, ...]) -> tuple[bool, Block | None, bool, tuple[De
     first, *rest = steps
     table = None
     reads_tokens = bool(rest) and isinstance(rest[0], OneHot)
-    if rest and isinstance(rest[0], Table):
+    if rest and isinstance(rest[0], OnnxTable):
         table = Block("E", rest[0].rows.T, "column")
     if isinstance(first, Tokens):
         rest = rest[1:]
@@ -213,7 +213,7 @@ def _layer(step: RecurrentStep, index: int, count: int, tokens: bool) -> Layer |
     return Bidirectional(*made) if len(made) == 2 else made[0]
 
 
-def _reading(piece: Piece, signal: Signal, time: int | None) -> Read:
+def _reading(piece: OnnxPiece, signal: Signal, time: int | None) -> Read:
     if piece.when == "every" and not any(atom.label == time for atom in signal.atoms):
         # The time axis, of size 1, was dropped: the only step is the last.
         return "step"

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from recert.errors import UnsupportedModelError
 from recert.readers.onnx.folding import MOST_AXES, axis_of
-from recert.readers.onnx.model import Node
+from recert.readers.onnx.model import OnnxNode
 from recert.readers.onnx.values import (
     Atom,
     DenseStep,
-    Piece,
+    OnnxPiece,
     RecurrentStep,
     Signal,
     Size,
@@ -33,7 +33,7 @@ class Settled:
     order: tuple[int, ...]
 
 
-def settle(signal: Signal, node: Node) -> Settled:
+def settle(signal: Signal, node: OnnxNode) -> Settled:
     """Pieces as what a layer gives out; UnsupportedModelError if they are no whole output."""
     first = signal.pieces[0]
     if first.direction is None:
@@ -62,18 +62,18 @@ def settle(signal: Signal, node: Node) -> Settled:
     )
 
 
-def _key(pair: tuple[int, Piece]) -> int:
+def _key(pair: tuple[int, OnnxPiece]) -> int:
     return pair[0]
 
 
-def transpose(signal: Signal, perm: Sequence[int], node: Node) -> Signal:
+def transpose(signal: Signal, perm: Sequence[int], node: OnnxNode) -> Signal:
     """Axes in another order."""
     if sorted(perm) != list(range(len(signal.axes))):
         raise node.unsupported("it permutes other axes than the tensor has")
     return replace(signal, axes=tuple(signal.axes[k] for k in perm))
 
 
-def squeeze(signal: Signal, axes: Sequence[int] | None, node: Node) -> Signal:
+def squeeze(signal: Signal, axes: Sequence[int] | None, node: OnnxNode) -> Signal:
     """Axes of size 1 dropped: those named, or all."""
     rank = len(signal.axes)
     if axes is None:
@@ -88,7 +88,7 @@ def squeeze(signal: Signal, axes: Sequence[int] | None, node: Node) -> Signal:
     return replace(signal, axes=tuple(g for k, g in enumerate(signal.axes) if k not in drop))
 
 
-def unsqueeze(signal: Signal, axes: Sequence[int], node: Node) -> Signal:
+def unsqueeze(signal: Signal, axes: Sequence[int], node: OnnxNode) -> Signal:
     """Axes of size 1 put in, at their places in the result."""
     rank = len(signal.axes) + len(axes)
     if rank > MOST_AXES:
@@ -99,7 +99,7 @@ def unsqueeze(signal: Signal, axes: Sequence[int], node: Node) -> Signal:
     return replace(signal, axes=found)
 
 
-def reshape(signal: Signal, shape: Sequence[Size], node: Node) -> Signal:
+def reshape(signal: Signal, shape: Sequence[Size], node: OnnxNode) -> Signal:
     """Neighbouring axes merged, or taken apart where they were merged."""
     sizes = [
         signal.size(k) if size == Size(0) and k < len(signal.axes) else size
@@ -132,7 +132,7 @@ def _grouped(
     return None
 
 
-def pick(signal: Signal, axis: int, index: int, time: int | str | None, node: Node) -> Signal:
+def pick(signal: Signal, axis: int, index: int, time: int | str | None, node: OnnxNode) -> Signal:
     """One entry along an axis, which goes: a step, or a direction."""
     group = signal.axes[axis]
     if [atom.label for atom in group] == ["D"]:
@@ -150,7 +150,9 @@ def _is_time(group: tuple[Atom, ...], time: int | str | None) -> bool:
     return time is not None and [atom.label for atom in group] == [time]
 
 
-def _at_step(signal: Signal, axis: int, index: int, time: int | str | None, node: Node) -> Signal:
+def _at_step(
+    signal: Signal, axis: int, index: int, time: int | str | None, node: OnnxNode
+) -> Signal:
     if not _is_time(signal.axes[axis], time):
         raise node.unsupported("it picks entries of an axis that is no time axis")
     size = signal.size(axis)
@@ -161,14 +163,20 @@ def _at_step(signal: Signal, axis: int, index: int, time: int | str | None, node
     raise node.unsupported("it picks a step that is neither the last nor the first")
 
 
-def _read(signal: Signal, when: When, node: Node) -> Signal:
+def _read(signal: Signal, when: When, node: OnnxNode) -> Signal:
     if any(piece.when != "every" for piece in signal.pieces):
         raise node.unsupported("it picks steps of what has no steps left")
     return replace(signal, pieces=tuple(replace(p, when=when) for p in signal.pieces))
 
 
 def cut(
-    signal: Signal, axis: int, start: int, end: int, step: int, time: int | str | None, node: Node
+    signal: Signal,
+    axis: int,
+    start: int,
+    end: int,
+    step: int,
+    time: int | str | None,
+    node: OnnxNode,
 ) -> Signal:
     """A slice: everything, the last step, the first step, or some directions."""
     size = signal.size(axis)
@@ -188,7 +196,7 @@ def cut(
     raise node.unsupported("it takes a part of a tensor that is neither one step nor a direction")
 
 
-def _cut_pieces(signal: Signal, axis: int, start: int, end: int, node: Node) -> Signal:
+def _cut_pieces(signal: Signal, axis: int, start: int, end: int, node: OnnxNode) -> Signal:
     group = signal.axes[axis]
     width = group[1].size.factor if len(group) > 1 else 1
     pieces = signal.pieces[start // width : end // width]
@@ -198,7 +206,7 @@ def _cut_pieces(signal: Signal, axis: int, start: int, end: int, node: Node) -> 
 
 
 def _with_pieces(
-    signal: Signal, axis: int, pieces: tuple[Piece, ...], features: tuple[Atom, ...]
+    signal: Signal, axis: int, pieces: tuple[OnnxPiece, ...], features: tuple[Atom, ...]
 ) -> Signal:
     """The signal with other pieces along an axis, which has a ``D`` atom if there are several."""
     side = (Atom("D", Size(len(pieces))),) if len(pieces) > 1 else ()
@@ -206,7 +214,7 @@ def _with_pieces(
     return replace(signal, axes=axes, pieces=pieces)
 
 
-def join(signals: Sequence[Signal], axis: int, node: Node) -> Signal:
+def join(signals: Sequence[Signal], axis: int, node: OnnxNode) -> Signal:
     """Pieces of several signals side by side: a new ``D`` axis, or features after features."""
     first = signals[0]
     axis = axis_of(axis, len(first.axes), node)
@@ -231,7 +239,7 @@ def _side(signal: Signal) -> Atom:
 
 
 def mean_over(
-    signal: Signal, axes: Sequence[int], keep: bool, time: int | str | None, node: Node
+    signal: Signal, axes: Sequence[int], keep: bool, time: int | str | None, node: OnnxNode
 ) -> Signal:
     """The mean over all steps; of outputs, or of what is linear in them."""
     found = [axis_of(k, len(signal.axes), node) for k in axes]
@@ -246,7 +254,7 @@ def mean_over(
     return replace(read, axes=(*signal.axes[:axis], *gap, *signal.axes[axis + 1 :]))
 
 
-def _after(piece: Piece) -> tuple[Step, ...]:
+def _after(piece: OnnxPiece) -> tuple[Step, ...]:
     """The steps after the last recurrent layer."""
     places = [k for k, step in enumerate(piece.steps) if isinstance(step, RecurrentStep)]
     if not places:

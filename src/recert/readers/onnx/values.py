@@ -98,7 +98,7 @@ class OneHot:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class OnnxTable:
     """Tokens are looked up in the rows of a table."""
 
     rows: Array
@@ -127,11 +127,11 @@ class RecurrentStep:
     directions: tuple[dict[str, Array], ...]
 
 
-Step = Tokens | Vectors | OneHot | Table | DenseStep | RecurrentStep
+Step = Tokens | Vectors | OneHot | OnnxTable | DenseStep | RecurrentStep
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class OnnxPiece:
     """What was done to the sequences, which direction's output it is (None: all), at which step."""
 
     steps: tuple[Step, ...]
@@ -155,7 +155,7 @@ class Signal:
     """
 
     axes: tuple[tuple[Atom, ...], ...]
-    pieces: tuple[Piece, ...]
+    pieces: tuple[OnnxPiece, ...]
     normalized: bool = False
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recert.errors import InputError
 from recert.networks.network import Network
-from recert.readers.torch.running import Group
+from recert.readers.torch.running import InputGroup
 from recert.samples import arrays
 from recert.samples.sample import check_lengths, step_counts, wanted
 
@@ -23,7 +23,7 @@ DRAWN_STEPS = (7, 1, 2)
 MOST_NUMBERS = 1 << 22
 
 
-def drawn(kind: str, d_x: int, padding: int | None = None) -> list[Group]:
+def drawn(kind: str, d_x: int, padding: int | None = None) -> list[InputGroup]:
     """Random sequences of 7, 1 and 2 steps without padding tokens; equal for equal arguments.
 
     Args:
@@ -42,7 +42,7 @@ def drawn(kind: str, d_x: int, padding: int | None = None) -> list[Group]:
                 x = np.where(x == padding, (padding + 1) % d_x, x)
         else:
             x = rng.standard_normal((n, steps, d_x))
-        groups.append(Group(np.arange(n), x))
+        groups.append(InputGroup(np.arange(n), x))
     return groups
 
 
@@ -54,7 +54,7 @@ def given(
     *,
     every: bool = False,
     few: bool = False,
-) -> list[Group]:
+) -> list[InputGroup]:
     """A user's sequences: up to 256 of up to 8 lengths, from all over, each at most 2048 steps.
 
     Of tokens there are more unless ``few`` will do, so that every token stands in one that is
@@ -72,7 +72,7 @@ def given(
         steps = max(1, min(int(length), MOST_STEPS, MOST_INPUTS // d_x))
         most = max(1, min(many // len(distinct), MOST_INPUTS // (steps * d_x)))
         rows = spread(np.flatnonzero(valid == length), most)
-        groups.append(Group(rows, _checked(x[rows, :steps], kind, d_x, rows)))
+        groups.append(InputGroup(rows, _checked(x[rows, :steps], kind, d_x, rows)))
     return groups if kind == "real" or few else [*groups, *_with_tokens(x, valid, groups, d_x)]
 
 
@@ -81,7 +81,7 @@ def width(network: Network) -> int:
     return max(network.d_x, *(max(block.shape) for block in network.blocks()))
 
 
-def largest(network: Network, sequences: Any, lengths: Any) -> Group:
+def largest(network: Network, sequences: Any, lengths: Any) -> InputGroup:
     """As many as can be of a user's sequences of one length, the one that most of them have."""
     kind, d_x = network.input_kind, network.d_x
     x = array_of(sequences, kind, d_x)
@@ -90,7 +90,7 @@ def largest(network: Network, sequences: Any, lengths: Any) -> Group:
     length = int(lengths_found[np.argmax(counts)])
     steps = max(1, min(length, MOST_STEPS, MOST_INPUTS // d_x))
     rows = np.flatnonzero(valid == length)[: max(1, MOST_NUMBERS // (steps * width(network)))]
-    return Group(rows, _checked(x[rows, :steps], kind, d_x, rows))
+    return InputGroup(rows, _checked(x[rows, :steps], kind, d_x, rows))
 
 
 def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -101,8 +101,8 @@ def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _with_tokens(
-    x: NDArray[Any], valid: NDArray[np.int64], groups: list[Group], d_x: int
-) -> list[Group]:
+    x: NDArray[Any], valid: NDArray[np.int64], groups: list[InputGroup], d_x: int
+) -> list[InputGroup]:
     """One sequence more for each token that the groups lack, 256 at most, one length a group."""
     some = slice(0, max(1, MOST_INPUTS // x.shape[1]))
     x, valid = x[some], valid[some]
@@ -112,19 +112,19 @@ def _with_tokens(
     tokens, first = np.unique(x[inside], return_index=True)
     seen = np.unique(np.concatenate([np.ravel(group.x) for group in groups]))
     lacking = np.unique(rows[first[~np.isin(tokens, seen)]])
-    found: list[Group] = []
+    found: list[InputGroup] = []
     for row in spread(lacking, SEQUENCES):
         length = int(min(valid[row], MOST_STEPS))
         index = np.array([row])
-        found.append(Group(index, _checked(x[index, :length], "onehot", d_x, index)))
+        found.append(InputGroup(index, _checked(x[index, :length], "onehot", d_x, index)))
     return _joined(found)
 
 
-def _joined(groups: list[Group]) -> list[Group]:
+def _joined(groups: list[InputGroup]) -> list[InputGroup]:
     """Groups of one length each, put together."""
     lengths = sorted({group.steps for group in groups})
     return [
-        Group(
+        InputGroup(
             np.concatenate([g.rows for g in groups if g.steps == length]),
             np.concatenate([g.x for g in groups if g.steps == length]),
         )

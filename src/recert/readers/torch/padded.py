@@ -25,7 +25,7 @@ from recert.readers.torch.inputs import (
     width,
 )
 from recert.readers.torch.parity import BatchError, CallError, Compared
-from recert.readers.torch.running import DoesNotRunError, Group, Runner, Usage, evaluation_copy
+from recert.readers.torch.running import DoesNotRunError, InputGroup, Runner, Usage, evaluation_copy
 from recert.samples.sample import At
 
 Array = NDArray[np.float64]
@@ -87,7 +87,7 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Caller:
+class PaddedCaller:
     """A module that is called on padded sequences.
 
     Attributes:
@@ -138,7 +138,7 @@ class Caller:
             rows = np.resize(rows, self.arguments.batch)
         ends = None if read.padding == "left" else n[rows] - 1
         want = _wanted(self.network, x[rows], n[rows], self.at)
-        group, optional = Group(rows, raw[rows]), self.arguments.optional
+        group, optional = InputGroup(rows, raw[rows]), self.arguments.optional
         for dtype in (torch.float64, None):
             with evaluation_copy(self.model, dtype) as module:
                 try:
@@ -155,7 +155,7 @@ class Caller:
     def _same(
         self,
         runner: Runner,
-        group: Group,
+        group: InputGroup,
         want: Array,
         ends: NDArray[np.int64] | None,
         n: NDArray[np.int64],
@@ -169,7 +169,7 @@ class Caller:
         steps = tuple(dict.fromkeys((group.steps, int(n.max()))))
         found = _layouts(output, len(n), want.shape[-1], steps)
         try:
-            turned = Group(group.rows[::-1].copy(), group.x[::-1].copy())
+            turned = InputGroup(group.rows[::-1].copy(), group.x[::-1].copy())
             again = self._answer(runner, turned, n[::-1].copy(), optional)
         except Exception:  # some packing takes sequences in the order of their lengths alone
             again = output[:0]
@@ -179,7 +179,9 @@ class Caller:
         same = any(self._is(one, want, ends, n, runner.tolerance) for one in found.values())
         return Same(same, int((n < group.steps).sum()))
 
-    def _answer(self, runner: Runner, group: Group, n: NDArray[np.int64], optional: str) -> Array:
+    def _answer(
+        self, runner: Runner, group: InputGroup, n: NDArray[np.int64], optional: str
+    ) -> Array:
         tensor = runner.call(group, self.compared.form, n.tolist(), optional=optional)
         found: Array = tensor.detach().to("cpu", torch.float64).numpy()
         return found

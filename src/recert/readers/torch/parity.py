@@ -20,9 +20,9 @@ from recert.networks.network import Bidirectional, Block, Dense, Layer, Network
 from recert.readers.torch.calls import Arguments
 from recert.readers.torch.comparison import Difference, Wanted
 from recert.readers.torch.running import (
+    CallForm,
     DoesNotRunError,
-    Form,
-    Group,
+    InputGroup,
     Runner,
     Usage,
     evaluation_copy,
@@ -56,7 +56,7 @@ class Compared:
         arithmetic: in which it was run.
     """
 
-    form: Form
+    form: CallForm
     answered: Output
     layout: str
     sequences: int
@@ -71,9 +71,9 @@ class Compared:
 class _Found:
     """A group as it was compared, how, and what is wanted of it."""
 
-    form: Form
+    form: CallForm
     layout: str
-    group: Group
+    group: InputGroup
     want: Wanted
 
 
@@ -82,9 +82,9 @@ def check(
     model: nn.Module,
     arguments: Arguments,
     usage: Usage,
-    groups: list[Group],
+    groups: list[InputGroup],
     at: At,
-    largest: Group | None = None,
+    largest: InputGroup | None = None,
 ) -> Compared:
     """Run both, the module in float64 if it can be; and once more as it is stored.
 
@@ -121,14 +121,16 @@ def check(
     raise failure
 
 
-def compare(network: Network, outputs: list[Array], group: Group, at: At, tolerance: float) -> bool:
+def compare(
+    network: Network, outputs: list[Array], group: InputGroup, at: At, tolerance: float
+) -> bool:
     """Whether an answer of a module to a group is the network's logits, rounding apart."""
     difference = _wanted(network, group, at, tolerance).closest(outputs)
     return difference is not None and difference.within
 
 
 def _compared(
-    network: Network, runner: Runner, groups: list[Group], at: At, largest: Group | None
+    network: Network, runner: Runner, groups: list[InputGroup], at: At, largest: InputGroup | None
 ) -> Compared:
     """The first way of calling the module on which it is the network throughout."""
     if runner.arguments.batch is not None:
@@ -164,7 +166,7 @@ def _compared(
     raise first
 
 
-def _runs_at_once(network: Network, runner: Runner, group: Group, at: At) -> bool:
+def _runs_at_once(network: Network, runner: Runner, group: InputGroup, at: At) -> bool:
     """Whether the module runs on one large batch, where it has to be the network as well."""
     try:
         _check_group(network, runner, group, at)
@@ -185,7 +187,7 @@ def _same_in_order(runner: Runner, found: _Found, order: slice) -> bool:
         BatchError: it runs and answers otherwise.
     """
     group, alone = found.group, order == slice(1)
-    one = Group(group.rows[order], group.x[order].copy())
+    one = InputGroup(group.rows[order], group.x[order].copy())
     if runner.arguments.batch is not None and alone:
         return False
     try:
@@ -207,7 +209,7 @@ def _same_in_order(runner: Runner, found: _Found, order: slice) -> bool:
     return True
 
 
-def _refuse_if_plain_runs(runner: Runner, groups: list[Group], form: Form) -> None:
+def _refuse_if_plain_runs(runner: Runner, groups: list[InputGroup], form: CallForm) -> None:
     """What is computed with steps first is no answer to a call that runs without."""
     for group in groups:
         try:
@@ -223,7 +225,7 @@ def _refuse_if_plain_runs(runner: Runner, groups: list[Group], form: Form) -> No
         )
 
 
-def _check_group(network: Network, runner: Runner, group: Group, at: At) -> _Found:
+def _check_group(network: Network, runner: Runner, group: InputGroup, at: At) -> _Found:
     """Halves the sequences while rounding alone would move the logits as far as they differ."""
     while True:
         want = _wanted(network, group, at, runner.tolerance)
@@ -243,7 +245,7 @@ def _check_group(network: Network, runner: Runner, group: Group, at: At) -> _Fou
         group = group.short(group.steps // 2)
 
 
-def _unfit(runner: Runner, output: Array, K: int, group: Group) -> str:
+def _unfit(runner: Runner, output: Array, K: int, group: InputGroup) -> str:
     which = _which(runner.answered) or "what the model returns"
     return (
         f"{which} has the shape {output.shape}, not (n, K) or (n, T, K) with "
@@ -253,7 +255,7 @@ def _unfit(runner: Runner, output: Array, K: int, group: Group) -> str:
     )
 
 
-def _check_again(runner: Runner, group: Group, want: Wanted, form: Form) -> None:
+def _check_again(runner: Runner, group: InputGroup, want: Wanted, form: CallForm) -> None:
     """The same sequences must give the same logits once more: a certificate knows no memory."""
     again = want.closest([runner.run(group, form)])
     if again is None or not again.within:
@@ -263,7 +265,7 @@ def _check_again(runner: Runner, group: Group, want: Wanted, form: Form) -> None
 def _check_classes(
     network: Network,
     dtype: torch.dtype,
-    group: Group,
+    group: InputGroup,
     want: Wanted,
     difference: Difference,
     share: float,
@@ -294,7 +296,7 @@ def _check_as_stored(
     arguments: Arguments,
     usage: Usage,
     compared: Compared,
-    groups: list[Group],
+    groups: list[InputGroup],
     at: At,
 ) -> None:
     """The classes once more in the precision in which the module is stored and used."""
@@ -303,7 +305,7 @@ def _check_as_stored(
         if runner.dtype == torch.float64:
             return
         for group in groups:
-            some = Group(group.rows[:AS_STORED], group.x[:AS_STORED])
+            some = InputGroup(group.rows[:AS_STORED], group.x[:AS_STORED])
             if arguments.batch is not None:
                 some = group.of_size(arguments.batch)
             try:
@@ -323,7 +325,9 @@ def _which(answered: Output) -> str:
     return "the first of its outputs" if answered == "" else f"output {answered!r}"
 
 
-def mismatch(difference: Difference, group: Group, largest: float, answered: Output = None) -> str:
+def mismatch(
+    difference: Difference, group: InputGroup, largest: float, answered: Output = None
+) -> str:
     """That the module does something else, and where; ``answered`` is the output that counts."""
     which = _which(answered)
     which = f"{which} counts, or the one that output= names, and in it " if which else ""
@@ -337,7 +341,7 @@ def mismatch(difference: Difference, group: Group, largest: float, answered: Out
     )
 
 
-def _wanted(network: Network, group: Group, at: At, tolerance: float) -> Wanted:
+def _wanted(network: Network, group: InputGroup, at: At, tolerance: float) -> Wanted:
     return Wanted(
         _logits(network, group),
         group.steps,
@@ -347,7 +351,7 @@ def _wanted(network: Network, group: Group, at: At, tolerance: float) -> Wanted:
     )
 
 
-def _logits(network: Network, group: Group) -> Array:
+def _logits(network: Network, group: InputGroup) -> Array:
     """(n, T, K), or (n, 1, K) where the network gives one output a sequence."""
     lengths = np.full(len(group.x), group.steps)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -356,7 +360,7 @@ def _logits(network: Network, group: Group) -> Array:
         return network_predictor(network)(group.x, lengths, "last")[:, None]
 
 
-def _rounding(network: Network, dtype: torch.dtype, group: Group, want: Wanted) -> float:
+def _rounding(network: Network, dtype: torch.dtype, group: InputGroup, want: Wanted) -> float:
     """How far the logits move when every weight moves in its last bits; inf where they overflow."""
     if not np.isfinite(want.logits).all():
         return np.inf

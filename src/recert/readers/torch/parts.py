@@ -39,7 +39,7 @@ _KNOWN_TENSOR = re.compile(
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModuleParts:
     """Dotted names of the parts in a model, in the order of registration.
 
     Attributes:
@@ -147,7 +147,7 @@ def _refuse_unreadable(name: str, value: Tensor) -> None:
         ) from None
 
 
-def find_parts(model: nn.Module, given: Mapping[str, nn.Module | str | None]) -> Parts:
+def find_parts(model: nn.Module, given: Mapping[str, nn.Module | str | None]) -> ModuleParts:
     """Where the parts are: all modules of the covered types, or the one that is named.
 
     Raises:
@@ -157,7 +157,7 @@ def find_parts(model: nn.Module, given: Mapping[str, nn.Module | str | None]) ->
     """
     own = [name for name, module in model.named_modules() if callable(getattr(module, OWN, None))]
     if own:
-        return Parts(own=own[0])
+        return ModuleParts(own=own[0])
     named = {role: _name_of(model, part, role) for role, part in given.items() if part is not None}
     _refuse_other_layers(model)
     found = {role: _all(model, role) for role in ROLES}
@@ -177,10 +177,10 @@ def find_parts(model: nn.Module, given: Mapping[str, nn.Module | str | None]) ->
             f"covered; remove what is unused, or {BY_HAND}"
         )
     embedding = found["embedding"][0] if found["embedding"] else None
-    return Parts(found["recurrent"], found["head"], embedding, named.get("head"))
+    return ModuleParts(found["recurrent"], found["head"], embedding, named.get("head"))
 
 
-def account(model: nn.Module, parts: Parts) -> None:
+def account(model: nn.Module, parts: ModuleParts) -> None:
     """Every parameter and persistent buffer belongs to one part, or is refused by name.
 
     A module that describes itself has all parameters; its Network is compared with them elsewhere.

@@ -20,13 +20,13 @@ from recert.networks.network import InputKind, Network
 from recert.readers.padding import Aligned, aligned
 from recert.readers.torch import inputs, parity, refusals, search
 from recert.readers.torch.calls import Arguments, arguments_of
-from recert.readers.torch.padded import Caller, Seen
+from recert.readers.torch.padded import PaddedCaller, Seen
 from recert.readers.torch.parity import BatchError, CallError, Compared
-from recert.readers.torch.parts import Composition, Parts, account, find_parts, one_module
+from recert.readers.torch.parts import Composition, ModuleParts, account, find_parts, one_module
 from recert.readers.torch.running import (
     Array,
     DoesNotRunError,
-    Group,
+    InputGroup,
     Runner,
     Usage,
     check_order,
@@ -34,8 +34,8 @@ from recert.readers.torch.running import (
     evaluation_copy,
     usual_torch,
 )
-from recert.readers.torch.search import Structure
-from recert.readers.torch.weights import Plan, Weights, own_network, refuse_stale_weights
+from recert.readers.torch.search import ModuleStructure
+from recert.readers.torch.weights import ReadingPlan, Weights, own_network, refuse_stale_weights
 from recert.samples import arrays
 from recert.samples.sample import At
 from recert.utils.validation import step, word
@@ -59,8 +59,8 @@ class Module:
     """
 
     network: Network
-    parts: Parts
-    plan: Plan | None
+    parts: ModuleParts
+    plan: ReadingPlan | None
     call: Call
 
 
@@ -111,13 +111,13 @@ class _Given:
             return Aligned(None, None, None)
         return aligned(self.sequences, None, self.lengths, self.padding)
 
-    def largest(self, network: Network) -> Group | None:
+    def largest(self, network: Network) -> InputGroup | None:
         """Many of them, in one batch."""
         if self.sequences is None:
             return None
         return inputs.largest(network, self.read.sequences, self.read.lengths)
 
-    def groups(self, kind: InputKind, d_x: int, **many: bool) -> list[Group]:
+    def groups(self, kind: InputKind, d_x: int, **many: bool) -> list[InputGroup]:
         """Sequences without padding on which a module is run."""
         return inputs.given(kind, d_x, self.read.sequences, self.read.lengths, **many)
 
@@ -143,7 +143,7 @@ def _read(
         reader = _Reader(model, parts, arguments, usage, kinds, given)
         network, compared = reader.network()
         plan = reader.plan
-    caller = Caller(network, model, arguments, usage, compared, given.padding, given.at)
+    caller = PaddedCaller(network, model, arguments, usage, compared, given.padding, given.at)
     call = replace(_call(model, compared, given), lengths=caller.asks)
     if given.sequences is None:
         call = replace(call, again=partial(_again, caller, Seen(), call))
@@ -172,7 +172,7 @@ def _call(model: nn.Module, compared: Compared, given: _Given) -> Call:
     )
 
 
-def _again(caller: Caller, seen: Seen, call: Call, sequences: Any, lengths: Any) -> Call:
+def _again(caller: PaddedCaller, seen: Seen, call: Call, sequences: Any, lengths: Any) -> Call:
     """The call of a module that is shown further sequences, as they came."""
     with _ONE_AT_A_TIME, usual_torch():
         seen = caller.shown(seen, sequences, lengths)
@@ -181,7 +181,7 @@ def _again(caller: Caller, seen: Seen, call: Call, sequences: Any, lengths: Any)
 
 
 def _described(
-    model: nn.Module, parts: Parts, arguments: Arguments, usage: Usage, given: _Given
+    model: nn.Module, parts: ModuleParts, arguments: Arguments, usage: Usage, given: _Given
 ) -> tuple[Network, Compared]:
     """The Network that a module gives of itself."""
     with evaluation_copy(model, torch.float64) as copy:
@@ -199,15 +199,15 @@ class _Reader:
     """Finds the plan of a model's parts with which the Network is the model."""
 
     model: nn.Module
-    parts: Parts
+    parts: ModuleParts
     arguments: Arguments
     usage: Usage
     kinds: tuple[InputKind, ...]
     given: _Given
     failures: dict[InputKind, DoesNotRunError] = field(default_factory=dict)
-    ran: list[Group] = field(default_factory=list)
-    closest: tuple[float, Plan, list[Group]] | None = None
-    plan: Plan | None = None
+    ran: list[InputGroup] = field(default_factory=list)
+    closest: tuple[float, ReadingPlan, list[InputGroup]] | None = None
+    plan: ReadingPlan | None = None
 
     def network(self) -> tuple[Network, Compared]:
         """The Network, and how the module was called."""
@@ -225,7 +225,9 @@ class _Reader:
             raise first
         return self._refused(structures)
 
-    def _checked(self, plan: Plan, groups: list[Group], *, every: bool) -> tuple[Network, Compared]:
+    def _checked(
+        self, plan: ReadingPlan, groups: list[InputGroup], *, every: bool
+    ) -> tuple[Network, Compared]:
         """The plan's Network, if it is the model on the user's sequences.
 
         All of them, where nothing but these sequences tells that it is.
@@ -245,8 +247,8 @@ class _Reader:
         return network, compared
 
     def _plans(
-        self, structures: list[Structure], redrawn: bool
-    ) -> Iterator[tuple[Plan, list[Group]]]:
+        self, structures: list[ModuleStructure], redrawn: bool
+    ) -> Iterator[tuple[ReadingPlan, list[InputGroup]]]:
         """Plans that agree on a few sequences, and those sequences."""
         for kind in self.kinds:
             for d_x in dict.fromkeys(structure.d_x for structure in structures):
@@ -263,7 +265,7 @@ class _Reader:
                             yield from self._agreeing(copy, kind, alike, outputs)
                             break
 
-    def _groups(self, kind: InputKind, d_x: int, redrawn: bool) -> list[Group]:
+    def _groups(self, kind: InputKind, d_x: int, redrawn: bool) -> list[InputGroup]:
         """Drawn sequences, or a few of the user's."""
         given = self.given.sequences is not None and kind == "real"
         shape: tuple[int, ...] = np.shape(self.given.sequences) if given else ()
@@ -278,15 +280,15 @@ class _Reader:
         else:
             groups = self.given.groups(kind, d_x, few=True)[::-1]
             groups = [
-                Group(group.rows[:MOST_ROWS], group.x[:MOST_ROWS, :MOST_SEARCHED])
+                InputGroup(group.rows[:MOST_ROWS], group.x[:MOST_ROWS, :MOST_SEARCHED])
                 for group in groups
             ]
         batch = self.arguments.batch
         return groups if batch is None else [group.of_size(batch) for group in groups]
 
     def _outputs(
-        self, copy: nn.Module, kind: InputKind, groups: list[Group]
-    ) -> list[tuple[Group, list[Array], float]]:
+        self, copy: nn.Module, kind: InputKind, groups: list[InputGroup]
+    ) -> list[tuple[InputGroup, list[Array], float]]:
         """What the module gives for those groups on which it runs, with the tolerance."""
         found = []
         for group in groups:
@@ -302,9 +304,9 @@ class _Reader:
         self,
         copy: nn.Module,
         kind: InputKind,
-        structures: list[Structure],
-        outputs: list[tuple[Group, list[Array], float]],
-    ) -> Iterator[tuple[Plan, list[Group]]]:
+        structures: list[ModuleStructure],
+        outputs: list[tuple[InputGroup, list[Array], float]],
+    ) -> Iterator[tuple[ReadingPlan, list[InputGroup]]]:
         (group, first, tolerance), *others = outputs
         groups = [one[0] for one in outputs]
         every = chain.from_iterable(
@@ -323,7 +325,7 @@ class _Reader:
                 ):
                     yield plan, groups
 
-    def _refused(self, structures: list[Structure]) -> tuple[Network, Compared]:
+    def _refused(self, structures: list[ModuleStructure]) -> tuple[Network, Compared]:
         """No plan agrees: why, as well as can be said; or the closest one agrees after all."""
         if not self.ran and structures and self.failures:
             raise self.failures.get(self.kinds[-1]) or next(iter(self.failures.values()))
@@ -336,7 +338,7 @@ class _Reader:
             self.given.groups(self.kinds[0], d_x)
         raise refusals.no_order(self.model, self.parts)
 
-    def _guessed(self) -> list[Group]:
+    def _guessed(self) -> list[InputGroup]:
         """Sequences of every dimension that some part reads, for a model of no known structure."""
         sizes: list[int] = []
         if self.parts.embedding is not None:

@@ -10,8 +10,8 @@ from torch import nn
 
 from recert.errors import ParityError, UnsupportedModelError
 from recert.readers.torch.calls import Arguments
-from recert.readers.torch.parts import BY_HAND, Parts, title
-from recert.readers.torch.running import Form, Group, Runner, Usage, evaluation_copy, same
+from recert.readers.torch.parts import BY_HAND, ModuleParts, title
+from recert.readers.torch.running import CallForm, InputGroup, Runner, Usage, evaluation_copy, same
 
 # Activations of torch that are none of the package's, or only with their usual constants.
 _OTHER = (
@@ -22,7 +22,11 @@ _OTHER = (
 
 
 def blame(
-    model: nn.Module, parts: Parts, arguments: Arguments, usage: Usage, groups: list[Group]
+    model: nn.Module,
+    parts: ModuleParts,
+    arguments: Arguments,
+    usage: Usage,
+    groups: list[InputGroup],
 ) -> None:
     """Refuse a module for memory, for unused parts or for an activation, if that can be shown.
 
@@ -58,7 +62,7 @@ def blame(
             )
 
 
-def no_order(model: nn.Module, parts: Parts) -> UnsupportedModelError:
+def no_order(model: nn.Module, parts: ModuleParts) -> UnsupportedModelError:
     """That the layers' dimensions allow no order, with the dimensions."""
     shapes = []
     for name in (*(() if parts.embedding is None else (parts.embedding,)), *parts.recurrent):
@@ -72,7 +76,7 @@ def no_order(model: nn.Module, parts: Parts) -> UnsupportedModelError:
     )
 
 
-def _unused(model: nn.Module, arguments: Arguments, usage: Usage, group: Group) -> list[str]:
+def _unused(model: nn.Module, arguments: Arguments, usage: Usage, group: InputGroup) -> list[str]:
     """Parameters on which the answer does not depend; none if that cannot be found out."""
     try:
         module = copy.deepcopy(model).to("cpu", torch.float64).train(False)
@@ -80,7 +84,7 @@ def _unused(model: nn.Module, arguments: Arguments, usage: Usage, group: Group) 
             parameter.requires_grad_(True)
         named = dict(module.named_parameters())
         with torch.enable_grad():
-            form = Form(usage.orders[0])
+            form = CallForm(usage.orders[0])
             total = Runner(module, arguments, usage).call(group, form).sum()
             found = torch.autograd.grad(total, list(named.values()), allow_unused=True)
     except Exception:  # a user's module may raise anything
@@ -88,11 +92,13 @@ def _unused(model: nn.Module, arguments: Arguments, usage: Usage, group: Group) 
     return [name for name, value in zip(named, found, strict=True) if value is None]
 
 
-def _refuse_changing(model: nn.Module, arguments: Arguments, usage: Usage, group: Group) -> None:
+def _refuse_changing(
+    model: nn.Module, arguments: Arguments, usage: Usage, group: InputGroup
+) -> None:
     """ParityError for a module that gives other outputs for the same sequences."""
     with evaluation_copy(model, None) as module:
         try:
-            runner, form = Runner(module, arguments, usage), Form(usage.orders[0])
+            runner, form = Runner(module, arguments, usage), CallForm(usage.orders[0])
             if same(*(runner.call(group, form) for _ in range(2))):
                 return
             why = runner.why_other(group, form)

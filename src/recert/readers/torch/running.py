@@ -38,7 +38,7 @@ def usual_torch() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Group:
+class InputGroup:
     """Sequences of one length: their numbers (n,) in the sample, and x (n, T) or (n, T, d_x)."""
 
     rows: NDArray[np.int64]
@@ -49,14 +49,14 @@ class Group:
         """T."""
         return int(self.x.shape[1])
 
-    def short(self, steps: int) -> Group:
+    def short(self, steps: int) -> InputGroup:
         """The same sequences up to that step."""
-        return Group(self.rows, self.x[:, :steps])
+        return InputGroup(self.rows, self.x[:, :steps])
 
-    def of_size(self, n: int) -> Group:
+    def of_size(self, n: int) -> InputGroup:
         """The same sequences again and again until there are n of them, or the first n."""
         index = np.resize(np.arange(len(self.rows)), n)
-        return Group(self.rows[index], self.x[index])
+        return InputGroup(self.rows[index], self.x[index])
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def check_order(steps_first: object) -> bool | None:
 
 
 @dataclass(frozen=True)
-class Form:
+class CallForm:
     """One way of giving a module its sequences: steps first or not, and how states are given."""
 
     steps_first: bool = False
@@ -195,7 +195,7 @@ class Runner:
         usage = replace(self.usage, steps_first=steps_first)
         return Runner(self.module, self.arguments, usage)
 
-    def outputs(self, group: Group) -> list[Array]:
+    def outputs(self, group: InputGroup) -> list[Array]:
         """The answers in float64, whatever their shape, on every way of giving the sequences.
 
         Raises:
@@ -205,12 +205,12 @@ class Runner:
         """
         return [found for _, found in self.answers(group)]
 
-    def answers(self, group: Group) -> list[tuple[Form, Array]]:
+    def answers(self, group: InputGroup) -> list[tuple[CallForm, Array]]:
         """As ``outputs``, each with the way that it was run."""
         found, failure = [], None
         for steps_first in self.usage.orders:
             for variant in range(self.arguments.variants):
-                form = Form(steps_first, variant)
+                form = CallForm(steps_first, variant)
                 try:
                     found.append((form, self.run(group, form)))
                 except NoAnswerError:
@@ -228,7 +228,7 @@ class Runner:
             )
         return found
 
-    def why_other(self, group: Group, form: Form) -> str:
+    def why_other(self, group: InputGroup, form: CallForm) -> str:
         """Why the module gives other outputs for the same sequences: chance, or a memory."""
         found = []
         for _ in range(2):
@@ -243,7 +243,7 @@ class Runner:
             )
         return f"{again}, so it keeps a state between calls; let forward start from zero states"
 
-    def run(self, group: Group, form: Form, lengths: Sequence[int] | None = None) -> Array:
+    def run(self, group: InputGroup, form: CallForm, lengths: Sequence[int] | None = None) -> Array:
         """The answer to one call, in float64; whatever the module raises."""
         tensor = self.call(group, form, lengths)
         found: Array = tensor.detach().to("cpu", torch.float64).numpy()
@@ -251,8 +251,8 @@ class Runner:
 
     def call(
         self,
-        group: Group,
-        form: Form = Form(),
+        group: InputGroup,
+        form: CallForm = CallForm(),
         lengths: Sequence[int] | None = None,
         *,
         optional: str = "",

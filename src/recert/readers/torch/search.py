@@ -23,9 +23,9 @@ from recert.networks.activations import ACTIVATIONS
 from recert.networks.forward import network_predictor
 from recert.networks.network import Block, Head, InputKind, Network, Read
 from recert.readers.torch.comparison import Wanted
-from recert.readers.torch.parts import Parts
-from recert.readers.torch.running import Group
-from recert.readers.torch.weights import Plan, Weights
+from recert.readers.torch.parts import ModuleParts
+from recert.readers.torch.running import InputGroup
+from recert.readers.torch.weights import ReadingPlan, Weights
 from recert.samples.sample import At
 
 Array = NDArray[np.float64]
@@ -45,7 +45,7 @@ _REGISTERED = {
 
 
 @dataclass(frozen=True)
-class Structure:
+class ModuleStructure:
     """An order of the parts that their dimensions allow; activations and reading are open.
 
     Attributes:
@@ -65,7 +65,7 @@ class Structure:
     two_way: bool
 
 
-def structures(model: nn.Module, parts: Parts) -> list[Structure]:
+def structures(model: nn.Module, parts: ModuleParts) -> list[ModuleStructure]:
     """Every order of the parts that their dimensions allow, in the order of registration first."""
     found = []
     for recurrent in _orders(parts.recurrent):
@@ -91,14 +91,14 @@ def draw_weights(module: nn.Module) -> None:
 
 def plans(
     model: nn.Module,
-    parts: Parts,
-    structure: Structure,
+    parts: ModuleParts,
+    structure: ModuleStructure,
     kind: InputKind,
     outputs: list[Array],
-    group: Group,
+    group: InputGroup,
     at: At,
     tolerance: float,
-) -> Iterator[tuple[float, Plan]]:
+) -> Iterator[tuple[float, ReadingPlan]]:
     """Plans of a structure, each with how far it is from the outputs, in units of rounding.
 
     Args:
@@ -125,7 +125,7 @@ def plans(
                 tolerance=tolerance,
             )
             difference = want.closest(outputs)
-            plan = Plan(
+            plan = ReadingPlan(
                 kind,
                 tuple(zip(structure.encoder, encoder, strict=True)),
                 structure.recurrent,
@@ -149,7 +149,7 @@ class _Head:
     activations: tuple[str, ...]
 
 
-def _heads(structure: Structure, likely: tuple[str, ...]) -> Iterator[_Head]:
+def _heads(structure: ModuleStructure, likely: tuple[str, ...]) -> Iterator[_Head]:
     """Every head, those without an activation of what they read first."""
     reads: list[tuple[Read, int | None]] = []
     every: tuple[Read, ...] = ("step", "final", "mean")
@@ -167,7 +167,7 @@ def _heads(structure: Structure, likely: tuple[str, ...]) -> Iterator[_Head]:
 class _Body:
     """Encoded inputs (n, T, d) → outputs of the recurrent layers."""
 
-    def __init__(self, weights: Weights, structure: Structure) -> None:
+    def __init__(self, weights: Weights, structure: ModuleStructure) -> None:
         layers = weights.layers(structure.recurrent, reads_tokens=False)
         width = layers[-1].d_out
         # A network's logits are its outputs if V is the identity; a row more, for K is at least 2.
@@ -231,7 +231,11 @@ def _through(
 
 
 def _embedded(
-    weights: Weights, parts: Parts, structure: Structure, kind: InputKind, group: Group
+    weights: Weights,
+    parts: ModuleParts,
+    structure: ModuleStructure,
+    kind: InputKind,
+    group: InputGroup,
 ) -> Array:
     """The sequences as vectors, (n, T, d)."""
     if parts.embedding is not None:
@@ -244,11 +248,11 @@ def _embedded(
 
 def _structure(
     model: nn.Module,
-    parts: Parts,
+    parts: ModuleParts,
     encoder: tuple[str, ...],
     recurrent: tuple[str, ...],
     head: tuple[str, ...],
-) -> Structure | None:
+) -> ModuleStructure | None:
     """The structure if every part reads as many numbers as the part before it gives."""
     d_x = width = None
     if parts.embedding is not None:
@@ -270,7 +274,7 @@ def _structure(
         given = dimensions(model.get_submodule(below))[1]
         if given != dimensions(model.get_submodule(above))[0]:
             return None
-    return Structure(encoder, recurrent, head, d_x, halves, directions == 2)
+    return ModuleStructure(encoder, recurrent, head, d_x, halves, directions == 2)
 
 
 def dimensions(module: Any) -> tuple[int, int, int]:

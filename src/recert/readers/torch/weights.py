@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from recert.errors import UnsupportedModelError, type_of
 from recert.networks.layers import Bidirectional, Dense, Layer, layer_of, suffix_of
 from recert.networks.network import Block, Head, InputKind, Network, Read
-from recert.readers.torch.parts import OWN, Parts, title
+from recert.readers.torch.parts import OWN, ModuleParts, title
 from recert.readers.weights.assembly import two_rows
 from recert.readers.weights.state_dicts import roles_of
 
@@ -31,7 +31,7 @@ CELLS: dict[type[nn.Module], str] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadingPlan:
     """How a model's parts are put together.
 
     Args:
@@ -111,7 +111,7 @@ class Weights:
                 layers.append(Bidirectional(*ways) if len(ways) == 2 else ways[0])
         return tuple(layers)
 
-    def network(self, plan: Plan) -> Network:
+    def network(self, plan: ReadingPlan) -> Network:
         """The Network of a plan, with blocks E, F, U, W, b, …, G, V, b_V.
 
         Raises:
@@ -153,7 +153,7 @@ class Weights:
         )
 
 
-def own_network(model: nn.Module, parts: Parts) -> Network:
+def own_network(model: nn.Module, parts: ModuleParts) -> Network:
     """What a module says of itself, its blocks holding exactly the model's parameters.
 
     Raises:
