@@ -113,6 +113,8 @@ def properties(node: dict[str, Any], defs: dict[str, Any], path: str = "") -> It
     if "$ref" in node:
         node = defs[node["$ref"].rpartition("/")[2]]
     for name, inner in node.get("properties", {}).items():
+        if inner is True:  # what one kind of certificate must have, described elsewhere
+            continue
         two_way = name in ("forward", "backward") and path == "network.layers"
         here = path if two_way else f"{path}.{name}" if path else name
         yield here
