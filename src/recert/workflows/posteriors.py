@@ -176,7 +176,8 @@ def recipe_for(changes: Mapping[str, Any]) -> PosteriorRecipe:
     """The recipe with some fields replaced.
 
     Fields of a `RecipeCandidate` (``epochs`` and ``batch`` among them) are fixed, so that the
-    rehearsal has fewer to try; ``posterior_epochs`` and ``posterior_batch`` are the posterior's own.
+    rehearsal has fewer to try; ``posterior_epochs`` and ``posterior_batch`` are the
+    posterior's own.
 
     Raises:
         InputError: an unknown field, or a value out of range.
