@@ -93,6 +93,15 @@ def samples() -> dict[str, tuple[dict[str, Any], Any, tuple[Any, ...], Any]]:
         certify_posterior(posterior, x, y, lengths=n, max_length=5).to_json(),
         posterior, (x, y, n, None), None,
     )  # fmt: skip
+    real, classes = rng.normal(size=(60, 5, 3)), rng.integers(0, 3, 60)
+
+    def rule(x: Any) -> Any:
+        return x[:, -1]
+
+    found["a black box"] = (
+        recert.certify(rule, holdout=(real, classes)).to_json(),
+        rule, (None, None, None, None), (real, classes),
+    )  # fmt: skip
     return found
 
 
@@ -119,7 +128,8 @@ def properties(node: dict[str, Any], defs: dict[str, Any], path: str = "") -> It
         here = path if two_way else f"{path}.{name}" if path else name
         yield here
         yield from properties(inner, defs, here)
-    for inner in (node.get("items"), *node.get("anyOf", ()), *node.get("oneOf", ())):
+    branches = (node.get("then"), node.get("else"))
+    for inner in (node.get("items"), *branches, *node.get("anyOf", ()), *node.get("oneOf", ())):
         if isinstance(inner, dict):
             yield from properties(inner, defs, path)
 
