@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from recert.networks.blocks import Block, FixedMap
@@ -216,7 +217,7 @@ class CellSpec:
     filters: Literal["", "kept", "averaged"] = ""
     activations: tuple[str, ...] = ("tanh",)
 
-    @property
+    @cached_property
     def needed(self) -> tuple[str, ...]:
         """Roles that it must have, gate by gate."""
         letters = "UW" if self.reads_state else "W"

@@ -144,7 +144,7 @@ def classwide_gates(
     """
     steps, input_bound = _checked(network, steps, input_bound)
     full = class_caps(network, caps)
-    algebra = bounds_algebra(network, [full], kind=_RecordedBounds)
+    algebra = bounds_algebra(network, [full], kind=_RecordedBounds).tagged(())  # norms alone
     assert isinstance(algebra, _RecordedBounds)
     algebra.watch = _Watch(network)
     x = network_input(algebra, network, input_bound)
@@ -240,22 +240,9 @@ class _RecordedNumbers(NumbersAlgebra):
 
 
 class _RecordedBounds(BoundsAlgebra):
-    """The reading on bounds, its gates watched; norms alone, without sensitivities."""
+    """The reading on bounds, its gates watched."""
 
     watch: _Watch
-
-    def still(self) -> Array:
-        """No tag, no row."""
-        return np.empty((0, self.size))
-
-    def _own(self, tag: str) -> Array:
-        return self.still()
-
-    def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
-        """Nothing to add to."""
-
-    def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
-        """No rounding is kept."""
 
     def opened(self, layer: Layer, gate: str, v: ValueBound) -> ValueBound:
         return self.watch.seen(layer, gate, super().opened(layer, gate, v))

@@ -15,8 +15,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,11 @@ GATE_ERROR = 8 * UNIT_ROUNDOFF
 LOG_UNDERFLOW = -1073.0 * math.log(2.0)
 # A fixed map that is zero is read as one of this norm: larger, hence sound, and with a logarithm.
 SMALLEST_NORM = 1e-250
+# Numbers that every step needs are arrays: numpy takes longer to make them of a float than to add.
+LOG_4, TINY, FOUR, SEVEN = (np.array(v) for v in (math.log(4.0), -20.0, 4.0, 7.0))
 
 
-@dataclass(frozen=True, slots=True)
-class ValueBound:
+class ValueBound(NamedTuple):
     """Bounds of one value; ``log_N``, ``log_Z`` are (G,), ``log_lam`` is (tags, G).
 
     A gate's mixture of a state with another value keeps ``mixed``: the state, and Z of the other.
@@ -85,38 +86,43 @@ class BoundsAlgebra(Algebra):
         self.sum_length = sum_length
         self.inflation = inflation
         self.vectors = vectors
+        # What is read at every step; products with it are worked out once.
+        self._constant: ValueBound | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
         self.size = next(iter(self.log_caps.values())).shape[0]
-        self._index = {tag: i for i, tag in enumerate(tags)}
+        self._index = {tag: i for i, tag in enumerate(self.tags)}
         # Values that are the same at every step are worked out once; no operation changes them.
         self._parameters: dict[str, ValueBound] = {}
-        self._constant: ValueBound | None = None
         self._products: dict[str, ValueBound] = {}
         self._tagged: dict[str, Array] = {}
 
-    def reading(self, x: ValueBound) -> BoundsAlgebra:
-        """The same, but products with x, which a stage reads at every step, are worked out once."""
+    def _changed(self, **attributes: Any) -> Self:
+        """The same but for these attributes."""
         found = copy.copy(self)
-        found._constant, found._products = x, {}
+        vars(found).update(attributes)
+        found._prepare()
         return found
 
-    def without_constants(self) -> BoundsAlgebra:
-        """The same with all biases zero: what remains is linear in states where cells are."""
-        zero = {k: v for k, v in self.log_caps.items()}
-        for name in self.vectors:
-            zero[name] = np.full(self.size, -np.inf)
-        return BoundsAlgebra(
-            zero, self.log_rows, self.tags, self.sum_length, self.inflation, self.vectors
-        )
+    def reading(self, x: ValueBound) -> Self:
+        """The same, but products with x, which a stage reads at every step, are worked out once."""
+        return self._changed(_constant=x)
 
-    def repeated(self, times: int) -> BoundsAlgebra:
+    def tagged(self, tags: tuple[str, ...]) -> Self:
+        """The same with these tags alone: the others' sensitivities are not worked out."""
+        return self._changed(tags=tags)
+
+    def without_constants(self) -> Self:
+        """The same with all biases zero: what remains is linear in states where cells are."""
+        zero = dict.fromkeys(self.vectors, np.full(self.size, -np.inf))
+        return self._changed(log_caps={**self.log_caps, **zero})
+
+    def repeated(self, times: int) -> Self:
         """The same for every system of caps ``times`` times over, one after the other."""
-        return BoundsAlgebra(
-            {k: np.repeat(v, times) for k, v in self.log_caps.items()},
-            {k: np.repeat(v, times) for k, v in self.log_rows.items()},
-            self.tags,
-            self.sum_length,
-            self.inflation,
-            self.vectors,
+        return self._changed(
+            log_caps={k: np.repeat(v, times) for k, v in self.log_caps.items()},
+            log_rows={k: np.repeat(v, times) for k, v in self.log_rows.items()},
         )
 
     def still(self) -> Array:
@@ -192,12 +198,12 @@ class BoundsAlgebra(Algebra):
         """σ with ρ, b and s_0; sharper where σ is monotone and concave on the right."""
         if name in ("relu", "identity"):
             return v
-        half = 0.5 * math.log(v.dim)
+        half = _log_root(v.dim)
         if name == "tanh":
-            log_N = half + _log_tanh(np.minimum(v.log_N - half, v.log_Z))
-            log_Z, lam = _log_tanh(v.log_Z), v.log_lam.copy()
+            entry, log_Z = _log_tanh(np.array([np.minimum(v.log_N - half, v.log_Z), v.log_Z]))
+            log_N, lam = half + entry, v.log_lam.copy()
         elif name == "sigmoid":
-            log_Z, lam = _log_sigmoid(v.log_Z), v.log_lam - math.log(4.0)
+            log_Z, lam = _log_sigmoid(v.log_Z), v.log_lam - LOG_4
             log_N = half + log_Z
         else:
             log_N, log_Z, lam = _general(ACTIVATIONS[name], v, half)
@@ -216,7 +222,7 @@ class BoundsAlgebra(Algebra):
         log_kappa = 0.5 * np.log(np.square(s) + np.square(1.0 - s)) + 1e-15
         log_Z = np.maximum(a.log_Z, b.log_Z)
         log_N = np.minimum(
-            0.5 * math.log(r.dim) + log_Z,
+            _log_root(r.dim) + log_Z,
             np.minimum(
                 log_s + np.logaddexp(a.log_N, b.log_N), log_kappa + _log_hypot(a.log_N, b.log_N)
             ),
@@ -230,7 +236,7 @@ class BoundsAlgebra(Algebra):
         found = self._value(r.dim, log_N, log_Z, lam)
         for kept, other in ((a, b), (b, a)):
             if kept.state is not None:
-                found = replace(found, mixed=(kept.state, other.log_Z))
+                found = found._replace(mixed=(kept.state, other.log_Z))
         return found
 
     def concatenate(self, values: Sequence[ValueBound]) -> ValueBound:
@@ -259,8 +265,9 @@ class BoundsAlgebra(Algebra):
 
     def _charge(self, lam: Array, factor: float, log_N: Array, operations: int) -> None:
         """Rounding relative to N, and the underflow of so many operations."""
-        log_factor, floor = _log_charges(factor, operations)
-        self._accrue(lam, ROUNDING, np.logaddexp(log_factor + log_N, floor))
+        if ROUNDING in self._index:
+            log_factor, floor = _log_charges(factor, operations)
+            self._accrue(lam, ROUNDING, np.logaddexp(log_factor + log_N, floor))
 
     def _value(self, dim: int, log_N: Array, log_Z: Array, lam: Array) -> ValueBound:
         if self.inflation:
@@ -275,23 +282,30 @@ class BoundsAlgebra(Algebra):
     def _own(self, tag: str) -> Array:
         """Λ = 1 for a tag."""
         if tag not in self._tagged:
-            lam = self.still()
-            lam[self._index[tag]] = 0.0
-            self._tagged[tag] = lam
+            self._tagged[tag] = self.still()
+            if tag in self._index:
+                self._tagged[tag][self._index[tag]] = 0.0
         return self._tagged[tag]
 
     def _accrue(self, lam: Array, tag: str, log_amount: Array) -> None:
-        row = lam[self._index[tag]]
-        np.logaddexp(row, log_amount, out=row)
+        if tag in self._index:
+            row = lam[self._index[tag]]
+            np.logaddexp(row, log_amount, row)
 
 
 @cache
-def _log_charges(factor: float, operations: int) -> tuple[float, float]:
+def _log_charges(factor: float, operations: int) -> tuple[Array, Array]:
     """Logs of a charge relative to N, and of the underflow of so many operations."""
-    return math.log(factor), math.log(operations) + LOG_UNDERFLOW
+    return np.array(math.log(factor)), np.array(math.log(operations) + LOG_UNDERFLOW)
 
 
-def _general(activation: Activation, v: ValueBound, half: float) -> tuple[Array, Array, Array]:
+@cache
+def _log_root(dim: int) -> Array:
+    """log √dim."""
+    return np.array(0.5 * math.log(dim))
+
+
+def _general(activation: Activation, v: ValueBound, half: Array) -> tuple[Array, Array, Array]:
     """The table's row for any ρ, b and s_0."""
     rho = math.log(activation.lipschitz)
     start = math.log(activation.at_zero) if activation.at_zero > 0 else -math.inf
@@ -309,11 +323,11 @@ def _log_hypot(log_a: Array, log_b: Array) -> Array:
 
 def _log_sigmoid(log_x: Array) -> Array:
     """log of 1/(1 + e^−x) from log x."""
-    return -np.log1p(np.exp(-np.exp(np.minimum(log_x, 7.0))))
+    return -np.log1p(np.exp(-np.exp(np.minimum(log_x, SEVEN))))
 
 
 def _log_tanh(log_x: Array) -> Array:
     """log tanh x from log x; tanh x ≤ x serves where x is tiny, so it never errs low."""
-    tiny = log_x < -20.0
-    x = np.exp(np.minimum(np.maximum(log_x, -20.0), 4.0))
+    tiny = log_x < TINY
+    x = np.exp(np.minimum(np.maximum(log_x, TINY), FOUR))
     return np.where(tiny, log_x, np.log(np.tanh(x)))

@@ -11,6 +11,7 @@ Norms and sensitivities of a stage's states at some horizons, and steps that sha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,50 @@ def below(log_new: Array, log_up: Array) -> bool:
     return bool(np.all(log_new[finite] <= log_up[finite] - gap))
 
 
+class Norms(NamedTuple):
+    """Log norms N and Z of a stage's states, (S, G) each."""
+
+    log_N: Array
+    log_Z: Array
+
+    def below(self, up: Norms) -> bool:
+        """Whether both are, each by more than a step's own roundings."""
+        return below(self.log_N, up.log_N) and below(self.log_Z, up.log_Z)
+
+    def of(self, rows: list[int] | NDArray[np.bool_]) -> Norms:
+        """Those of some states."""
+        return Norms(self.log_N[rows], self.log_Z[rows])
+
+    def where(self, mask: NDArray[np.bool_], others: Norms) -> Norms:
+        """These where the mask says so, else the others."""
+        return Norms(*(np.where(mask, a, b) for a, b in zip(self, others, strict=True)))
+
+
+class State(NamedTuple):
+    """A stage's states after some steps: norms, and log sensitivities Λ (S, kept, G)."""
+
+    norms: Norms
+    lam: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step makes of states of some norms.
+
+    New norms; A (S, S, G) and b (S, kept, G) of the sensitivities; and for every state that a gate
+    mixes with a candidate the candidate's Z (G,), by the state's position.
+    """
+
+    norms: Norms
+    A: Array
+    b: Array
+    mixed: dict[int, Array]
+
+    def after(self, lam: Array) -> State:
+        """The state whose sensitivities were Λ (S, kept, G): A Λ + b in logs."""
+        return State(self.norms, np.logaddexp(_moved(self.A, lam), self.b))
+
+
 @dataclass(frozen=True, eq=False)
 class Track:
     """Log norms (S, H, G) and sensitivities (S, kept, H, G) of a stage's states at H horizons."""
@@ -125,19 +170,20 @@ class Account:
         return np.where(np.isneginf(log_value), log_value, finite + loss)
 
 
-def at_once(log_N: Array, log_Z: Array, lam: Array) -> Track:
-    """One horizon: norms (S, G) and sensitivities (S, kept, G)."""
-    return Track(log_N[:, None], log_Z[:, None], lam[:, :, None])
+def at_once(state: State) -> Track:
+    """One horizon."""
+    log_N, log_Z = state.norms
+    return Track(log_N[:, None], log_Z[:, None], state.lam[:, :, None])
 
 
-def at_fixed_norms(
-    log_N: Array, log_Z: Array, A: Array, b: Array, lam: Array, steps: int, every: bool
-) -> Track:
-    """``steps`` steps with the same A and b: for every tag k, (Λ_k, 1) follows a linear map."""
+def at_fixed_norms(step: Step, lam: Array, steps: int, every: bool) -> Track:
+    """``steps`` times the same step: for every tag k, (Λ_k, 1) follows a linear map."""
+    A, b = step.A, step.b
     S, K, G = lam.shape
     if not every:
         power, total = (m.transpose(1, 2, 0) for m in affine_power(A.transpose(2, 0, 1), steps))
-        return at_once(log_N, log_Z, np.logaddexp(_moved(power, lam), _moved(total, b)))
+        last = np.logaddexp(_moved(power, lam), _moved(total, b))
+        return at_once(State(step.norms, last))
     M = np.full((K, G, S + 1, S + 1), -np.inf)
     M[:, :, :S, :S] = A.transpose(2, 0, 1)[None]
     M[:, :, :S, S] = b.transpose(1, 2, 0)
@@ -146,14 +192,8 @@ def at_fixed_norms(
     z[:, :, :S] = lam.transpose(1, 2, 0)
     found = affine_orbit(M, z, steps)[..., :S].transpose(3, 0, 2, 1)
     shape = (S, found.shape[2], G)
-    return Track(
-        np.broadcast_to(log_N[:, None], shape), np.broadcast_to(log_Z[:, None], shape), found
-    )
-
-
-def applied(A: Array, b: Array, lam: Array) -> Array:
-    """A Λ + b in logs: (S, S', G), (S, K, G), (S', K, G) → (S, K, G)."""
-    return np.logaddexp(_moved(A, lam), b)
+    log_N, log_Z = (np.broadcast_to(v[:, None], shape) for v in step.norms)
+    return Track(log_N, log_Z, found)
 
 
 def _moved(A: Array, lam: Array) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,10 @@ from recert.sensitivities.norm_domain import BoundsAlgebra, ValueBound
 from recert.sensitivities.recursions import (
     Account,
     Group,
+    Norms,
+    State,
+    Step,
     Track,
-    applied,
     at_fixed_norms,
     at_once,
     below,
@@ -48,18 +51,14 @@ NEARLY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """What one step makes of states of some norms.
+class Ahead:
+    """The steps that remain of a walk after step t, and whether each is asked for or the last."""
 
-    New norms N, Z (S, G); A (S, S, G) and b (S, kept, G) of the sensitivities; and for every state
-    that a gate mixes with a candidate the candidate's Z (G,), by the state's position.
-    """
-
-    log_N: Array
-    log_Z: Array
-    A: Array
-    b: Array
-    mixed: dict[int, Array]
+    t: int
+    before: Norms
+    state: State
+    steps: int
+    every: bool
 
 
 class Walk:
@@ -81,22 +80,29 @@ class Walk:
         self.S = len(stage.dimensions)
         self.tags = algebra.tags[kept : kept + self.S]
         self.groups = groups(stage)
-        self._linear: Array | None = None
         # States that a gate mixes with a candidate.
         gated = [layer.spec.mixes for layer in stage.layers for _ in layer.state_dimensions]
         self._gated = np.array(gated)[:, None]
+        # Ways to take all remaining steps at once, each where it can.
+        self._strategies = (self._still, self._affine, self._stretches, self._raised)
 
-    def step(self, log_N: Array, log_Z: Array) -> Step:
-        """One step from states of these norms (S, G)."""
+    @cached_property
+    def _quick(self) -> Walk:
+        """The same on the states' own tags alone, for norms and how states move with states."""
+        algebra = self.algebra.tagged(self.tags)
+        x = self.x._replace(log_lam=algebra.still())
+        return Walk(algebra, self.stage, x, 0, self.account)
+
+    def step(self, norms: Norms) -> Step:
+        """One step from states of these norms."""
         states = [
-            self.algebra.state(dim, tag, log_N[i], log_Z[i])
-            for i, (dim, tag) in enumerate(zip(self.stage.dimensions, self.tags, strict=True))
+            self.algebra.state(dim, tag, log_N, log_Z)
+            for dim, tag, log_N, log_Z in zip(self.stage.dimensions, self.tags, *norms, strict=True)
         ]
         after: tuple[ValueBound, ...] = self.stage.step(self.algebra, self.x, states)
         lam = np.array([value.log_lam for value in after])
         return Step(
-            np.array([value.log_N for value in after]),
-            np.array([value.log_Z for value in after]),
+            Norms(*(np.array([value[i] for value in after]) for i in (1, 2))),
             lam[:, self.kept : self.kept + self.S],
             lam[:, : self.kept],
             {
@@ -113,111 +119,95 @@ class Walk:
         followed to its own horizon only; every step is then taken.
         """
         G = self.algebra.size
-        log_N = np.full((self.S, G), -np.inf)
-        log_Z = np.full((self.S, G), -np.inf)
-        lam = np.full((self.S, self.kept, G), -np.inf)
+        zero = np.full((self.S, G), -np.inf)
+        state = State(Norms(zero, zero), np.full((self.S, self.kept, G), -np.inf))
         horizon = np.arange(G) % steps + 1
         trace: list[Track] = []
-        tail: Track | None = None
         for t in range(1, steps + 1):
-            before = log_N, log_Z, lam
-            step = self.step(log_N, log_Z)
-            log_N, log_Z, lam = step.log_N, step.log_Z, applied(step.A, step.b, lam)
-            self.account.note(lam[:, :-1])  # all but the rounding tag, which has slack of its own
+            before = state
+            state = self.step(before.norms).after(before.lam)
+            self._note(state.lam)
             if diagonal:
                 done = horizon < t
-                log_N, log_Z, lam = (
-                    np.where(done, old, new)
-                    for old, new in zip(before, (log_N, log_Z, lam), strict=True)
-                )
+                norms = before.norms.where(done, state.norms)
+                state = State(norms, np.where(done, before.lam, state.lam))
                 continue
-            if every:
-                trace.append(at_once(log_N, log_Z, lam))
-            if t < steps:
-                tail = self._tail(t, before[:2], log_N, log_Z, lam, steps - t, every)
+            if every or t == steps:
+                trace.append(at_once(state))
+            ahead = Ahead(t, before.norms, state, steps - t, every)
+            tail = self._tail(ahead) if t < steps else None
             if tail is not None:
+                trace.append(tail)
                 break
-        if not every:
-            return at_once(log_N, log_Z, lam) if tail is None else tail
-        return Track.joined(trace if tail is None else [*trace, tail])
+        if diagonal:
+            return at_once(state)
+        return Track.joined(trace) if every else trace[-1]
 
-    def _tail(
-        self,
-        t: int,
-        before: tuple[Array, Array],
-        log_N: Array,
-        log_Z: Array,
-        lam: Array,
-        steps: int,
-        every: bool,
-    ) -> Track | None:
-        """The remaining steps at once, where that can be told after step t."""
-        if _standing(before, (log_N, log_Z), 4.0 * self.algebra.inflation).all():
-            tail = self._constant(log_N, log_Z, lam, steps, every)
-            if tail is not None:
-                return tail
-        if t >= AFFINE_AFTER and t & (t - 1) == 0 and not self._plain:
-            tail = self._affine(before, log_N, log_Z, lam, steps, every)
-            if tail is None and t == STRETCHES_AFTER:
-                tail = self._stretches(log_N, log_Z, lam, steps, every)
-            return tail
-        if t == EXACT_STEPS:
-            for exponent in range(-12, 7):
-                rise = math.log1p(10.0**exponent)
-                tail = self._constant(log_N, log_Z, lam, steps, every, rise)
-                if tail is not None:
-                    return tail
-        return None
+    def _note(self, lam: Array) -> None:
+        """A step is accounted for by all but the rounding tag, which has slack of its own."""
+        self.account.note(lam[:, :-1])
+
+    def _tail(self, ahead: Ahead) -> Track | None:
+        """The remaining steps at once, where one of the strategies can tell."""
+        found = (strategy(ahead) for strategy in self._strategies)
+        return next((track for track in found if track is not None), None)
 
     @property
     def _plain(self) -> bool:
         """Whether all cells are vanilla with tanh, whose norms always come to stand still."""
         return all(c.cell == "vanilla" and c.activation == "tanh" for c in self.stage.layers)
 
-    def _constant(
-        self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool, rise: float = 1e-12
-    ) -> Track | None:
-        """The remaining steps at norms a little larger, if a step does not enlarge these."""
-        drift = steps * self.algebra.inflation
-        up_N, up_Z = log_N + 2.0 * (rise + drift), log_Z + rise
-        up_Z = np.where(self._gated, up_Z + drift, up_Z)
-        held = self._held(log_Z + rise, up_N, up_Z)
-        if held is None:
-            return None
-        return at_fixed_norms(up_N, up_Z, held.A, held.b, lam, steps, every)
+    def _still(self, ahead: Ahead) -> Track | None:
+        """Norms that stand still, held a little above where they stand."""
+        standing = _standing(ahead.before, ahead.state.norms, 4.0 * self.algebra.inflation)
+        return self._constant(ahead) if standing.all() else None
 
-    def _held(self, first_Z: Array, up_N: Array, up_Z: Array) -> Step | None:
-        """The step at norms that it does not enlarge; None if it does.
+    def _raised(self, ahead: Ahead) -> Track | None:
+        """Norms raised to where a step does not enlarge them, after many steps."""
+        rises = range(-12, 7) if ahead.t == EXACT_STEPS else ()
+        found = (self._constant(ahead, math.log1p(10.0**exponent)) for exponent in rises)
+        return next((track for track in found if track is not None), None)
+
+    def _constant(self, ahead: Ahead, rise: float = 1e-12) -> Track | None:
+        """The remaining steps at norms a little larger, if a step does not enlarge these."""
+        norms, lam = ahead.state
+        up = self._lifted(norms, rise, ahead.steps)
+        held = self._held(norms.log_Z + rise, up)
+        return None if held is None else at_fixed_norms(held, lam, ahead.steps, ahead.every)
+
+    def _lifted(self, norms: Norms, rise: float, steps: int) -> Norms:
+        """Norms above these by a rise and what roundings add in so many steps."""
+        drift = steps * self.algebra.inflation
+        up_Z = norms.log_Z + rise
+        return Norms(norms.log_N + 2.0 * (rise + drift), np.where(self._gated, up_Z + drift, up_Z))
+
+    def _held(self, first_Z: Array, up: Norms) -> Step | None:
+        """The step at norms that it does not enlarge, with these; None if it does.
 
         A gate hands on the larger of two Z. Where the other one stays below ``first_Z``, from which
         the state's Z starts, the state's own stays where it is, but for the gate's roundings, which
-        lead from ``first_Z`` to ``up_Z`` at most.
+        lead from ``first_Z`` to ``up`` at most.
         """
-        step = self.step(up_N, up_Z)
+        step = self.step(up)
         self.account.walked += 1
-        new_Z = step.log_Z.copy()
+        new = Norms(step.norms.log_N, step.norms.log_Z.copy())
         for i, mixed in step.mixed.items():
             if not below(mixed, first_Z[i]):
                 return None
-            new_Z[i] = -np.inf
-        return step if below(step.log_N, up_N) and below(new_Z, up_Z) else None
+            new.log_Z[i] = -np.inf
+        return replace(step, norms=up) if new.below(up) else None
 
-    def _affine(
-        self,
-        before: tuple[Array, Array],
-        log_N: Array,
-        log_Z: Array,
-        lam: Array,
-        steps: int,
-        every: bool,
-    ) -> Track | None:
+    def _affine(self, ahead: Ahead) -> Track | None:
         """ReLU layers whose norms grow for ever, above layers whose norms stand still, or None.
 
         The latter are held a little above where they stand; N of the others is linear in N of the
         others, and so is b. Z is set to N, which is sound, and which N of a ReLU does not feel.
         """
+        if self._plain or ahead.t < AFFINE_AFTER or ahead.t & (ahead.t - 1):
+            return None
+        (norms, lam), steps = ahead.state, ahead.steps
         S, K, G = lam.shape
-        free = np.invert(_standing(before, (log_N, log_Z), 0.0))
+        free = np.invert(_standing(ahead.before, norms, 0.0))
         growing = {i for group in self.groups if not group.of_c for i in group.states}
         rows = [int(i) for i in np.flatnonzero(free)]
         if not rows or not set(rows) <= growing or not free[rows[0] :].all():
@@ -225,13 +215,13 @@ class Walk:
         if self.stage.two_way and not free.all():
             return None
         mask = free[:, None]
-        up_N, up_Z = log_N + 1e-12, log_Z + 1e-12
+        up = Norms(norms.log_N + 1e-12, norms.log_Z + 1e-12)
         # States below do not feel those above, so that they stay where they are is seen at once.
-        step = self.step(np.where(mask, -np.inf, up_N), np.where(mask, -np.inf, up_Z))
-        if not (below(step.log_N[~free], up_N[~free]) and below(step.log_Z[~free], up_Z[~free])):
+        step = self.step(Norms(*(np.where(mask, -np.inf, v) for v in up)))
+        if not step.norms.of(~free).below(up.of(~free)):
             return None
         N_N, b_N = self._slopes(rows)
-        N_0 = np.where(mask, step.log_N, -np.inf)
+        N_0 = np.where(mask, step.norms.log_N, -np.inf)
         # For every tag k: z = (Λ_k, N, 1) with Λ_k ← A Λ_k + b_N,k N + b_0,k and N ← N_N N + N_0.
         n = 2 * S + 1
         M = np.full((K, G, n, n), -np.inf)
@@ -243,11 +233,11 @@ class Walk:
         M[:, :, 2 * S, 2 * S] = 0.0
         z = np.zeros((K, G, n))
         z[:, :, :S] = lam.transpose(1, 2, 0)
-        z[:, :, S : 2 * S] = np.where(mask, log_N, -np.inf).T[None]
-        out = affine_orbit(M, z, steps) if every else affine_last(M, z, steps)[:, :, None]
+        z[:, :, S : 2 * S] = np.where(mask, norms.log_N, -np.inf).T[None]
+        out = affine_orbit(M, z, steps) if ahead.every else affine_last(M, z, steps)[:, :, None]
         grown_N = out[0, ..., S : 2 * S].transpose(2, 1, 0)  # (G, H, S) → (S, H, G)
-        norms = [np.where(mask[:, None], grown_N, up[:, None]) for up in (up_N, up_Z)]
-        return Track(norms[0], norms[1], out[..., :S].transpose(3, 0, 2, 1))
+        end_N, end_Z = (np.where(mask[:, None], grown_N, v[:, None]) for v in up)
+        return Track(end_N, end_Z, out[..., :S].transpose(3, 0, 2, 1))
 
     def _slopes(self, rows: list[int]) -> tuple[Array, Array]:
         """N (S, S', G) and b (S, S', kept, G) per unit of N of each ReLU state, without constants.
@@ -259,7 +249,7 @@ class Walk:
         zero = np.full((self.S, G), -np.inf)
         x = ValueBound(self.x.dim, zero[0], zero[0], self.algebra.still())
         bare = Walk(self.algebra.without_constants(), self.stage, x, self.kept, self.account)
-        b_start = bare.step(zero, zero).b
+        b_start = bare.step(Norms(zero, zero)).b
         constant = np.isfinite(b_start)
         constant[:, -1] = False  # the rounding tag: the constant is counted again, which is sound
         N_N = np.full((self.S, self.S, G), -np.inf)
@@ -267,41 +257,40 @@ class Walk:
         for s in rows:
             unit = zero.copy()
             unit[s] = 0.0
-            step = bare.step(unit, unit)
-            N_N[s, rows] = step.log_N[rows]
+            step = bare.step(Norms(unit, unit))
+            N_N[s, rows] = step.norms.log_N[rows]
             b_N[s] = np.where(constant, -np.inf, step.b)
         return N_N, b_N
 
-    def _stretches(self, log_N: Array, log_Z: Array, lam: Array, steps: int, every: bool) -> Track:
+    def _stretches(self, ahead: Ahead) -> Track | None:
         """The remaining steps in stretches, each at norms that are not exceeded within it."""
+        if self._plain or ahead.t != STRETCHES_AFTER:
+            return None
         parts, length = [], FIRST_STRETCH
+        state, steps, every = ahead.state, ahead.steps, ahead.every
         while steps > 0:
             length = min(length, steps)
-            found, start = None, log_Z
+            found = None
             while found is None and length > 1:
-                found = self._stretch(log_N, log_Z, length)
+                found = self._stretch(state.norms, length)
                 length = length if found is not None else length // 2
-            self.account.note(lam[:, :-1])
-            if found is None:
-                length = 1
-                step = self.step(log_N, log_Z)
-            else:
-                step = found
-            log_N, log_Z = step.log_N, step.log_Z
-            part = at_fixed_norms(log_N, log_Z, step.A, step.b, lam, length, every)
+            self._note(state.lam)
+            length = length if found is not None else 1
+            step = found or self.step(state.norms)
+            part = at_fixed_norms(step, state.lam, length, every)
             parts.append(part)
-            lam = part.lam[:, :, -1]
+            rise = _rise(state.norms, step.norms)
+            state = State(step.norms, part.lam[:, :, -1])
             steps -= length
-            rise = _rise(start, log_Z)
             length = max(FIRST_STRETCH, int(length * min(2.0, AIM / max(rise, 1e-9))))
             if steps and found is not None and rise < NEARLY:
-                last = self._constant(log_N, log_Z, lam, steps, every)
+                last = self._constant(replace(ahead, state=state, steps=steps))
                 if last is not None:
                     parts.append(last)
                     break
         return Track.joined(parts) if every else parts[-1]
 
-    def _stretch(self, log_N: Array, log_Z: Array, length: int) -> Step | None:
+    def _stretch(self, norms: Norms, length: int) -> Step | None:
         """The step at norms that ``length`` steps do not exceed, and these; None if none was found.
 
         Suppose that all norms stay below such (N, Z) for some steps. Then the norms of a group
@@ -309,64 +298,65 @@ class Walk:
         an end that must be below (N, Z), and the other norms are at most what a step makes of (N,
         Z), which must be below it too. So they stay below it for the next step.
         """
-        drift = length * self.algebra.inflation
-        others = np.ones((self.S, 1), dtype=bool)
+        others = np.ones(self.S, dtype=bool)
         others[[i for group in self.groups for i in group.states]] = False
-        up_N, up_Z = log_N + 2.0 * (STRETCH + drift), log_Z + STRETCH
-        up_Z = np.where(self._gated, up_Z + drift, up_Z)
-        for attempt in range(2):
-            for group in self.groups:
-                rows = list(group.states)
-                ends = self._group_end(group, log_N, log_Z, up_N, up_Z, length)
-                up_N[rows], up_Z[rows] = ends
-            step = self.step(up_N, up_Z)
-            new_N, new_Z = step.log_N, step.log_Z.copy()
-            for i, mixed in step.mixed.items():  # the first Z or the candidate's, and roundings
-                new_Z[i] = np.maximum(log_Z[i], mixed) + drift
-            rest = others[:, 0]
-            if attempt == 0 and not (
-                below(new_N[rest], up_N[rest]) and below(new_Z[rest], up_Z[rest])
-            ):
-                return None
-            if attempt == 0:  # what a step makes of norms that are not exceeded is not exceeded
-                up_N = np.where(others, np.minimum(up_N, np.maximum(new_N, log_N)), up_N)
-                up_Z = np.where(others, np.minimum(up_Z, np.maximum(new_Z, log_Z)), up_Z)
-        if _rise(log_Z, up_Z) > RISE and length > 8:
+        up = self._grown(norms, self._lifted(norms, STRETCH, length), length)
+        new = self._mixed(self._quick.step(up), norms, length)
+        if not new.of(others).below(up.of(others)):
             return None
-        return replace(step, log_N=up_N, log_Z=up_Z)
+        # What a step makes of norms that are not exceeded is not exceeded.
+        least = (np.minimum(u, np.maximum(*ends)) for u, *ends in zip(up, new, norms, strict=True))
+        up = self._grown(norms, Norms(*least).where(others[:, None], up), length)
+        if _rise(norms, up) > RISE and length > 8:
+            return None
+        return replace(self.step(up), norms=up)
 
-    def _group_end(
-        self, group: Group, log_N: Array, log_Z: Array, up_N: Array, up_Z: Array, length: int
-    ) -> tuple[Array, Array]:
-        """Norms of a group after ``length`` steps while all others stay below (up_N, up_Z)."""
+    def _mixed(self, step: Step, norms: Norms, length: int) -> Norms:
+        """Norms after a step, a gated state's Z the first one or the candidate's, and roundings."""
+        new_Z = step.norms.log_Z.copy()
+        for i, mixed in step.mixed.items():
+            new_Z[i] = np.maximum(norms.log_Z[i], mixed) + length * self.algebra.inflation
+        return Norms(step.norms.log_N, new_Z)
+
+    def _grown(self, norms: Norms, up: Norms, length: int) -> Norms:
+        """``up`` with every group's norms after ``length`` steps, bottom first."""
+        ends = Norms(*(v.copy() for v in up))
+        for group in self.groups:
+            rows = list(group.states)
+            ends.log_N[rows], ends.log_Z[rows] = self._group_end(group, norms, ends, length)
+        return ends
+
+    def _group_end(self, group: Group, norms: Norms, up: Norms, length: int) -> tuple[Array, Array]:
+        """Norms of a group after ``length`` steps while all others stay below ``up``."""
         rows = list(group.states)
-        still_N, still_Z = up_N.copy(), up_Z.copy()
-        still_N[rows] = still_Z[rows] = -np.inf
-        step = self.step(still_N, still_Z)
+        still = Norms(*(v.copy() for v in up))
+        still.log_N[rows] = still.log_Z[rows] = -np.inf
+        step = self._quick.step(still)
+        start, first = norms.of(rows), step.norms.of(rows)
         if group.of_c:
             # Z_c ← s Z_c + Z_0, and N likewise: s is how c moves with c, raised for roundings.
             slope = step.A[rows][:, rows] + 4.0 * self.algebra.inflation + 1e-15
-            end_N = grown(slope, step.log_N[rows], log_N[rows], length)
-            end_Z = grown(slope, step.log_Z[rows], log_Z[rows], length)
-            return end_N, end_Z
-        if self._linear is None:
-            self._linear = self._slopes([i for g in self.groups if not g.of_c for i in g.states])[0]
+            end_N = grown(slope, first.log_N, start.log_N, length)
+            return end_N, grown(slope, first.log_Z, start.log_Z, length)
         slope = self._linear[rows][:, rows].transpose(1, 0, 2)
-        end = grown(slope, step.log_N[rows], log_N[rows], length)
+        end = grown(slope, first.log_N, start.log_N, length)
         return end, end
 
+    @cached_property
+    def _linear(self) -> Array:
+        """N (S, S', G) per unit of N of each ReLU state."""
+        return self._slopes([i for g in self.groups if not g.of_c for i in g.states])[0]
 
-def _rise(log_Z: Array, up_Z: Array) -> float:
-    """By how much a log norm rose at most."""
+
+def _rise(norms: Norms, up: Norms) -> float:
+    """By how much a log Z rose at most."""
     with np.errstate(invalid="ignore"):
-        return float(np.where(np.isfinite(log_Z), up_Z - log_Z, 0.0).max())
+        return float(np.where(np.isfinite(norms.log_Z), up.log_Z - norms.log_Z, 0.0).max())
 
 
-def _standing(
-    before: tuple[Array, Array], after: tuple[Array, Array], drift: float
-) -> NDArray[np.bool_]:
-    """Which states' norms (S, G) did not move in a step beyond a drift, in any system: (S,)."""
-    still = np.ones(len(after[0]), dtype=bool)
+def _standing(before: Norms, after: Norms, drift: float) -> NDArray[np.bool_]:
+    """Which states' norms did not move in a step beyond a drift, in any system: (S,)."""
+    still = np.ones(len(after.log_N), dtype=bool)
     for old, new in zip(before, after, strict=True):
         with np.errstate(invalid="ignore"):
             near = np.abs(new - old) <= 1e-15 * (1.0 + np.abs(new)) + drift
