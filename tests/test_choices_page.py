@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import recert
-from recert.verifier.hypotheses import NEEDS, POSSIBLE
+from recert.verifier.hypotheses import POSSIBLE
+from recert.verifier.statements import STATEMENTS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "choices.md"
 ANSWERS = ("paid", "declared", "estimate", "free", "below", "as in ", "as `")
@@ -128,7 +129,7 @@ def test_every_statement_needs_the_row_on_settings() -> None:
         claimed = [b for b in found.bounds if b.kind in ("certificate", "estimate")]
         assert claimed and all("settings" in bound.needs for bound in claimed)
         assert "all other settings that are not paid for were fixed" in found.statement()
-    assert all("settings" in needed for needed in NEEDS.values())
+    assert all("settings" in row.needs for row in STATEMENTS.values())
 
 
 @pytest.mark.parametrize("which", range(3))

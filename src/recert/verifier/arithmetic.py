@@ -17,49 +17,25 @@ from recert.certificates.schema import check_certificate
 from recert.errors import RecertError
 from recert.verifier import (
     black_box,
-    class_bounds,
     hypotheses,
-    network_bounds,
     posterior_bounds,
     titles,
 )
 from recert.verifier import hypotheses as wording
-from recert.verifier import posterior_bounds as posteriors
 from recert.verifier.balls import ONE, ZERO, Ball, ball, log_of, total
 from recert.verifier.calculus import Equations, RecordedCap, Value
-from recert.verifier.costs import PAC_BAYES
 from recert.verifier.horizon import TooLongError, output
 from recert.verifier.limits import strange
 from recert.verifier.record import Record, Sheet, number
+from recert.verifier.statements import PAC_BAYES, STATEMENTS
 from recert.verifier.structure import RecordedPart, Structure, read
 from recert.verifier.verification import Check
 
-Checker = Callable[[Record, Mapping[str, Any], Sheet], Ball]
-
-CHECKERS: dict[str, Checker] = {
-    "theorem_2": class_bounds.theorem_2,
-    "theorem_2_clipped": class_bounds.theorem_2,
-    "theorem_2_single_scale": class_bounds.single_scale,
-    "theorem_3_l1": class_bounds.theorem_3_l1,
-    "theorem_3_l1_cover": class_bounds.theorem_3_l1_cover,
-    "theorem_3_gaussian": network_bounds.gaussian,
-    "theorem_3_gaussian_paper": network_bounds.gaussian,
-    "margin_cover": class_bounds.margin_cover,
-    "margin_ball": class_bounds.margin_ball,
-    "local_ball": network_bounds.local_ball,
-    "occam": network_bounds.occam,
-    "held_out": network_bounds.held_out,
-    "held_out_losses": black_box.held_out_losses,
-    "pac_bayes_kl": posteriors.pac_bayes_kl,
-    "pac_bayes_temperature": posteriors.pac_bayes_temperature,
-    "majority_vote": posteriors.majority_vote,
-}
 # What values of a wrong type or out of range lead to.
 UNUSABLE = (
     ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
     AssertionError, StopIteration,
 )  # fmt: skip
-GIBBS_NAMES = (*PAC_BAYES, "majority_vote", "held_out")
 
 
 def check(data: Mapping[str, Any], sheet: Sheet) -> Record | None:
@@ -133,7 +109,7 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     """One bound: its hypotheses, its kind, and its numbers where it claims any."""
     name, kind = bound["name"], bound["kind"]
     if kind in ("order", "not applicable"):
-        claimed = kind == "order" and name in CHECKERS
+        claimed = kind == "order" and name in STATEMENTS
         sheet.holds(f"{name}.kind", not claimed, kind, "a printed formula")
         if kind == "order":
             _printed(bound, sheet)
@@ -141,8 +117,8 @@ def _bound(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
         empty = bound["value"] is None and bound["log10"] is None
         sheet.holds(f"{name}.value", empty, bound["value"], "nothing is claimed")
         return
-    fits = name in CHECKERS and (not record.gibbs or name in GIBBS_NAMES)
-    fits = fits and (record.gibbs or name == "held_out" or name not in GIBBS_NAMES)
+    fits = name in STATEMENTS
+    fits = fits and any((who != "network") == record.gibbs for who in STATEMENTS[name].of)
     fits = fits and (record.black_box or name != black_box.LOSSES)
     if not sheet.holds(f"{name}.kind", fits, kind, "a statement of the theory"):
         return
@@ -164,7 +140,7 @@ def _numbers(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     if not sheet.holds(f"{name}.delta", ok, bound["delta"], record.data["delta"]):
         return
     try:
-        derived = CHECKERS[name](record, bound, sheet)
+        derived = STATEMENTS[name].derive(record, bound, sheet)
     except TooLongError as error:
         record.unverified.add(name)
         sheet.claimed = sheet.claimed and name == record.data["best"]

@@ -13,19 +13,13 @@ from flint import arb
 
 from recert.verifier.balls import ZERO, Ball, ball, claims, price, shown, total
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
+from recert.verifier.statements import STATEMENTS
 
 # Ratios of the grids, as numbers of steps per octave.
 MARGIN, CAP, SCALE, RADIUS = 4, 64, 8, 16
 # Levels that radii and caps of columns may have.
 RADIUS_LEVELS, CAP_LEVELS = 16, 8
 MOST_COLUMNS = 256
-
-CLASS_WIDE = (
-    "theorem_2", "theorem_2_clipped", "theorem_2_single_scale",
-    "theorem_3_l1", "theorem_3_l1_cover", "margin_cover", "margin_ball",
-)  # fmt: skip
-GAUSSIAN = ("theorem_3_gaussian", "theorem_3_gaussian_paper")
-PAC_BAYES = ("pac_bayes_kl", "pac_bayes_temperature")
 
 
 def grid(steps: int, index: int) -> Ball:
@@ -54,20 +48,19 @@ def always(record: Record, *, encoding_alone: bool = False) -> dict[str, int]:
 
 def expected(record: Record, name: str) -> set[str]:
     """Rows that a bound must have."""
-    if name in ("held_out", *PAC_BAYES, "majority_vote", "occam"):
-        return set(always(record, encoding_alone=name in ("held_out", "occam")))
-    rows = set(always(record))
-    if name in CLASS_WIDE or name == "local_ball":
+    pays = STATEMENTS[name].pays
+    rows = set(always(record, encoding_alone="recipes" not in pays))
+    if "caps" in pays:
         rows |= {f"cap of {b}" for b, row in record.class_rows.items() if row["measured"]}
-    if name.startswith("theorem_3_l1"):
+    if "l1 caps" in pays:
         rows |= {f"l1 cap of {b}" for b, row in record.class_rows.items() if row["l1_measured"]}
-    if (name in CLASS_WIDE or name in GAUSSIAN) and record.declared["margin"] is None:
+    if "margin" in pays and record.declared["margin"] is None:
         rows.add("margin γ")
-    if name == "theorem_3_gaussian":
+    if "prior scales" in pays:
         rows |= {f"prior scale of {b}" for b in record.class_rows}
-    if name == "theorem_3_gaussian_paper":
+    if "scale" in pays:
         rows.add("scale σ")
-    if name == "local_ball":
+    if "radii" in pays:
         rows |= {f"radius of {b}, in caps" for b in record.class_rows}
     return rows
 
@@ -92,7 +85,7 @@ def paid(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> Ball:
 
 
 def _optional(record: Record, name: str) -> set[str]:
-    if name in (*PAC_BAYES, "majority_vote"):
+    if "draws" in STATEMENTS[name].needs:
         return {"prior scale s_0"}
     if name != "local_ball":
         return set()

@@ -8,41 +8,19 @@ A hypothesis in other words, or a term that nothing derives, would be a claim th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from recert.certificates.hypotheses import COUNTED, SAMPLE, words
 from recert.errors import InputError
 from recert.verifier.costs import CAP, on_grid
 from recert.verifier.record import Record, Sheet, number
+from recert.verifier.statements import GAMMA, LISTED, STATEMENTS, is_float
 
 # Deviations beyond which a prior has seen more than it says; up to what factor caps are held.
 DEVIATIONS, HELD = 6.0, 1.0 + 1e-9
 
 SOUND = ("proved", "enforced", "declared")
-_ANY = {"predictor", "encoding", "step", "settings"}
-_UNIVERSAL = _ANY | {"iid", "architecture"}
-_CLASS = _UNIVERSAL | {"input_bound", "horizon", "caps", "margin", "floats"}
-_DRAWN = _UNIVERSAL | {"prior", "roles", "draws"}
-
-NEEDS: dict[str, set[str]] = {
-    "theorem_2": _CLASS,
-    "theorem_2_clipped": _CLASS,
-    "theorem_2_single_scale": _CLASS,
-    "theorem_3_l1": _CLASS | {"l1_caps"},
-    "theorem_3_l1_cover": _CLASS | {"l1_caps"},
-    "theorem_3_gaussian": (_CLASS - {"caps"}) | {"prior"},
-    "theorem_3_gaussian_paper": (_CLASS - {"caps"}) | {"prior"},
-    "margin_cover": _CLASS,
-    "margin_ball": _CLASS,
-    "local_ball": _UNIVERSAL | {"caps", "enclosures"},
-    "occam": _ANY | {"iid", "program"},
-    "held_out": _ANY | {"holdout"},
-    "held_out_losses": {"predictor", "holdout", "settings"},
-    "pac_bayes_kl": _DRAWN,
-    "pac_bayes_temperature": _DRAWN,
-    "majority_vote": _DRAWN,
-}
 # What a row says of a model's calls where there was none to call.
 NOT_RUN: dict[str, Any] = {
     "steps_first": False, "output": None, "layout": None, "states": False, "lengths": False,
@@ -52,11 +30,6 @@ NOT_RUN: dict[str, Any] = {
 # Rows that only one kind of certificate has.
 OF_NETWORKS = {"input_bound", "horizon", "caps", "margin", "l1_caps", "floats", "enclosures"}
 OF_DRAWN = {"roles", "draws"}
-# Statements that a sample without replacement does not weaken.
-FOR_LISTS = {
-    "margin_ball", "margin_cover", "local_ball", "occam", "theorem_3_gaussian",
-    "theorem_3_gaussian_paper", "pac_bayes_kl", "pac_bayes_temperature", "majority_vote",
-}  # fmt: skip
 _NOT_FOR_LISTS = {
     (False, False): "not claimed for a sample without replacement",
     (True, False): "stated for draws with replacement; see the finite list",
@@ -282,7 +255,7 @@ def _sources(record: Record, sheet: Sheet) -> None:
 def check_needs(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     """A bound's hypotheses, all of them in the ledger, and the kind that follows from them."""
     name, kind, where = bound["name"], bound["kind"], f"{bound['name']}.needs"
-    needed = set(NEEDS[name])
+    needed = set(STATEMENTS[name].needs)
     if record.gibbs and name == "held_out":
         needed.add("draws")
     sheet.holds(where, needed <= set(bound["needs"]), bound["needs"], sorted(needed))
@@ -290,7 +263,7 @@ def check_needs(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     sheet.holds(where, not missing, missing, "rows of the ledger")
     sound = not missing and all(record.statuses[id] in SOUND for id in bound["needs"])
     reason = ""
-    if sound and record.of_list and name not in FOR_LISTS:
+    if sound and record.of_list and name not in LISTED:
         sound, reason = False, _NOT_FOR_LISTS[name == "held_out", record.gibbs]
     sheet.holds(f"{name}.reason", bound["reason"] == reason, bound["reason"], reason)
     expected = "certificate" if sound else "estimate"
@@ -301,85 +274,8 @@ def check_needs(record: Record, bound: Mapping[str, Any], sheet: Sheet) -> None:
     sheet.holds(f"{name}.predictor", bound["predictor"] == whose, bound["predictor"], whose)
 
 
-Kind = Callable[[Any], bool]
-
-_RAMP = {"ramp_risk", "log10_complexity", "deviation"}
-_HARD = {"hard_margin_risk", "complexity_nats", "confidence_nats", "rate"}
-_GAUSS = {"hard_margin_risk", "KL", "confidence_nats", "rate"}
-_SAID_OF_DRAWS = {
-    "units", "KL", "gibbs_error_drawn", "gibbs_error_limit", "monte_carlo_draws",
-    "monte_carlo_delta", "confidence_nats", "rate", "disagreement", "monte_carlo_rate",
-}  # fmt: skip
-TERMS: dict[str, set[str]] = {
-    "theorem_2": _RAMP,
-    "theorem_2_clipped": _RAMP,
-    "theorem_2_single_scale": {"ramp_risk", "scale", "deviation", "log_cover"},
-    "theorem_3_l1": _RAMP,
-    "theorem_3_l1_cover": _HARD,
-    "theorem_3_gaussian": _GAUSS,
-    "theorem_3_gaussian_paper": _GAUSS,
-    "margin_cover": _HARD,
-    "margin_ball": _HARD,
-    "local_ball": {
-        "posterior_risk", "lost_outright", "undecided", "draws", "draws_lost", "delta_of_draws",
-        "complexity_nats", "confidence_nats", "rate",
-    },
-    "occam": {"error", "complexity_nats", "confidence_nats", "rate"},
-    "held_out": {"error", "units"},
-    "held_out_losses": {"error", "variance", "units", "low", "high", "loss"},
-    "pac_bayes_kl": _SAID_OF_DRAWS,
-    "pac_bayes_temperature": _SAID_OF_DRAWS,
-    "majority_vote": {"gibbs", "units"},
-}  # fmt: skip
 _OPTIONAL = {"disagreement", "monte_carlo_rate"}
-_PRINTED = {"empirical_risk", "log10_complexity", "confidence"}
-
-
-def _float(x: Any) -> bool:
-    return type(x) is float and math.isfinite(x)
-
-
-def _whole(x: Any) -> bool:
-    return type(x) is int and x >= 0
-
-
-def _text(x: Any) -> bool:
-    return isinstance(x, str)
-
-
-def _list(of: Kind) -> Kind:
-    return lambda x: isinstance(x, list) and all(map(of, x))
-
-
-_GAMMA: dict[str, Kind] = {"gamma": _float}
-_RADII = _GAMMA | {"log_radii": _list(_float)}
-_SIGMA = _GAMMA | {
-    "Z": _float, "log_sigma": _list(_float), "prior_center": _text, "distances": _list(_float),
-}  # fmt: skip
-_PRIOR = {
-    "posterior_digest": _text, "prior_units": _whole, "prior_digest": _text, "prior_scale": _float,
-    "mean_scales": _list(_float), "repetitions": _whole, "seed": _whole,
-}  # fmt: skip
-CHOICES: dict[str, dict[str, Kind]] = {
-    "theorem_2": _GAMMA | {"log_range": _float},
-    "theorem_2_clipped": _GAMMA | {"log_range": _float},
-    "theorem_2_single_scale": _GAMMA | {"eta_over_gamma": _float},
-    "theorem_3_l1": _GAMMA | {"alpha": _float},
-    "theorem_3_l1_cover": _GAMMA,
-    "theorem_3_gaussian": _SIGMA,
-    "theorem_3_gaussian_paper": _SIGMA,
-    "margin_cover": _RADII,
-    "margin_ball": _RADII,
-    "local_ball": {
-        "parts": _list(_text), "log_radii": _list(_float), "log_caps": _list(_float),
-    },
-    "occam": {"bytes": _whole, "bits": _whole},
-    "held_out": {},
-    "held_out_losses": {},
-    "pac_bayes_kl": _PRIOR,
-    "pac_bayes_temperature": _PRIOR | {"temperature": _float},
-    "majority_vote": {"from": _text},
-}  # fmt: skip
+_PRINTED = frozenset({"empirical_risk", "log10_complexity", "confidence"})
 
 
 def check_sentences(record: Record, sheet: Sheet) -> bool:
@@ -401,15 +297,16 @@ def check(record: Record, sheet: Sheet) -> None:
     """Bounds have the terms and choices that the theory gives them, of their types, no others."""
     for bound in record.bounds:
         name, terms, choices = bound["name"], bound["terms"], bound["choices"]
-        allowed, kinds = TERMS.get(name, set()), CHOICES.get(name, {})
+        row = STATEMENTS.get(name)
+        allowed, kinds = (row.terms, row.choices) if row else (frozenset(), {})
         if bound["kind"] == "order":
-            allowed, kinds = _PRINTED, _GAMMA
+            allowed, kinds = _PRINTED, GAMMA
         elif bound["kind"] == "not applicable":
-            allowed, kinds = set(), {}
+            allowed, kinds = frozenset(), {}
         elif bound["value"] is not None:
             allowed = allowed | {"value"}
         strange = sorted((set(terms) ^ allowed) - (allowed & _OPTIONAL))
-        strange += [key for key, value in terms.items() if not _float(value)]
+        strange += [key for key, value in terms.items() if not is_float(value)]
         sheet.holds(f"{name}.terms", not strange, strange, "the statement's terms")
         strange = sorted(set(choices) ^ set(kinds))
         strange += [key for key, kind in kinds.items() if key in choices and not kind(choices[key])]

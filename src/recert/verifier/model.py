@@ -21,8 +21,9 @@ from flint import arb_mat
 from recert.errors import InputError
 from recert.verifier import balls, network_bounds
 from recert.verifier.balls import Ball, ball, claims, shown
-from recert.verifier.costs import GAUSSIAN, PAC_BAYES, on_grid
+from recert.verifier.costs import on_grid
 from recert.verifier.record import Record, Sheet
+from recert.verifier.statements import GAUSSIAN, PAC_BAYES
 from recert.verifier.structure import RecordedPart
 
 

@@ -20,9 +20,10 @@ from recert.verifier.balls import (
     total,
 )
 from recert.verifier.class_bounds import confidence, maurer
-from recert.verifier.costs import PAC_BAYES, always
-from recert.verifier.hypotheses import FOR_LISTS, SOUND
+from recert.verifier.costs import always
+from recert.verifier.hypotheses import SOUND
 from recert.verifier.record import Record, Sheet, is_share, number, share
+from recert.verifier.statements import LISTED, PAC_BAYES
 
 Bound = Mapping[str, Any]
 
@@ -108,7 +109,7 @@ def majority_vote(record: Record, bound: Bound, sheet: Sheet) -> Ball:
     """min(1, twice the limit of the Gibbs predictor)."""
     source = record.bound(str(bound["choices"].get("from")))
     where = "majority_vote.choices.from"
-    known = source is not None and source["name"] in costs.PAC_BAYES
+    known = source is not None and source["name"] in PAC_BAYES
     if not sheet.holds(where, known, bound["choices"].get("from"), "a PAC-Bayes bound"):
         raise ValueError(where)
     assert source is not None
@@ -141,7 +142,7 @@ def _row(record: Record, row: Row, sheet: Sheet) -> None:
     where, bound = f"finite_list.{row['bound']}", record.bound(row["bound"])
     held = row["bound"] == "held_out" and not record.gibbs
     # Of the vote no error is counted, from which the unseen part's could follow.
-    known = row["bound"] in FOR_LISTS and row["bound"] != "majority_vote"
+    known = row["bound"] in LISTED and row["bound"] != "majority_vote"
     known = bound is not None and (known or held)
     if not sheet.holds(where, known, row["bound"], "a statement that holds for lists"):
         return

@@ -16,10 +16,11 @@ import numpy as np
 
 from recert.errors import InputError
 from recert.verifier import contradictions
-from recert.verifier.costs import PAC_BAYES, always
+from recert.verifier.costs import always
 from recert.verifier.measure import MeasuredAgain, check_repetitions
 from recert.verifier.record import ENCODINGS, TRIED, Record, Sheet
 from recert.verifier.sample import GivenSample
+from recert.verifier.statements import PAC_BAYES
 
 # Networks for each sequence that are drawn again; more are not confirmed.
 MOST = 1000

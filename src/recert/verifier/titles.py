@@ -7,37 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from recert.verifier.record import Record, Sheet
+from recert.verifier.statements import STATEMENTS
 
-_TWO = "theory 4a; Theorem 2 of the paper with its constants"
-_THREE = "theory 4c; Theorem 3 (3) of the paper, repaired"
-_FOUR = "theory 5c; Theorem 3 (4) of the paper, repaired; Neyshabur et al. 2018"
-_HELD = "theory 5d; Clopper and Pearson 1934"
-TITLES: dict[str, tuple[str, str]] = {
-    "theorem_2": ("Theorem 2 with constants, paper’s range", _TWO),
-    "theorem_2_clipped": ("Theorem 2 with constants, clipped range", _TWO),
-    "theorem_2_single_scale": ("Theorem 2 with constants, single scale", _TWO),
-    "theorem_3_l1": ("Theorem 3 (3) repaired, entropy integral", _THREE),
-    "theorem_3_l1_cover": ("Theorem 3 (3) repaired, covering form", _THREE),
-    "theorem_3_gaussian": ("Theorem 3 (4) repaired", _FOUR),
-    "theorem_3_gaussian_paper": ("Theorem 3 (4) repaired, the paper’s one σ", _FOUR),
-    "margin_cover": (
-        "margin ball, covering form", "theory 4b, covering form; Chernoff–Hoeffding",
+# Stated, but with no value to derive: the network of mean weights has none.
+WITHOUT_VALUE = {
+    "mean_network": (
+        "network of mean weights", "theory 5b",
+        "PAC-Bayes bounds the networks that are drawn, not their mean; a limit for the mean "
+        "network needs margins (theory 5c) or held-out units",
     ),
-    "margin_ball": ("margin ball (PAC-Bayes-kl)", "theory 4b; Maurer 2004"),
-    "local_ball": ("local margin ball (PAC-Bayes-kl)", "theory 4d; Maurer 2004"),
-    "occam": ("Occam (length of the file)", "theory 5a; Chernoff–Hoeffding and Kraft"),
-    "held_out": ("held-out units (Clopper–Pearson)", _HELD),
-    "held_out_losses": (
-        "held-out losses (kl, or variance)", "theory 5e; Maurer and Pontil 2009, Theorem 4",
-    ),
-    "pac_bayes_kl": (
-        "PAC-Bayes-kl (Gibbs)", "theory 5b; Maurer 2004, Langford and Seeger 2001",
-    ),
-    "pac_bayes_temperature": (
-        "PAC-Bayes at a fixed temperature (Gibbs)", "theory 5b; Catoni 2007",
-    ),
-    "majority_vote": ("plurality vote, twice the Gibbs limit", "theory 5b"),
-    "mean_network": ("network of mean weights", "theory 5b"),
 }  # fmt: skip
 _PAPER = "On Generalization Bounds of a Family of Recurrent Neural Networks"
 _ZHANG = "Zhang et al. (2018) as quoted in Section 1"
@@ -55,29 +33,6 @@ PRINTED = {
     "printed_theorem_6": ("Theorem 6 (Conv RNN), as printed", "Theorem 6"),
 }
 
-# Why a statement does not apply; # stands for a number.
-_NO_HELD = "no held-out units were given"
-_NO_L1 = "no block has a cap on its entrywise l1 norm"
-_SIZE = "sequences: #, steps: #, wrong classes: #, parts: #, weights: #"
-REASONS: dict[str, tuple[str, ...]] = {
-    "theorem_3_l1": (_NO_L1,),
-    "theorem_3_l1_cover": (_NO_L1,),
-    "local_ball": (
-        "the sequences came in batches that can be read only once",
-        "it reads one output a sequence; here losses are averaged over steps",
-        "a block sums more than # products, more than roundings allow for",
-        f"skipped as hopeless: to first order no radii promise a value below # ({_SIZE})",
-        f"skipped: it takes about # s of one core, the budget is # s ({_SIZE})",
-        f"skipped: it needs about # GiB of memory, the limit is # GiB ({_SIZE})",
-    ),
-    "occam": ("the network is not the decoding of a file; `recert compress` writes one",),
-    "held_out": (_NO_HELD,),
-    "pac_bayes_temperature": ("the prior fixed no temperature",),
-    "mean_network": (
-        "PAC-Bayes bounds the networks that are drawn, not their mean; a limit for the mean "
-        "network needs margins (theory 5c) or held-out units",
-    ),
-}
 # Why nothing but held-out units says anything of a black box.
 NO_STRUCTURE = (
     "no sample was given; it speaks of a network and the sample that it was trained on",
@@ -121,14 +76,19 @@ def check(record: Record, sheet: Sheet) -> None:
         if name in PRINTED:
             _printed(bound, sheet)
             continue
-        if name not in TITLES:
+        if name in WITHOUT_VALUE:
+            title, reference, *reasons = WITHOUT_VALUE[name]
+        elif name in STATEMENTS:
+            row = STATEMENTS[name]
+            title, reference, reasons = row.title, row.reference, list(row.reasons)
+        else:
             missing = f"the verifier has no checker for statement {name!r}"
             sheet.holds(f"{name}.title", False, bound["title"], missing)
             continue
         found = (bound["title"], bound["reference"])
-        expected = TITLES[name]
         if name == "held_out" and record.gibbs:
-            expected = ("held-out units (Gibbs)", _HELD)
+            title = "held-out units (Gibbs)"
+        expected = (title, reference)
         for key, said, derived in zip(("title", "reference"), found, expected, strict=True):
             sheet.holds(f"{name}.{key}", said == derived, said, derived)
         if kind == "not applicable" and record.black_box:
@@ -137,10 +97,9 @@ def check(record: Record, sheet: Sheet) -> None:
             told = told and name != "held_out"
             sheet.holds(f"{name}.reason", told, bound["reason"], NO_STRUCTURE)
         elif kind == "not applicable":
-            reasons = REASONS.get(name, ())
             known = any(_reads(bound["reason"], reason) for reason in reasons)
             true = _applies_not(record, name)
-            sheet.holds(f"{name}.reason", known and true, bound["reason"], reasons)
+            sheet.holds(f"{name}.reason", known and true, bound["reason"], tuple(reasons))
 
 
 def _applies_not(record: Record, name: str) -> bool:
