@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def certify(**more: object) -> Certificate:
     return recert.certify(network(), *tokens(), **{"max_length": 4, "caps": CAPS, **more})
 
 
+@functools.cache
+def plain() -> Certificate:
+    """What most tests compare with, made once."""
+    return certify()
+
+
+@functools.cache
+def with_margin() -> Certificate:
+    return certify(margin=0.5)
+
+
 def certify_real(**more: object) -> Certificate:
     return recert.certify(real_network(), *reals(), **{"max_length": 4, **more})
 
@@ -71,7 +83,7 @@ def nats(bound: Bound) -> float:
 
 
 def test_everything_declared_is_a_certificate() -> None:
-    found = certify()
+    found = plain()
     assert found.kind == "certificate" and not found.vacuous
     assert all(row.sound for row in found.assumptions)
     for name in NAMES:
@@ -171,8 +183,8 @@ def test_an_enforced_bound_holds_in_every_dtype(dtype: type) -> None:
 
 
 def test_tokens_need_no_input_bound() -> None:
-    assert certify().assumption("input_bound").status == "proved"
-    assert certify(input_bound=1.0)["margin_ball"].value == certify()["margin_ball"].value
+    assert plain().assumption("input_bound").status == "proved"
+    assert certify(input_bound=1.0)["margin_ball"].value == plain()["margin_ball"].value
     with pytest.raises(InputError, match="one-hot"):
         certify(input_bound=2.0)
 
@@ -182,7 +194,7 @@ def test_tokens_need_no_input_bound() -> None:
 
 def test_every_bound_is_its_terms_and_its_costs() -> None:
     """Recomputed from the file alone: nothing enters a bound that is not shown, nor stays out."""
-    for found in (certify(), certify(caps=None, tried=9), certify(margin=0.5)):
+    for found in (plain(), certify(caps=None, tried=9), with_margin()):
         m = found.sample["m"]
         for name in KL_FORMS:
             bound, terms = found[name], found[name].terms
@@ -228,7 +240,7 @@ def applicable(found: Certificate) -> list[Bound]:
 
 
 def test_a_margin_that_the_sample_chose_is_paid_for() -> None:
-    chosen = certify()
+    chosen = plain()
     for bound in applicable(chosen):
         if bound.name == "local_ball":  # it has no margin
             continue
@@ -270,7 +282,7 @@ def test_measured_caps_are_paid_for() -> None:
 
 
 def test_l1_caps_are_paid_for_unless_declared() -> None:
-    found = certify()
+    found = plain()
     for name in ("theorem_3_l1", "theorem_3_l1_cover"):
         whats = {row.what for row in found[name].cost}
         assert {"l1 cap of U", "l1 cap of W", "l1 cap of V"} <= whats
@@ -280,7 +292,7 @@ def test_l1_caps_are_paid_for_unless_declared() -> None:
 
 
 def test_recipes_that_were_tried_are_paid_for() -> None:
-    once, often = certify(), certify(tried=1000)
+    once, often = plain(), certify(tried=1000)
     for bound in applicable(often):
         rows = [row for row in bound.cost if "tried" in row.what]
         assert len(rows) == 1 and rows[0].value == 1000
@@ -290,9 +302,9 @@ def test_recipes_that_were_tried_are_paid_for() -> None:
 
 
 def test_prior_scales_are_paid_for() -> None:
-    whats = {row.what for row in certify()["theorem_3_gaussian"].cost}
+    whats = {row.what for row in plain()["theorem_3_gaussian"].cost}
     assert {"prior scale of U", "prior scale of W", "prior scale of V"} <= whats
-    assert "scale σ" in {row.what for row in certify()["theorem_3_gaussian_paper"].cost}
+    assert "scale σ" in {row.what for row in plain()["theorem_3_gaussian_paper"].cost}
 
 
 @pytest.mark.parametrize(
@@ -339,7 +351,7 @@ def test_one_bound_gets_the_whole_delta() -> None:
     assert found["margin_ball"].delta == 0.01
     expected = math.log(2 * math.sqrt(600) / 0.01)
     assert found["margin_ball"].terms["confidence_nats"] == pytest.approx(expected, rel=1e-12)
-    assert found["margin_ball"].value < certify()["margin_ball"].value
+    assert found["margin_ball"].value < plain()["margin_ball"].value
     assert certify(bounds="margin_ball")["margin_ball"] == found["margin_ball"]
 
 
@@ -370,7 +382,7 @@ def test_documents_are_units() -> None:
     wrong = wrong_units(x, y)
     mean = np.mean([wrong[groups == g].mean() for g in range(m)])
     assert found.sample["training_error"] == pytest.approx(mean, abs=1e-9)
-    assert found["margin_ball"].value > certify()["margin_ball"].value
+    assert found["margin_ball"].value > plain()["margin_ball"].value
     shuffled = certify(groups=[f"document {g}" for g in groups])
     assert shuffled["margin_ball"].value == pytest.approx(found["margin_ball"].value, rel=1e-9)
 
@@ -388,7 +400,7 @@ def wrong_units(x: np.ndarray, y: np.ndarray, steps: int = 4) -> np.ndarray:
 
 
 def test_groups_of_one_change_only_the_name_of_the_unit() -> None:
-    assert certify(groups=np.arange(600))["margin_ball"] == certify()["margin_ball"]
+    assert certify(groups=np.arange(600))["margin_ball"] == plain()["margin_ball"]
 
 
 def test_steps_and_averages() -> None:
@@ -467,7 +479,7 @@ def test_finite_lists(draws: str) -> None:
     assert certify(population=m).finite_list[0].unseen == 0.0
     # Estimates are not read for lists.
     assert certify(population=N, max_length=None, caps={**CAPS, "U": 0.1}).finite_list == ()
-    assert certify().finite_list == ()
+    assert plain().finite_list == ()
 
 
 def test_a_list_is_not_an_unbounded_source() -> None:
@@ -555,7 +567,7 @@ def test_priors_centred_at_the_initial_weights() -> None:
     found = certify(initial=start)
     assert found.assumption("prior").status == "declared"
     assert found["theorem_3_gaussian"].choices["prior_center"] == "initial weights"
-    assert found["theorem_3_gaussian"].value < certify()["theorem_3_gaussian"].value
+    assert found["theorem_3_gaussian"].value < plain()["theorem_3_gaussian"].value
     # The trained network is no centre that was fixed before training.
     cheat = certify(initial=network())
     assert cheat.assumption("prior").status == "violated"
@@ -594,7 +606,7 @@ def test_a_network_from_disk(tmp_path: Path) -> None:
     x, y = tokens()
     for path in (tmp_path / "net", str(tmp_path / "net" / "network.safetensors")):
         found = recert.certify(path, x, y, caps=CAPS, max_length=4)
-        assert found.bounds == certify().bounds
+        assert found.bounds == plain().bounds
 
 
 def test_a_torch_module() -> None:
@@ -645,7 +657,7 @@ def test_without_torch_it_computes_itself(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_printed_orders_are_never_the_answer() -> None:
-    found = certify()
+    found = plain()
     orders = [b for b in found.bounds if b.name.startswith("printed")]
     assert {b.kind for b in orders} == {"order"} and len(orders) == 5
     assert all(found.best.name != b.name for b in orders)
@@ -658,14 +670,14 @@ def test_more_data_of_the_same_kind_gives_a_smaller_bound() -> None:
     twice = recert.certify(
         network(), np.tile(x, (4, 1)), np.tile(y, 4), caps=CAPS, max_length=4, margin=0.5
     )
-    once = certify(margin=0.5)
+    once = with_margin()
     for name in ("margin_ball", "margin_cover", "theorem_2_single_scale"):
         assert twice[name].value < once[name].value
 
 
 def test_a_ladder_of_statements() -> None:
     """Each certified form is at most the looser one that it sharpens."""
-    found = certify(margin=0.5)
+    found = with_margin()
     assert found["margin_ball"].value < found["margin_cover"].value
     assert found["theorem_2_clipped"].value < found["theorem_2"].value
     assert found["theorem_3_gaussian"].value <= found["theorem_3_gaussian_paper"].value

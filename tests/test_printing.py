@@ -26,6 +26,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recert import cli
 from recert.cli.common import Stream, sturdy
 from recert.numerics import rounding
 from recert.utils import consoles
@@ -291,16 +292,23 @@ ENCODINGS = ["ascii:strict", "cp1252", "latin-1", "cp437", "utf-16", "utf-8"]
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_any_encoding(network: Path, tmp_path: Path, encoding: str) -> None:
+def test_any_encoding(
+    network: Path, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     status = ENCODINGS.index(encoding) % 2
-    require = "0.01" if status else "1.0"
-    found = subprocess.run(
-        certify(network, tmp_path, "--require", require), capture_output=True,
-        env=environment(PYTHONIOENCODING=encoding),
-    )  # fmt: skip
-    assert found.returncode == status and found.stderr.count(b"\n") == status
+    name, _, errors = encoding.partition(":")
+    streams = [io.BytesIO(), io.BytesIO()]
+    for stream, inner in zip(("stdout", "stderr"), streams, strict=True):
+        text_stream = io.TextIOWrapper(inner, encoding=name, errors=errors or "strict")
+        monkeypatch.setattr(sys, stream, text_stream)
+    words = certify(network, tmp_path, "--require", "0.01" if status else "1.0")
+    monkeypatch.setattr(sys, "argv", ["recert", *words[3:]])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    sys.stdout.flush(), sys.stderr.flush()
+    text, told = (inner.getvalue().decode(name) for inner in streams)
+    assert (stop.value.code or 0) == status and told.count("\n") == status
     assert sorted(p.name for p in tmp_path.iterdir()) == ["certificate.json", "ladder.png"]
-    text, told = (out.decode(encoding.partition(":")[0]) for out in (found.stdout, found.stderr))
     assert "Bounds for" in text and "?" not in text
     assert told.startswith("no certificate at most 0.01: the best is ") == bool(status)
 
@@ -367,13 +375,12 @@ def test_bad_input_is_status_2_whoever_reads(network: Path, tmp_path: Path, wher
     assert found.returncode == 2 and found.stdout == b""
 
 
-def test_progress_is_on_stderr_and_only_for_terminals(tmp_path: Path) -> None:
+def test_progress_is_on_stderr_and_only_for_terminals(tmp_path: Path, run: Any) -> None:
     pytest.importorskip("torch")
     train = ["train", "synthetic", "--hidden", "2", "--epochs", "2", "-o", "m=400", "--out"]
     command = [sys.executable, "-m", "recert.cli", *train, str(tmp_path / "net")]
-    quiet = subprocess.run(command, capture_output=True, text=True)
-    assert quiet.returncode == 0 and quiet.stderr == ""
-    assert quiet.stdout.startswith("trained on 400 units")
+    status, out, told = run(*train, tmp_path / "net")
+    assert status == 0 and told == "" and out.startswith("trained on 400 units")
     drawn = subprocess.run(
         command, capture_output=True, text=True, env=environment(FORCE_COLOR="1")
     )

@@ -606,7 +606,7 @@ def test_a_network_outside_its_class_is_noticed() -> None:
 # The calculus.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(family.CELLS), st.sampled_from([1, 2, 17, 64, 3000]))
 def test_the_calculus_agrees_with_the_producer_s(seed: int, cell: str, T: int) -> None:
     rng = np.random.default_rng(seed)
