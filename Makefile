@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# No training, no other process: numbers, cells, sensitivities, theorems, certificate, the paper.
+# No training, no other process: numbers, cells, sensitivities, theorems, the paper.
 QUICK := rounding logspace concentration norms choices algebra family_algebra enclosures gates \
-	sensitivities family_sensitivities margins local theorems certificate printed errata
+	sensitivities family_sensitivities margins local theorems printed errata
 
 .PHONY: demo compare ladder reproduce quick test test-studies check simulate bench clean
 
