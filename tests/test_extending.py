@@ -16,7 +16,7 @@ from recert.networks.cells import CELLS, CellSpec
 from recert.networks.forward import network_predictor
 from recert.sensitivities.sensitivity import sensitivity
 from recert.theorems import menu
-from recert.theorems.setting import SAID, finish, owed
+from recert.theorems.setting import SAID, Theorem, finish, owed
 from test_compression import random_program
 
 
@@ -117,7 +117,7 @@ def test_every_cell_of_the_table_is_read_and_confirmed(cell, tmp_path):
 
 
 @dataclass(frozen=True)
-class ErrorsAreShares:
+class ErrorsAreShares(Theorem):
     """At most the whole of a population errs: true, and of no use."""
 
     name: str = "toy"
@@ -131,7 +131,7 @@ class ErrorsAreShares:
 
     def bound(self, setting, delta):
         """1, whatever is paid."""
-        cost = owed(self.name, setting.choice_costs)
+        cost = owed(self, setting.choice_costs)
         terms = {"error": setting.table.error}
         return finish(self, 1.0, math.log(1.0), delta=delta, terms=terms, choices={}, cost=cost)
 

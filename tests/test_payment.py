@@ -95,6 +95,7 @@ class Careless:
     """A statement that does not think of choices."""
 
     name: str
+    free: tuple[str, ...] = ()
 
     def bound(self, setting: object, delta: float) -> Bound:
         return Bound(self.name, "", "certificate", math.log10(-math.log(delta)), "", delta=delta)
@@ -102,13 +103,15 @@ class Careless:
 
 def test_what_a_statement_forgets_is_collected() -> None:
     costs = (*shared_costs(40, 32), Cost("something new", 0, 1.0, 1.5))
-    for name, nats in (("new", math.log(40 * 32)), ("held_out", math.log(32))):
+    for free, nats in (((), math.log(40 * 32)), ((RECIPES,), math.log(32))):
         nats += 1.5
-        found = paying(Careless(name), None, 0.01, costs)
+        careless = Careless("new", free)
+        found = paying(careless, None, 0.01, costs)
         assert found.value == pytest.approx(-math.log(0.01) + nats) and found.delta == 0.01
-        assert list(found.cost) == list(owed(name, costs)) and found.value > -math.log(0.01) + nats
-    free = paying(Careless("new"), None, 0.01, ())
-    assert free.value == pytest.approx(-math.log(0.01)) and free.cost == ()
+        assert list(found.cost) == list(owed(careless, costs)) and len(found.cost) == 3 - len(free)
+        assert found.value > -math.log(0.01) + nats
+    gratis = paying(Careless("new"), None, 0.01, ())
+    assert gratis.value == pytest.approx(-math.log(0.01)) and gratis.cost == ()
 
 
 # The lattice.

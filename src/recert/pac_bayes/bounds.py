@@ -48,7 +48,7 @@ from recert.certificates.certificate import Bound, Predictor
 from recert.errors import InputError
 from recert.numerics.concentration import binomial_upper_limit, kl_inverse_upper, maurer_log_term
 from recert.numerics.union_bound import Cost, total_nats
-from recert.theorems.setting import OUTWARD, SAID, UNIVERSAL, Statement, finish
+from recert.theorems.setting import OUTWARD, RECIPES, SAID, UNIVERSAL, Statement, finish
 from recert.utils.validation import Brief
 
 # Candidates for the rate a of the Monte Carlo limit.
@@ -235,6 +235,7 @@ class GibbsHeldOut(Statement["GibbsSetting"]):
     needs: tuple[str, ...] = ("holdout", *SAID, "draws")
     reference: str = "theory 5d; Clopper and Pearson 1934"
     predictor: Predictor = "gibbs"
+    free: tuple[str, ...] = (RECIPES, "prior scale s_0")
 
     def supports(self, setting: GibbsSetting) -> str:
         """Needs held-out units."""

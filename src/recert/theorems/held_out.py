@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from recert.certificates.certificate import Bound
 from recert.numerics.concentration import binomial_upper_limit, kl_inverse_upper
-from recert.theorems.setting import OUTWARD, SAID, Setting, Statement, Theorem, finish
+from recert.theorems.setting import OUTWARD, RECIPES, SAID, Setting, Statement, Theorem, finish
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class HeldOut(Theorem):
     title: str = "held-out units (Clopper–Pearson)"
     needs: tuple[str, ...] = ("holdout", *SAID)
     reference: str = "theory 5d; Clopper and Pearson 1934"
+    # Held-out units say what they say of whatever network comes out of a sample.
+    free: tuple[str, ...] = (RECIPES,)
 
     def supports(self, setting: Setting) -> str:
         """Needs held-out units."""

@@ -118,6 +118,7 @@ class L1Cover(Theorem):
     name: str = "theorem_3_l1_cover"
     title: str = "Theorem 3 (3) repaired, covering form"
     needs: tuple[str, ...] = NEEDS
+    quick: bool = True
     reference: str = REFERENCE
 
     def supports(self, setting: Setting) -> str:

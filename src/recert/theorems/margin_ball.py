@@ -153,6 +153,7 @@ class MarginBall(Theorem):
     name: str = "margin_ball"
     title: str = "margin ball (PAC-Bayes-kl)"
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "caps", "margin", "floats")
+    quick: bool = True
     reference: str = "theory 4b; Maurer 2004"
     for_lists: bool = True
 
@@ -182,6 +183,7 @@ class MarginCover(Theorem):
     name: str = "margin_cover"
     title: str = "margin ball, covering form"
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "caps", "margin", "floats")
+    quick: bool = True
     reference: str = "theory 4b, covering form; Chernoff–Hoeffding"
     for_lists: bool = True
 

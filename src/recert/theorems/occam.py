@@ -23,7 +23,7 @@ from recert.certificates.certificate import Bound
 from recert.networks.margins import MarginTable
 from recert.numerics.concentration import kl_inverse_upper
 from recert.numerics.union_bound import total_nats
-from recert.theorems.setting import OUTWARD, SAID, Setting, Theorem, finish, owed
+from recert.theorems.setting import OUTWARD, RECIPES, SAID, Setting, Theorem, finish, owed
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Occam(Theorem):
     needs: tuple[str, ...] = ("iid", *SAID, "program")
     reference: str = "theory 5a; Chernoff–Hoeffding and Kraft"
     for_lists: bool = True
+    # A file's length counts for all files at once.
+    free: tuple[str, ...] = (RECIPES,)
 
     def supports(self, setting: Setting) -> str:
         """Needs a network that was decoded from a file."""
@@ -48,7 +50,7 @@ class Occam(Theorem):
         risk = rounded_up_error(setting.table)
         nats = code_nats(setting.code_bytes)
         confidence = -math.log(delta) * (1.0 + OUTWARD)
-        cost = owed(self.name, setting.choice_costs)
+        cost = owed(self, setting.choice_costs)
         rate = (nats + confidence + total_nats(cost)) / setting.m * (1.0 + OUTWARD)
         value = float(kl_inverse_upper(risk, rate))
         return finish(

@@ -80,6 +80,11 @@ class Theorem2(Theorem):
         """For tables."""
         return f"Theorem 2 with constants, {'clipped' if self.clipped else 'paper’s'} range"
 
+    @property
+    def quick(self) -> bool:
+        """The smaller of the two."""
+        return self.clipped
+
     def bound(self, setting: Setting, delta: float) -> Bound:
         """The best γ on the grid, paid for."""
         gammas, nats, rows = setting.margin_choices
@@ -115,6 +120,7 @@ class SingleScale(Theorem):
     name: str = "theorem_2_single_scale"
     title: str = "Theorem 2 with constants, single scale"
     needs: tuple[str, ...] = (*UNIVERSAL, "input_bound", "horizon", "caps", "margin", "floats")
+    quick: bool = True
     reference: str = REFERENCE
 
     def bound(self, setting: Setting, delta: float) -> Bound:

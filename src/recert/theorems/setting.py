@@ -193,6 +193,16 @@ class Statement(Protocol[S]):
         """Whether it holds for a finite list sampled without replacement (theory, section 6)."""
         return False
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Rows that it owes nothing for; all else it pays."""
+        return ()
+
+    @property
+    def quick(self) -> bool:
+        """Whether it costs some milliseconds once margins are known."""
+        return False
+
     def supports(self, setting: S) -> str:
         """Empty if the statement applies, otherwise the reason why not."""
         return ""
@@ -247,9 +257,6 @@ def finish(
 
 
 RECIPES, ENCODINGS = "recipes tried on this sample", "encodings to choose among"
-# What a statement owes nothing for; all else it pays. Held-out units say what they say of whatever
-# network comes out of a sample, a file's length counts for all files at once.
-FREE = {"held_out": (RECIPES, "prior scale s_0"), "occam": (RECIPES,)}
 
 
 def encoding_of(encoding: Any) -> str | int:
@@ -300,9 +307,10 @@ def shared_costs(tried: int, encoding: str | int) -> tuple[Cost, ...]:
     return tuple(found)
 
 
-def owed(name: str, costs: Iterable[Cost]) -> tuple[Cost, ...]:
-    """Those rows that the statement of this name owes."""
-    return tuple(cost for cost in costs if cost.what not in FREE.get(name, ()))
+def owed(theorem: Any, costs: Iterable[Cost]) -> tuple[Cost, ...]:
+    """Those rows that a statement owes: all, unless it says of what it is free."""
+    free = getattr(theorem, "free", ())
+    return tuple(cost for cost in costs if cost.what not in free)
 
 
 def paying(theorem: Any, setting: Any, share: float, costs: Iterable[Cost]) -> Bound:
@@ -311,7 +319,7 @@ def paying(theorem: Any, setting: Any, share: float, costs: Iterable[Cost]) -> B
     To pay n nats is to be evaluated at δ·e^−n.
     """
     bound: Bound = theorem.bound(setting, share)
-    unpaid = [cost for cost in owed(theorem.name, costs) if cost not in bound.cost]
+    unpaid = [cost for cost in owed(theorem, costs) if cost not in bound.cost]
     if not unpaid or bound.kind == "not applicable":
         return bound
     # A little lower, for the roundings of the product.
