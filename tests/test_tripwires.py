@@ -1,6 +1,6 @@
 """Units that recur: every kind that is found, and honest data that must not be (theory 6, "Roles").
 
-python -m pytest tests/test_tripwires.py -m slow -s   # 2,200 honest samples, prints what it found
+python -m pytest tests/test_tripwires.py -m slow -s   # 2,300 honest samples, prints what it found
 """
 
 from __future__ import annotations
@@ -114,6 +114,25 @@ def test_reals_that_were_drawn_again_from_a_few() -> None:
     # Looked-up tokens are no such reals.
     table = np.random.default_rng(6).standard_normal((4, 3))
     assert not alone(table[tokens(3000, 5)]).suspicious
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_curves_at_a_few_whole_phases_recur_by_nature(seed: int) -> None:
+    phase = np.random.default_rng(seed).integers(0, 24, (143, 1, 1))
+    x = np.sin(2 * np.pi * (np.arange(36)[:, None] + phase) / 24)
+    for curves in (x, x.round(9), x.astype(np.float32)):
+        assert not alone(curves).suspicious
+        for cut in (5, 40):
+            assert not apart(curves[cut:], curves[:cut]).suspicious
+            assert not apart(curves[:cut], curves[cut:]).suspicious
+
+
+def test_curves_at_many_phases_that_were_repeated() -> None:
+    phase = np.random.default_rng(2).integers(0, 10_000, (200, 1, 1))
+    x = np.sin(2 * np.pi * (np.arange(36)[:, None] + phase / 500.0) / 24)
+    assert not alone(x).suspicious
+    assert alone(shuffled(np.concatenate([x, x]))).kind == REPEATED
+    assert apart(np.concatenate([x, x]), x[:60].astype(np.float32)).suspicious
 
 
 @pytest.mark.parametrize(
@@ -415,6 +434,7 @@ def honest(rng: np.random.Generator, m: int) -> dict[str, np.ndarray]:
         "templates": few[rng.integers(0, 20, m), :, None] + 0.05 * rng.standard_normal((m, 9, 2)),
         "a season with noise": np.sin(2 * np.pi * (np.arange(36)[:, None] + phase) / 24)
         + 0.3 * rng.standard_normal((m, 36, 1)),
+        "a season": np.sin(2 * np.pi * (np.arange(36)[:, None] + phase) / 24),
         "a slow chain": chain,
         "smooth": smooth,
         "smooth, normalised": normalised(smooth).astype(np.float32),
@@ -443,9 +463,9 @@ def test_independent_draws_are_not_accused(seed: int, m: int) -> None:
 
 @pytest.mark.slow
 def test_false_alarms_are_rare() -> None:
-    """2,200 samples in two roles each: at α = 10⁻⁶ even one alarm would be strange."""
+    """2,300 samples in two roles each: at α = 10⁻⁶ even one alarm would be strange."""
     alarms = [a for seed in range(100) for a in check_honest(seed, 20 + 15 * seed)]
-    print(f"{len(alarms)} alarms in {100 * 22} honest samples: {alarms}")
+    print(f"{len(alarms)} alarms in {100 * 23} honest samples: {alarms}")
     assert not alarms
 
 

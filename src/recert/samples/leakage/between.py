@@ -26,6 +26,7 @@ from recert.samples.leakage.relations import (
     REPEATED,
     Relation,
     alike,
+    among,
     both_counts,
     changed,
     cut,
@@ -34,7 +35,7 @@ from recert.samples.leakage.relations import (
 )
 from recert.samples.leakage.stretches import Index
 from recert.samples.leakage.traces import Traces, joined
-from recert.samples.leakage.within import MANY, MOST, Within, falls, of_reals, within
+from recert.samples.leakage.within import MANY, MOST, Within, falls, few_valued, of_reals, within
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _dealt(own: Traces, other: Traces) -> Groups:
         return Weight(too_often(int((hits & held).sum()), int(hits.sum()), share) - price, kind)
 
     def related(relation: Relation) -> Weight:
-        hits = fresh & (relation.second != 0) & np.isin(relation.second, relation.first)
+        hits = fresh & (relation.second != 0) & among(relation.second, relation.first)
         return weighed(hits, relation.kind, relation.price)
 
     for look in NEIGHBOURS:
@@ -162,11 +163,13 @@ def _reals_shared(sample: Traces, units: Index | None, held_out: Traces, of_samp
     """Whether telling reals that do not recur among draws of the sample are shared."""
     if not np.isin(held_out.exact[held_out.telling], sample.exact).any():
         return False
-    both = of_reals(joined([sample, held_out])).exact
-    if not np.isin(held_out.exact[np.isin(held_out.exact, both)], sample.exact).any():
+    both = of_reals(joined([sample, held_out]))
+    if not np.isin(held_out.exact[np.isin(held_out.exact, both.exact)], sample.exact).any():
         return False
     if of_sample.suspicious:
         return True
+    if few_valued(both):
+        return False
     telling = sample.telling
     known = sample.exact[telling]
     if units is not None:

@@ -28,7 +28,7 @@ _PROJECTIONS = 4
 # So many steps at either end are looked at, less one.
 _ENDS = (1, 3, 7)
 # So many sequences have their distances from twice as many compared, some rows at once.
-_CLOSE, _ROWS, _HALF = 1 << 12, 1 << 10, 0.5
+_CLOSE, _ROWS, _HALF = 1 << 12, 1 << 7, 0.5
 # So many codes are compared at once; of more, those whose hash begins with zeros.
 _CODES = 1 << 15
 # The commonest shifts are looked at, each for its share of the evidence.
@@ -65,10 +65,13 @@ def nearest(first: Traces, second: Traces, apart: int = 1) -> Near:
     size = one.shape[1]
     for chosen in combinations(range(size), size - apart):
         codes = _parts(one, chosen)
+        missing = np.flatnonzero(fresh & (found < 0))
+        others = _parts(other[missing], chosen)
+        if _all_differ(np.concatenate([codes, others])):
+            continue
         values, places, own, times = np.unique(codes, True, True, True)
         single &= times[own] == 1
-        missing = np.flatnonzero(fresh & (found < 0))
-        codes = _parts(other[missing], chosen)
+        codes = others
         at = np.minimum(np.searchsorted(values, codes), len(values) - 1)
         found[missing] = np.where(values[at] == codes, places[at], -1)
     return found, single
@@ -106,7 +109,8 @@ def _least_distances(
     least, at = np.empty(len(others), dtype=np.float32), np.empty(len(others), dtype=np.int64)
     for i in range(0, len(others), _ROWS):
         some = slice(i, i + _ROWS)
-        apart = squares - 2.0 * (others[some] @ known.T)
+        apart = (-2.0 * others[some]) @ known.T
+        apart += squares
         rows = np.arange(len(apart))
         if itself:
             apart[rows, i + rows] = np.inf
@@ -196,11 +200,30 @@ def both_counts(relation: Relation, few: bool = True) -> tuple[Counts, Counts]:
     """How often each code occurs on either side; of very many codes, a part."""
     size = len(relation.first) + len(relation.second) if few else 0
     first, second = (_few(codes, size) for codes in (relation.first, relation.second))
-    values, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    both = np.concatenate([first, second])
+    if _all_differ(both):
+        mine = (np.arange(len(both)) < len(first)).astype(np.int64)
+        return mine, 1 - mine
+    values, place = np.unique(both, return_inverse=True)
     return (
         np.bincount(place[: len(first)], minlength=len(values)),
         np.bincount(place[len(first) :], minlength=len(values)),
     )
+
+
+def among(codes: Prints, known: Prints) -> NDArray[np.bool_]:
+    """(n,) which codes are known ones."""
+    if not len(known):
+        return np.zeros(len(codes), dtype=np.bool_)
+    known = np.sort(known)
+    at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    found: NDArray[np.bool_] = known[at] == codes
+    return found
+
+
+def _all_differ(codes: Prints) -> bool:
+    codes = np.sort(codes)
+    return not bool((codes[1:] == codes[:-1]).any())
 
 
 def _few(codes: Prints, size: int) -> Prints:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -208,11 +209,13 @@ def short(x: Prints) -> Short:
     return np.maximum((x >> _U(32)).astype(np.uint32), np.uint32(1))
 
 
+@lru_cache(maxsize=8)
 def powers(T: int) -> tuple[Prints, Prints]:
     """β^0, …, β^T and their inverses mod 2^64."""
     found = []
     for base in (_BASE, pow(_BASE, -1, 2**64)):
         one = np.ones(T + 1, dtype=np.uint64)
         np.multiply.accumulate(np.full(T, base, dtype=np.uint64), out=one[1:])
+        one.flags.writeable = False
         found.append(one)
     return found[0], found[1]

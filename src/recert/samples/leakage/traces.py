@@ -25,7 +25,7 @@ _COURSES, _FINE = 8, 16.0
 # A change below these shares of a sequence's largest change and largest number is none.
 _STILL, _ROUNDED = 1e-4, 5e-7
 # Steps, or numbers, that are worked on at once.
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 19
 _SEED = 20181228
 _U = np.uint64
 
@@ -136,7 +136,9 @@ def _course(x: NDArray[Any], lengths: Index) -> Marks | None:
     if x.ndim == 2:
         return None
     chosen = np.unique(np.linspace(0, x.shape[2] - 1, _COURSES).astype(np.int64))
-    part = np.pad(x[:, :, chosen], ((0, 0), (0, max(0, 4 - x.shape[1])), (0, 0)))
+    part = x[:, :, chosen]
+    if x.shape[1] < 4:
+        part = np.pad(part, ((0, 0), (0, 4 - x.shape[1]), (0, 0)))
     n, T = part.shape[:2]
     with np.errstate(all="ignore"):
         change = np.diff(part, axis=1)
@@ -146,7 +148,8 @@ def _course(x: NDArray[Any], lengths: Index) -> Marks | None:
         least = _STILL * size.max(axis=1) + _ROUNDED * np.abs(part).max(axis=1)
         size[size <= least[:, None]] = 0.0
         share = np.copysign(size[:, 1:], change[:, 1:]) / (size[:, 1:] + size[:, :-1])
-        cells = np.rint(_FINE * np.nan_to_num(share, nan=2.0, posinf=2.0, neginf=-2.0))
+        share[np.isnan(share)] = 2.0
+        cells = np.rint(_FINE * share)
         codes = (cells + np.copysign(64.0, change[:, :-1]) * (size[:, :-1] > 0.0)).astype(np.int32)
     steps = scrambled(_mix(codes.reshape(n * (T - 2), -1), 2) + _U(5)).reshape(n, T - 2)
     return marks(steps, np.maximum(lengths - 2, 1))

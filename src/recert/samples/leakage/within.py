@@ -137,5 +137,16 @@ def of_reals(own: Traces) -> Traces:
 
 def _reals_recur(own: Traces) -> bool:
     """Whether most of the different sequences of telling reals occur more than once."""
-    times = np.unique(of_reals(own).exact, return_counts=True)[1]
-    return len(times) > 0 and 2 * int((times == 1).sum()) < len(times)
+    reals = of_reals(own)
+    times = np.unique(reals.exact, return_counts=True)[1]
+    return 2 * int((times == 1).sum()) < len(times) and not few_valued(reals)
+
+
+def few_valued(reals: Traces) -> bool:
+    """Whether most of the different sequences have a stretch in common with another.
+
+    As curves at a few whole phases: these recur among independent draws.
+    """
+    first = np.unique(reals.exact, return_index=True)[1]
+    _, place, sharing = np.unique(reals.anchor[first], return_inverse=True, return_counts=True)
+    return 2 * int((sharing[place] > 1).sum()) > len(first)
