@@ -318,8 +318,8 @@ class SampledAlgebra(cells.Algebra):
         return np.add(u, v[: len(u)], out=u)
 
     def mul(self, u: Array, v: Array) -> Array:
-        """U ⊙ v."""
-        return np.multiply(u, v, dtype=self._dtype, casting="same_kind")
+        """U ⊙ v; either, such as a vector among the weights, may have more rows."""
+        return np.multiply(u[: len(v)], v[: len(u)], dtype=self._dtype, casting="same_kind")
 
     def activation(self, name: str, v: Array) -> Array:
         """σ(v)."""
