@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -82,7 +83,7 @@ class Head:
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class Chain(ABC):
     """What a `Network` and its `MarginForm` share: layers one after the other, and a head."""
 
     layers: tuple[Layer | Bidirectional, ...]
@@ -104,8 +105,9 @@ class Chain:
         path = " → ".join([*parts, self._answer()])
         return f"{type(self).__name__}({path}, {weights:,} weights)"
 
+    @abstractmethod
     def _answer(self) -> str:
-        raise NotImplementedError
+        """What comes out, in a word or two."""
 
     @property
     def d_x(self) -> int:
