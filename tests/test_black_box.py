@@ -404,6 +404,11 @@ def test_losses_in_a_declared_range() -> None:
             recert.certify_losses(losses, **bad)
     with pytest.raises(InputError):
         recert.certify_losses([])
+    # The width of this range is infinite in float64: every loss would be rescaled to 0.
+    with pytest.raises(InputError, match="apart"):
+        recert.certify_losses([0.0, 1e308], range=(-1e308, 1e308))
+    wide = recert.certify_losses([0.0, 0.0], range=(-8e307, 8e307))
+    assert wide["held_out_losses"].terms["error"] >= 0.5
 
 
 def failures(runs: int, once: Callable[[np.random.Generator], tuple[float, float]]) -> int:

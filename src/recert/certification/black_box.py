@@ -201,8 +201,8 @@ def _scaled(losses: Any, given: Any) -> Losses:
         raise InputError(f"range is {short(given)}; give (a, b), the least and the largest loss")
     remedy = "give the least and the largest loss that a unit can have, declared"
     low, high = (validation.number("range", end, remedy) + 0.0 for end in ends)
-    if not low < high:
-        raise InputError(f"range is {short(given)}; {remedy}")
+    if not (low < high and high - low < np.inf):
+        raise InputError(f"range is {short(given)}; {remedy}, less than 1.8e308 apart")
     values = arrays.numbers(losses, "losses").astype(np.float64)
     if values.ndim != 1 or not len(values):
         raise InputError(f"losses have shape {values.shape}; give one for each unit, (n,)")
