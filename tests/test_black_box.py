@@ -490,3 +490,17 @@ def test_which_answer_is_meant_is_asked_not_guessed() -> None:
     x[np.arange(T) >= lengths[:, None]] = 0.0
     with pytest.raises(CallError, match="padding='cut'"):
         recert.certify(model, *real(100, 1), holdout=(x, y, lengths), max_length=T, input_bound=3.0)
+
+
+def test_answers_that_hang_on_roundings_are_errors() -> None:
+    """Two runs whose scores agree to roundings, and whose classes do not, say nothing."""
+
+    def wavering(x: np.ndarray) -> np.ndarray:
+        near = 1e-9 if len(x) == 256 else -1e-9  # as a sum in another order
+        return np.stack([np.ones(len(x)), 1.0 + np.where(x[:, 0] > 0.5, near, 1.0)], axis=1)
+
+    x = np.random.default_rng(0).uniform(size=(512, 3))
+    said = np.ones(512, dtype=int)  # right wherever the scores are apart, and in the first run
+    found = recert.certify(wavering, holdout=(x, said))
+    wavers = int((x[:, 0] > 0.5).sum())
+    assert found.sample["holdout"]["error"] == pytest.approx(wavers / 512) and wavers > 200
